@@ -1,0 +1,44 @@
+# The README's commands. Everything is installed into .venv; delete it to start afresh.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= all
+RESULTS := results/quickstart
+
+.PHONY: quickstart test lint install clean
+
+quickstart: $(VENV)/.run
+	$(BIN)/snakemake --cores $(CORES) --configfile config/quickstart.yaml --quiet rules
+	@echo
+	@cat $(RESULTS)/summary.md
+	@echo "plots:   $(RESULTS)/plots/"
+	@echo "samples: $(RESULTS)/sampling/digits/  (a PNG grid and a safetensors file for each variant)"
+	@echo "models:  $(RESULTS)/models/, $(RESULTS)/quantized_models/digits/"
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+install: $(VENV)/.run
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: found Python %d.%d; flowquant needs 3.11 or newer. Name one: make PYTHON=python3.12 …" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.run: $(VENV)/.python envs/requirements.txt
+	$(BIN)/pip install --quiet -r envs/requirements.txt
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run envs/requirements-dev.txt
+	$(BIN)/pip install --quiet -r envs/requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .snakemake results/quickstart

@@ -1,0 +1,1 @@
+"""Weight quantization for flow-matching models: one module per stage of the workflow."""

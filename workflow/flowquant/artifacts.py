@@ -1,0 +1,129 @@
+"""Files that are either whole or absent: atomic writes, safetensors with metadata, JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowquant.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_METADATA_KEY = "flowquant"
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, renamed to it when the block ends well.
+
+    Whatever goes wrong inside, ``path`` keeps its former content and the temporary file goes.
+    A full disk is told as a `UserError`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files that only their owner can read; results are made to be shared.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno is None or os.strerror(error.errno) != "No space left on device":
+            raise
+        raise UserError(
+            path,
+            found="a full disk",
+            expected="room for this file",
+            remedy="Free some space and run again: nothing half-written was kept.",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write ``content`` as indented JSON with a final newline."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: if the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            path,
+            found=str(error),
+            expected="a JSON file",
+            remedy="Delete the file and run the workflow again to have it remade.",
+        ) from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write named tensors and JSON-able metadata as one safetensors file."""
+    from safetensors.torch import save_file
+
+    with atomic(path) as temporary:
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            temporary,
+            metadata={_METADATA_KEY: json.dumps(metadata, sort_keys=True)},
+        )
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a safetensors file: its tensors (memory-mapped, on the CPU) and its metadata.
+
+    Raises:
+        UserError: if the file is missing, truncated or not safetensors.
+    """
+    with _open(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read a safetensors file's metadata; raises as `read_tensors` does."""
+    with _open(path) as file:
+        return _metadata(file)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(
+            path,
+            found=f"an unreadable file ({error})",
+            expected="a whole safetensors file",
+            remedy="If the workflow made it, delete it and run again; if it is yours, check the "
+            "path and copy the file anew.",
+        ) from error
+
+
+def _metadata(file: Any) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+    return content
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,57 @@
+"""Which code a stage runs: a content hash of its module and of all it imports from this package."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+
+def imported_modules(module: str) -> set[str]:
+    """``module`` and every module of this package that it imports, directly or not.
+
+    Names are relative to the package: ``train``, ``sources.idx``. Imports inside functions count.
+    """
+    found: set[str] = set()
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            pending.extend(_direct_imports(name))
+    return found
+
+
+@cache
+def _direct_imports(module: str) -> frozenset[str]:
+    tree = ast.parse(source(module).read_text(encoding="utf-8"))
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "flowquant":
+            base = (node.module or "").removeprefix("flowquant").lstrip(".")
+            candidates = {f"{base}.{alias.name}".lstrip(".") for alias in node.names} | {base}
+            names |= {name for name in candidates if name and source(name).is_file()}
+        elif isinstance(node, ast.Import):
+            names |= {
+                alias.name.removeprefix("flowquant.")
+                for alias in node.names
+                if alias.name.startswith("flowquant.")
+            }
+    return frozenset(names)
+
+
+def source(module: str) -> Path:
+    """The file that holds a module of this package."""
+    return PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
+
+
+@cache
+def digest(stage: str) -> str:
+    """A short hash of the code that ``stage`` runs, for a rule's ``params``."""
+    content = hashlib.sha256()
+    for module in sorted(imported_modules(stage)):
+        content.update(module.encode() + b"\0" + source(module).read_bytes() + b"\0")
+    return content.hexdigest()[:16]

@@ -1,0 +1,197 @@
+"""The velocity network: a transformer over image patches, with the reference's parameter names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """What an image is: ``channels`` (1 grey, 3 RGB), and ``size``, height and width in pixels."""
+
+    channels: int
+    size: int
+
+
+@dataclass(frozen=True)
+class ConditionConfig:
+    """What the network is told besides time: one of ``count`` classes, or ``count`` attributes."""
+
+    kind: Literal["class", "attributes"]
+    count: int
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The size and shape of a velocity network (REFERENCE presets in ``config/datasets.yaml``)."""
+
+    family: Literal["transformer"]
+    patch: int
+    width: int
+    heads: int
+    layers: int
+    feedforward: int
+    activation: Literal["relu", "gelu"]
+    dropout: float
+    time: Literal["linear", "fourier"]
+    condition: Literal["embedding", "linear"]
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
+
+
+class FourierFeatures(nn.Module):
+    """sin and cos of 2π·s·W, W fixed at N(0, scale²): time [B, 1] → [B, 2·count]."""
+
+    def __init__(self, count: int, scale: float = 10.0) -> None:
+        super().__init__()
+        # A parameter, not a buffer: the reference stores and quantizes it with the weights.
+        self.W = nn.Parameter(torch.randn(count) * scale, requires_grad=False)
+
+    def forward(self, time: Tensor) -> Tensor:
+        angle = 2 * math.pi * time * self.W
+        return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention [B, N, D] → [B, N, D], with `nn.MultiheadAttention`'s names."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        split = projected.view(batch, tokens, 3, self.heads, width // self.heads)
+        query, key, value = split.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, dropout_p=self.dropout if self.training else 0.0
+        )
+        return self.out_proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+
+
+class EncoderLayer(nn.Module):
+    """Attention and a feed-forward network, each followed by residual and LayerNorm (post-norm)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.self_attn = SelfAttention(config.width, config.heads, config.dropout)
+        self.linear1 = nn.Linear(config.width, config.feedforward)
+        self.linear2 = nn.Linear(config.feedforward, config.width)
+        self.norm1 = nn.LayerNorm(config.width)
+        self.norm2 = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[config.activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm1(x + self.dropout(self.self_attn(x)))
+        hidden = self.dropout(self.activation(self.linear1(x)))
+        return self.norm2(x + self.dropout(self.linear2(hidden)))
+
+
+class Encoder(nn.Module):
+    """A stack of encoder layers; exists for the reference's name ``transformer.layers``."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class FlowTransformer(nn.Module):
+    """Velocity of an image under a flow, given the clock's time and a condition.
+
+    Image → patches → linear → + condition + time + position → encoder → linear → image.
+    """
+
+    def __init__(
+        self, config: NetworkConfig, image: ImageConfig, condition: ConditionConfig
+    ) -> None:
+        super().__init__()
+        width, patch_values = config.width, image.channels * config.patch**2
+        self.patch = config.patch
+        self.conditions = condition.count
+        self.pos_emb = nn.Parameter(torch.randn(1, (image.size // config.patch) ** 2, width) * 0.02)
+        self.patch_proj = nn.Linear(patch_values, width)
+        self.out_proj = nn.Linear(width, patch_values)
+        if config.condition == "embedding":
+            self.class_emb = nn.Embedding(condition.count, width)
+        else:
+            self.attr_emb = nn.Linear(condition.count, width)
+        if config.time == "linear":
+            time_input: list[nn.Module] = [nn.Linear(1, width)]
+        else:
+            time_input = [FourierFeatures(width), nn.Linear(2 * width, width)]
+        self.time_mlp = nn.Sequential(*time_input, nn.SiLU(), nn.Linear(width, width))
+        self.transformer = Encoder(config)
+
+    def forward(
+        self, x: Tensor, time: Tensor, condition: Tensor, keep: Tensor | None = None
+    ) -> Tensor:
+        """The velocity at ``x``.
+
+        Args:
+            x: Images [B, C, H, W].
+            time: The clock's time [B].
+            condition: Classes int64 [B], or attributes 0/1 [B, A].
+            keep: Where 0, the condition is withheld (zeroed); float [B], all 1 if omitted.
+
+        Returns:
+            Velocity [B, C, H, W].
+        """
+        batch, channels, height, width = x.shape
+        rows, columns, p = height // self.patch, width // self.patch, self.patch
+        patches = x.view(batch, channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
+        tokens = self.patch_proj(patches.reshape(batch, rows * columns, channels * p * p))
+        context = self._embed(condition, keep) + self.time_mlp(time[:, None])
+        tokens = self.transformer(tokens + context[:, None] + self.pos_emb)
+        patches = self.out_proj(tokens).view(batch, rows, columns, channels, p, p)
+        return patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height, width)
+
+    def _embed(self, condition: Tensor, keep: Tensor | None) -> Tensor:
+        if hasattr(self, "class_emb"):
+            embedded = self.class_emb(condition)
+            return embedded if keep is None else embedded * keep[:, None]
+        if condition.dim() == 1:
+            condition = F.one_hot(condition, self.conditions)
+        values = condition.to(self.attr_emb.weight.dtype)
+        return self.attr_emb(values if keep is None else values * keep[:, None])
+
+
+FAMILIES: dict[str, type[FlowTransformer]] = {"transformer": FlowTransformer}
+
+
+def build_network(
+    config: NetworkConfig, image: ImageConfig, condition: ConditionConfig
+) -> FlowTransformer:
+    """A fresh network of the configured family, initialised from torch's global generator."""
+    return FAMILIES[config.family](config, image, condition)
+
+
+def linear_weights(network: nn.Module) -> set[str]:
+    """Names of the weights that multiply: matrices, but not embedding tables, and kernels."""
+    return {
+        f"{module_name}.{name}".lstrip(".")
+        for module_name, module in network.named_modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if (parameter.dim() == 2 and not isinstance(module, nn.Embedding))
+        or (name == "weight" and isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d))
+    }

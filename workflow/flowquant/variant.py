@@ -1,0 +1,24 @@
+"""A variant of a model, full precision or quantized, as a network that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flowquant.artifacts import read_metadata
+from flowquant.codebook import expand_all, read_quantized
+from flowquant.model import ModelConfig, load_network, read_model
+from flowquant.network import FlowTransformer
+
+
+def load_variant(path: Path) -> tuple[FlowTransformer, ModelConfig]:
+    """The network of a model file or of a quantized model file, and its configuration.
+
+    Raises:
+        UserError: if the file is unreadable, damaged or neither of the two.
+    """
+    if "packed" not in read_metadata(path):
+        weights, config = read_model(path)
+        return load_network(weights, config), config
+    quantized, metadata = read_quantized(path)
+    config = ModelConfig.from_dict(metadata["model"])
+    return load_network(expand_all(quantized), config), config

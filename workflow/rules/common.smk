@@ -1,0 +1,172 @@
+"""Configuration, names and paths that the rules share."""
+
+import shlex
+import sys
+from pathlib import Path
+
+PACKAGE_ROOT = Path(workflow.basedir) / "workflow"
+sys.path.insert(0, str(PACKAGE_ROOT))
+
+from snakemake.exceptions import WorkflowError
+
+from flowquant.config import command_flags, validate
+from flowquant.digest import digest
+from flowquant.errors import UserError
+
+try:
+    config = validate(config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+ENVIRONMENT = PACKAGE_ROOT.parent / "envs" / "flowquant.yaml"
+GPU = 0 if config["device"] == "cpu" else 1
+
+# Stages run as modules of the package, by the interpreter that runs Snakemake unless Snakemake
+# makes environments for them.
+INTERPRETER = (
+    ""
+    if workflow.deployment_settings.deployment_method
+    else f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+)
+PYTHONPATH = f"{shlex.quote(str(PACKAGE_ROOT))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"
+shell.prefix(f"{INTERPRETER}export PYTHONPATH={PYTHONPATH}; ")
+
+
+pathvars:
+    run=f"results/{config['run']}",
+    logs=f"results/{config['run']}/logs",
+    benchmarks=f"results/{config['run']}/benchmarks",
+
+
+DATASETS = config["datasets"]
+PRESETS = {name: config["presets"][name] for name in DATASETS}
+VARIANTS = ["full"] + [
+    f"{name}/{bits}bit"
+    for name, row in config["methods"].items()
+    for bits in row["bits"]
+]
+CLASSIFIED = [name for name, preset in PRESETS.items() if preset["classifier"]]
+IMPORTED = [name for name, preset in PRESETS.items() if preset["checkpoint"]]
+EXTRACTOR = config["evaluation"]["extractor"]
+
+
+def names(choices):
+    """A wildcard constraint that matches just these names (nothing, if there are none)."""
+    return "|".join(map(re.escape, choices)) or "(?!)"
+
+
+wildcard_constraints:
+    dataset=names(DATASETS),
+    method=names(config["methods"]),
+    variant=names(VARIANTS),
+    bits="[0-9]+",
+    seed="[0-9]+",
+
+
+def preset(wildcards):
+    """The preset of the wildcards' dataset."""
+    return PRESETS[wildcards.dataset]
+
+
+def flags(*parts):
+    """A params function: the preset's named parts as command-line options of a stage."""
+    return lambda wildcards: command_flags(
+        {part: preset(wildcards)[part] for part in parts}
+    )
+
+
+def model_flags(wildcards):
+    """What a model is, as options: everything its weights need to become a flow."""
+    parts = ("image", "condition", "network", "flow")
+    return command_flags({"model": {part: preset(wildcards)[part] for part in parts}})
+
+
+def source_flags(wildcards):
+    """Where images come from and what they must be, as options of the source's module."""
+    source = {
+        key: value
+        for key, value in preset(wildcards)["source"].items()
+        if key != "kind"
+    }
+    return command_flags(
+        source | {part: preset(wildcards)[part] for part in ("image", "condition")}
+    )
+
+
+def method_flags(wildcards):
+    """A method's row as options; its widths are wildcards of their own."""
+    row = config["methods"][wildcards.method]
+    return command_flags({"method": {key: row[key] for key in row if key != "bits"}})
+
+
+def variant_file(wildcards):
+    """The weights of a variant, full precision or quantized."""
+    if wildcards.variant == "full":
+        return f"<run>/models/{wildcards.dataset}_model.safetensors"
+    return f"<run>/quantized_models/{wildcards.dataset}/{wildcards.variant}.safetensors"
+
+
+def extractor_weights(wildcards):
+    """The weights of the feature extractor."""
+    if EXTRACTOR == "classifier":
+        return f"<run>/classifiers/{wildcards.dataset}.safetensors"
+    return (
+        config["evaluation"]["weights"]["path"]
+        or "results/data/inception-v3-compat.pth"
+    )
+
+
+def samples_per_seed(wildcards):
+    """How many images each variant samples."""
+    condition, per_class = (
+        preset(wildcards)["condition"],
+        preset(wildcards)["sampling"]["per_class"],
+    )
+    return per_class * (10 if condition["kind"] == "attributes" else condition["count"])
+
+
+FLOOR = ["real"] if config["evaluation"]["floor"] else []
+QUANTIZED = [variant for variant in VARIANTS if variant != "full"]
+TARGETS = {
+    "datasets": expand("results/data/{dataset}.safetensors", dataset=DATASETS),
+    "models": expand("<run>/models/{dataset}_model.safetensors", dataset=DATASETS),
+    "quantized": expand(
+        "<run>/quantized_models/{dataset}/{variant}.safetensors",
+        dataset=DATASETS,
+        variant=QUANTIZED,
+    ),
+    "samples": expand(
+        "<run>/sampling/{dataset}/{variant}/seed{seed}.safetensors",
+        dataset=DATASETS,
+        variant=VARIANTS,
+        seed=config["seeds"],
+    ),
+    "grids": expand(
+        "<run>/sampling/{dataset}/{variant}/seed{seed}.png",
+        dataset=DATASETS,
+        variant=VARIANTS,
+        seed=config["seeds"],
+    ),
+    "evaluations": expand(
+        "<run>/evaluation/{dataset}/{variant}/seed{seed}.json",
+        dataset=DATASETS,
+        variant=FLOOR + VARIANTS,
+        seed=config["seeds"],
+    ),
+    "downstreams": expand(
+        "<run>/downstream/{dataset}/{variant}/seed{seed}.json",
+        dataset=CLASSIFIED,
+        variant=VARIANTS,
+        seed=config["seeds"],
+    ),
+    "plots": expand(
+        "<run>/plots/{figure}.{format}",
+        figure=expand(
+            "{dataset}_{kind}",
+            dataset=DATASETS,
+            kind=["fid", "is", "samples", "levels"],
+        )
+        + expand("{dataset}_accuracy", dataset=CLASSIFIED),
+        format=config["plot"]["formats"],
+    ),
+}

@@ -1,0 +1,20 @@
+rule dataset:
+    output:
+        "results/data/{dataset}.safetensors",
+    log:
+        "results/data/logs/{dataset}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=4000,
+        runtime="2h",
+        # Where the files lie and not what they are: a resource, so that moving them makes
+        # nothing stale.
+        data_root=config["data_root"],
+    params:
+        kind=lambda w: preset(w)["source"]["kind"],
+        source=source_flags,
+        code=lambda w: digest(f"sources.{preset(w)['source']['kind']}"),
+    shell:
+        "python -m flowquant.sources.{params.kind} --output {output} "
+        "--data-root {resources.data_root:q} {params.source} 2> {log}"

@@ -1,0 +1,46 @@
+rule sample:
+    input:
+        variant_file,
+    output:
+        images="<run>/sampling/{dataset}/{variant}/seed{seed}.safetensors",
+        grid="<run>/sampling/{dataset}/{variant}/seed{seed}.png",
+    log:
+        "<logs>/sample/{dataset}/{variant}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/sample/{dataset}/{variant}/seed{seed}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        gpu=GPU,
+        device=config["device"],
+        # Results do not depend on it: a resource, so that changing it makes nothing stale.
+        batch=config["batch"],
+        mem_mb=8000,
+        runtime="8h",
+    params:
+        sampling=flags("sampling"),
+        code=digest("sample"),
+    shell:
+        "python -m flowquant.sample --model {input} --output {output.images} --grid {output.grid} "
+        "--dataset {wildcards.dataset} --variant {wildcards.variant} --seed {wildcards.seed} "
+        "--batch {resources.batch} --device {resources.device} {params.sampling} 2> {log}"
+
+
+rule sample_real:
+    input:
+        "results/data/{dataset}.safetensors",
+    output:
+        "<run>/sampling/{dataset}/real/seed{seed}.safetensors",
+    log:
+        "<logs>/sample/{dataset}/real/seed{seed}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=4000,
+        runtime="10m",
+    params:
+        images=samples_per_seed,
+        code=digest("sample_real"),
+    shell:
+        "python -m flowquant.sample_real --data {input} --output {output} "
+        "--dataset {wildcards.dataset} --count {params.images} --seed {wildcards.seed} 2> {log}"
