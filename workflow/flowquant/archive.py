@@ -24,7 +24,7 @@ from flowquant.errors import UserError
 
 COMPRESSIONS: dict[bytes, Callable[[Path], IO[bytes]]] = {
     b"\x1f\x8b": gzip.open,  # type: ignore[dict-item]
-    b"BZh": bz2.open,  # type: ignore[dict-item]
+    b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,  # type: ignore[dict-item]
 }
 # What file managers leave behind: no data.
@@ -164,7 +164,8 @@ def _walk(path: Path) -> tuple[list[Entry], set[str]]:
 
 
 def _list_zip(path: Path) -> tuple[list[Entry], set[str]]:
-    entries, folders = [], set()
+    entries: list[Entry] = []
+    folders: set[str] = set()
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             # Windows tools may write backslashes.
@@ -190,16 +191,17 @@ def _list_zip(path: Path) -> tuple[list[Entry], set[str]]:
 
 
 def _list_tar(path: Path, plain: Path) -> tuple[list[Entry], set[str]]:
-    entries, folders = [], set()
+    entries: list[Entry] = []
+    folders: set[str] = set()
     with tarfile.open(plain, mode="r:") as archive:
-        for member in archive:
+        while (member := archive.next()) is not None:
             odd = not (member.isreg() or member.isdir()) or member.issparse()
             if not _is_folder(path, member.name, member.isdir(), folders, link=odd):
                 entries.append(
                     Entry(member.name, str(plain), "slice", member.offset_data, member.size)
                 )
-            # A million members would take a gigabyte.
-            archive.members.clear()
+            # It remembers all members, and a million of them would take a gigabyte.
+            archive.members = []  # type: ignore[attr-defined]
     if not entries and not folders and plain.stat().st_size:
         raise tarfile.ReadError("no members")
     return [_tidy(entry) for entry in entries], folders

@@ -134,7 +134,8 @@ def decode_all(entries: Sequence[Entry], recipe: Recipe, processes: int) -> Iter
         try:
             waiting: deque[Future[Decoded]] = deque()
             waiting.extend(
-                pool.submit(decode_entries, chunk, recipe) for chunk in islice(chunks, 4 * processes)
+                pool.submit(decode_entries, chunk, recipe)
+                for chunk in islice(chunks, 4 * processes)
             )
             while waiting:
                 yield waiting.popleft().result()

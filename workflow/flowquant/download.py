@@ -14,7 +14,6 @@ from flowquant import artifacts
 from flowquant.cli import run
 from flowquant.errors import UserError
 
-
 NETWORK_ERRORS = (
     urllib.error.URLError,
     http.client.HTTPException,

@@ -121,24 +121,26 @@ def read_attributes(path: Path) -> tuple[list[str], dict[str, Array]]:
     """
     count, header, *lines = [*_lines(path), "", ""]
     names = header.split()
-    rows = [line.split() for line in lines if line]
-    for row in rows:
-        if len(row) != len(names) + 1 or not set(row[1:]) <= {"1", "-1"}:
+    table = {}
+    for line in filter(None, lines):
+        name, *values = line.split()
+        if len(values) != len(names) or not set(values) <= {"1", "-1"}:
             raise UserError(
                 path,
-                found=f"a line of {len(row) - 1} values for {row[0]}"
-                + ("" if len(row) != len(names) + 1 else ", some neither 1 nor -1"),
+                found=f"{len(values)} values for {name}"
+                + ("" if len(values) != len(names) else ", some neither 1 nor -1"),
                 expected=f"1 or -1 for each of the {len(names)} attributes of the second line",
                 remedy="The file is damaged or changed: take the official one.",
             )
-    if count.strip() != str(len(rows)):
+        table[name] = np.array([value == "1" for value in values], dtype=np.uint8)
+    if count != str(len(table)):
         raise UserError(
             path,
-            found=f"{len(rows)} images",
-            expected=f"{count.strip()[:20] or 'a number'}, as the first line says",
+            found=f"{len(table)} images",
+            expected=f"{count[:20] or 'a number'}, as the first line says",
             remedy="The file is cut off or changed: take the official one.",
         )
-    return names, {row[0]: np.array(row[1:]) == "1" for row in rows}
+    return names, table
 
 
 def read_partition(path: Path) -> dict[str, int]:

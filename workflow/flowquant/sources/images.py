@@ -160,9 +160,7 @@ def _divide(classes: Classes, fraction: float) -> dict[str, Classes]:
     return parts
 
 
-def check_classes(
-    where: Path, splits: dict[str, Classes], condition: ConditionConfig
-) -> list[str]:
+def check_classes(where: Path, splits: dict[str, Classes], condition: ConditionConfig) -> list[str]:
     """The classes' names in order, the same in every split.
 
     Raises:
@@ -170,7 +168,9 @@ def check_classes(
     """
     names = sorted(set().union(*splits.values()))
     empty = [
-        f"{part}/{name}" for part, classes in splits.items() for name in names
+        f"{part}/{name}"
+        for part, classes in splits.items()
+        for name in names
         if not classes.get(name)
     ]
     if empty:
