@@ -176,12 +176,15 @@ class FlowTransformer(nn.Module):
         return self.attr_emb(values if keep is None else values * keep[:, None])
 
 
-FAMILIES: dict[str, type[FlowTransformer]] = {"transformer": FlowTransformer}
+# Whatever takes (x, time, condition, keep) as `FlowTransformer.forward` does is a family: what
+# comes after the network knows no more of it than its named parameters.
+Family = Callable[[NetworkConfig, ImageConfig, ConditionConfig], nn.Module]
+FAMILIES: dict[str, Family] = {"transformer": FlowTransformer}
 
 
 def build_network(
     config: NetworkConfig, image: ImageConfig, condition: ConditionConfig
-) -> FlowTransformer:
+) -> nn.Module:
     """A fresh network of the configured family, initialised from torch's global generator."""
     return FAMILIES[config.family](config, image, condition)
 

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from flowquant.cli import run
+from flowquant.dataset import read_dataset
 from flowquant.device import DeviceName, choose_device
-from flowquant.flow import FlowConfig, initial_noise, to_uint8, velocity
+from flowquant.errors import UserError
+from flowquant.flow import FlowConfig, guided_velocity, initial_noise, to_uint8
 from flowquant.model import ModelConfig
-from flowquant.network import ConditionConfig, FlowTransformer
+from flowquant.network import ConditionConfig
 from flowquant.samples import Origin, write_grid, write_samples
 from flowquant.solver import euler
 from flowquant.variant import load_variant
@@ -29,6 +31,8 @@ class SamplingConfig:
     solver: Literal["euler"]
     steps: int
     per_class: int
+    condition: Literal["zeros", "test"] = "zeros"
+    guidance: float = 1.0
 
 
 def asked_for(condition: ConditionConfig, per_class: int) -> Tensor:
@@ -42,21 +46,46 @@ def asked_for(condition: ConditionConfig, per_class: int) -> Tensor:
     return torch.arange(condition.count).repeat_interleave(per_class)
 
 
+def test_attributes(data: Path | None, count: int) -> Tensor:
+    """The attributes of the first ``count`` test images, uint8 [count, A].
+
+    Raises:
+        UserError: if no dataset file is given, or it has too few test images.
+    """
+    found = torch.empty(0) if data is None else read_dataset(data)[1].labels
+    if len(found) < count:
+        raise UserError(
+            data or "--data",
+            found=f"{len(found)} test images to take attributes from",
+            expected=f"at least {count}, ten times `sampling.per_class`",
+            remedy="Sample fewer, or set `sampling.condition: zeros`.",
+        )
+    return found[:count]
+
+
 def integrate(
-    network: FlowTransformer, flow: FlowConfig, noise: Tensor, condition: Tensor, steps: int
+    network: nn.Module,
+    flow: FlowConfig,
+    noise: Tensor,
+    condition: Tensor,
+    steps: int,
+    guidance: float = 1.0,
 ) -> Tensor:
     """Follow the flow from noise [B, C, H, W] to images in about −1…1, [B, C, H, W]."""
-    return euler(lambda x, t: velocity(network, flow, x, t, condition), noise, steps)
+    return euler(
+        lambda x, t: guided_velocity(network, flow, x, t, condition, guidance), noise, steps
+    )
 
 
 def generate(
-    network: FlowTransformer,
+    network: nn.Module,
     config: ModelConfig,
     labels: Tensor,
     steps: int,
     seed: int,
     batch: int,
     device: torch.device,
+    guidance: float = 1.0,
 ) -> Tensor:
     """Images uint8 [N, C, H, W] for labels [N] or attributes [N, A].
 
@@ -69,7 +98,8 @@ def generate(
         rows = range(start, min(start + batch, len(labels)))
         noise = initial_noise(config.flow, seed, rows, shape).to(device)
         condition = labels[rows.start : rows.stop].to(device)
-        images.append(to_uint8(integrate(network, config.flow, noise, condition, steps)).cpu())
+        found = integrate(network, config.flow, noise, condition, steps, guidance)
+        images.append(to_uint8(found).cpu())
     return torch.cat(images)
 
 
@@ -81,6 +111,7 @@ def sample(
     variant: str,
     seed: int,
     sampling: SamplingConfig,
+    data: Path | None = None,
     batch: int = 256,
     device: DeviceName = "auto",
 ) -> None:
@@ -93,17 +124,22 @@ def sample(
         dataset: Name to write into the samples file.
         variant: Name to write into the samples file.
         seed: Of the noise.
-        sampling: Solver, steps and number.
+        sampling: Solver, steps, number, condition and guidance.
+        data: Dataset file, for the attributes of its test images.
         batch: Images integrated at a time.
         device: Where to compute.
 
     Raises:
-        UserError: if the weights cannot be read.
+        UserError: if the weights cannot be read, or there are too few test images.
     """
     network, config = load_variant(model)
     labels = asked_for(config.condition, sampling.per_class)
+    if sampling.condition == "test":
+        labels = test_attributes(data, len(labels))
     where = choose_device(device)
-    images = generate(network, config, labels, sampling.steps, seed, batch, where)
+    images = generate(
+        network, config, labels, sampling.steps, seed, batch, where, sampling.guidance
+    )
     write_samples(output, images, labels, Origin(dataset, variant, seed))
     classes = 10 if config.condition.kind == "attributes" else config.condition.count
     first = images.view(classes, -1, *images.shape[1:])[:, :GRID_COLUMNS]

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from flowquant import keyed
 from flowquant.artifacts import atomic, sha256, write_json
 from flowquant.cli import run
-from flowquant.dataset import Split, check_fits, read_dataset
+from flowquant.dataset import Split, check_fits, place, read_dataset, read_validation
 from flowquant.device import DeviceName, choose_device
 from flowquant.errors import UserError
 from flowquant.flow import matching_loss, to_unit
@@ -38,7 +38,7 @@ class TrainingConfig:
     halve_after: int
     stop_after: int
     clip: float | None
-    validation: int
+    validation: int | None
     condition_dropout: float
     ema: float | None
     precision: Literal["float32", "bfloat16"]
@@ -65,6 +65,17 @@ def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int, halvi
         total = config.epochs * steps_per_epoch
         rate *= 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
     return rate
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a split, int64 [N]."""
+
+    split: Split
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 class Training:
@@ -167,11 +178,11 @@ class Training:
             total += loss.item() * len(batch)
         return total / len(rows)
 
-    def run_epoch(self, split: Split, fit: Tensor, held_out: Tensor, bar: tqdm[Any]) -> None:
+    def run_epoch(self, fit: Part, held_out: Part, bar: tqdm[Any]) -> None:
         """Train and validate once, and keep the weights if they are the best so far."""
         started, p = time.monotonic(), self.progress
-        train_loss = self.train_epoch(split, fit, bar)
-        validation_loss = self.validate(split, held_out)
+        train_loss = self.train_epoch(fit.split, fit.rows, bar)
+        validation_loss = self.validate(held_out.split, held_out.rows)
         p.epoch += 1
         p.seconds += time.monotonic() - started
         rate = self.optimizer.param_groups[0]["lr"]
@@ -224,6 +235,41 @@ def hold_out(split: Split, count: int, seed: int) -> tuple[Tensor, Tensor]:
     return order[count:], order[:count]
 
 
+def fit_and_held_out(
+    data: Path, model: ModelConfig, training: TrainingConfig, seed: int, device: torch.device
+) -> tuple[Part, Part]:
+    """What to fit and what to validate on: the dataset's own validation split, or rows held out.
+
+    Raises:
+        UserError: if the data do not fit the preset, or are too few.
+    """
+    split, _ = read_dataset(data)
+    check_fits(data, split, model.image, model.condition)
+    own = read_validation(data)
+    held_out = training.validation or 0
+    if training.validation is None and own is None:
+        raise UserError(
+            "training.validation",
+            found=f"null for {data}, which has no validation split",
+            expected="the number of training images to hold out",
+            remedy="Set `training.validation`.",
+        )
+    if len(split) - held_out < training.batch:
+        raise UserError(
+            "training",
+            found=f"`validation: {training.validation}` and `batch: {training.batch}` for "
+            f"{len(split)} training images",
+            expected="at least one batch of images besides the held-out ones",
+            remedy="Make `training.validation` or `training.batch` smaller.",
+        )
+    split = place(split, device)
+    if training.validation is None and own is not None:
+        check_fits(data, own, model.image, model.condition)
+        return Part(split, torch.arange(len(split))), Part(own, torch.arange(len(own)))
+    fit, rest = hold_out(split, held_out, seed)
+    return Part(split, fit), Part(split, rest)
+
+
 def train(
     data: Path,
     output: Path,
@@ -243,7 +289,8 @@ def train(
     seed and data) and ends with the weights it would have had.
 
     Args:
-        data: Dataset file; its training split is used.
+        data: Dataset file; its training split is used, and its validation split if the preset
+            says so (``validation`` None).
         output: The model file to write.
         report: JSON to write: size and best epoch.
         curve: Training curve to write, one JSON object an epoch.
@@ -258,24 +305,13 @@ def train(
     Raises:
         UserError: if the data do not fit the preset, or the loss is no longer finite.
     """
-    split, _ = read_dataset(data)
-    check_fits(data, split, model.image, model.condition)
-    if len(split) - training.validation < training.batch:
-        raise UserError(
-            "training",
-            found=f"`validation: {training.validation}` and `batch: {training.batch}` for "
-            f"{len(split)} training images",
-            expected="at least one batch of images besides the held-out ones",
-            remedy="Make `training.validation` or `training.batch` smaller.",
-        )
     where = choose_device(device)
+    fit, held_out = fit_and_held_out(data, model, training, seed, where)
     run_ = Training(model, training, seed, where)
     identity = _identity(data, model, training, seed)
     if (state := _read_checkpoint(checkpoint, identity, where)) is not None:
         run_.load_state(state)
         tqdm.write(f"going on after epoch {run_.progress.epoch}, from {checkpoint}")
-    fit, held_out = hold_out(split, training.validation, seed)
-    split = Split(split.images.to(where), split.labels.to(where))
     steps = len(fit) // training.batch
     saved = time.monotonic()
     with tqdm(
@@ -286,7 +322,7 @@ def train(
         desc=output.stem,
     ) as bar:
         while not run_.finished:
-            run_.run_epoch(split, fit, held_out, bar)
+            run_.run_epoch(fit, held_out, bar)
             if time.monotonic() - saved >= checkpoint_seconds:
                 with atomic(checkpoint) as temporary:
                     torch.save({"identity": identity, **run_.state()}, temporary)

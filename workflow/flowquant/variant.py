@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import nn
+
 from flowquant.artifacts import read_metadata
 from flowquant.codebook import expand_all, read_quantized
 from flowquant.model import ModelConfig, load_network, read_model
-from flowquant.network import FlowTransformer
 
 
-def load_variant(path: Path) -> tuple[FlowTransformer, ModelConfig]:
+def load_variant(path: Path) -> tuple[nn.Module, ModelConfig]:
     """The network of a model file or of a quantized model file, and its configuration.
 
     Raises:
