@@ -12,7 +12,7 @@ from flowquant import keyed
 from flowquant.dataset import Split, write_dataset
 from flowquant.errors import UserError
 from flowquant.model import read_model
-from flowquant.train import Training, TrainingConfig, hold_out, learning_rate, train
+from flowquant.train import Part, Training, TrainingConfig, hold_out, learning_rate, train
 
 CONFIG = TrainingConfig(
     epochs=4,
@@ -121,11 +121,12 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path, data, tiny
 def test_early_stop_and_halving(tiny_model, monkeypatch):
     config = replace(CONFIG, schedule="plateau", warmup_epochs=0, epochs=50, stop_after=7)
     training = Training(tiny_model, config, 0, CPU)
+    nothing = Part(Split(torch.empty(0), torch.empty(0)), torch.empty(0))
     losses = iter([1.0, 0.5] + [0.6] * 50)
     monkeypatch.setattr(Training, "train_epoch", lambda *_: 0.0)
     monkeypatch.setattr(Training, "validate", lambda *_: next(losses))
     while not training.finished:
-        training.run_epoch(None, None, None, tqdm(disable=True))
+        training.run_epoch(nothing, nothing, tqdm(disable=True))
     assert training.progress.epoch == 9  # seven epochs after the best, the second
     assert training.progress.best_epoch == 2
     assert training.progress.halvings == 2  # after three and six epochs without a better loss
