@@ -74,11 +74,6 @@ def test_images_that_are_nowhere(fresh):
 @pytest.fixture
 def model():
     """What the tiny configuration's checkpoint must be."""
-
-    from conftest import ROOT
-
-    from .conftest import TINY
-
     presets = yaml.safe_load((ROOT / "config/datasets.yaml").read_text())["presets"]
     digits = presets["digits"]
     digits["network"] |= TINY["presets"]["digits"]["network"]

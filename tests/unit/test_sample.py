@@ -81,7 +81,7 @@ def test_stage_on_full_and_quantized_weights(tmp_path, tiny_model, weights):
     # The tiny network has no tensor of more than 65,536 values: 16 bits lose nothing at all.
     assert torch.equal(images, found["ot"][0])
     grid = np.asarray(Image.open(tmp_path / "model.png"))
-    assert grid.shape == (3 * 17 + 1, 10 * 17 + 1)
+    assert grid.shape == (3 * 49 + 1, 10 * 49 + 1)  # 8 pixels, each six wide
 
 
 def test_grid_shows_each_image_in_its_place(tmp_path):

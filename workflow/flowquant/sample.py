@@ -143,7 +143,9 @@ def sample(
     write_samples(output, images, labels, Origin(dataset, variant, seed))
     classes = 10 if config.condition.kind == "attributes" else config.condition.count
     first = images.view(classes, -1, *images.shape[1:])[:, :GRID_COLUMNS]
-    write_grid(grid, first.flatten(0, 1), columns=first.shape[1], enlarge=2)
+    write_grid(
+        grid, first.flatten(0, 1), columns=first.shape[1], enlarge=max(2, 48 // config.image.size)
+    )
 
 
 if __name__ == "__main__":
