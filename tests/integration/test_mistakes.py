@@ -9,6 +9,7 @@ import yaml
 
 from flowquant.config import validate
 from flowquant.model import ModelConfig
+from project import ROOT, TINY
 
 IDX_PRESET = {
     "source": {"kind": "idx", "folder": "tiny"},
