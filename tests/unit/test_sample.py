@@ -10,6 +10,7 @@ from flowquant.model import load_network, write_model
 from flowquant.network import ConditionConfig
 from flowquant.quantize import MethodConfig, quantize
 from flowquant.sample import SamplingConfig, asked_for, generate, sample
+from flowquant.sampler import SolverConfig
 from flowquant.samples import read_samples, write_grid
 
 CPU = torch.device("cpu")
@@ -24,7 +25,10 @@ def weights(tiny_model):
 def test_samples_do_not_depend_on_the_batch(tiny_model, weights):
     network = load_network(weights, tiny_model)
     labels = asked_for(tiny_model.condition, per_class=4)
-    batches = [generate(network, tiny_model, labels, 8, 3, batch, CPU) for batch in (12, 5, 1)]
+    batches = [
+        generate(network, tiny_model, labels, SolverConfig(steps=8), 3, batch, CPU)
+        for batch in (12, 5, 1)
+    ]
     for images in batches[1:]:
         # Equal but for rounding: at most one grey value apart, and hardly anywhere.
         difference = (images.int() - batches[0].int()).abs()
@@ -35,7 +39,9 @@ def test_samples_do_not_depend_on_the_batch(tiny_model, weights):
 def test_seeds_differ_and_repeat(tiny_model, weights):
     network = load_network(weights, tiny_model)
     labels = asked_for(tiny_model.condition, per_class=2)
-    first, again, other = (generate(network, tiny_model, labels, 4, s, 6, CPU) for s in (0, 0, 1))
+    first, again, other = (
+        generate(network, tiny_model, labels, SolverConfig(steps=4), s, 6, CPU) for s in (0, 0, 1)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

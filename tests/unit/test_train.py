@@ -1,6 +1,8 @@
 """Training: resumable to the bit, careful with bad losses, honest about the best epoch."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +10,11 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from flowquant import keyed
 from flowquant.dataset import Split, write_dataset
 from flowquant.errors import UserError
 from flowquant.model import read_model
-from flowquant.train import Part, Training, TrainingConfig, hold_out, learning_rate, train
+from flowquant.train import hold_out, train
+from flowquant.training import Part, Training, TrainingConfig, learning_rate
 
 CONFIG = TrainingConfig(
     epochs=4,
@@ -74,32 +76,35 @@ def test_training_learns_and_writes_its_curve(tmp_path, data, tiny_model):
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
-def test_a_killed_run_ends_with_the_same_weights(tmp_path, data, tiny_model, monkeypatch, schedule):
-    config = replace(CONFIG, schedule=schedule)
+@pytest.mark.parametrize("ends_at", [8, 13])  # after two epochs of four steps, and amid the fourth
+def test_a_killed_run_ends_with_the_same_weights(
+    tmp_path, data, tiny_model, monkeypatch, schedule, ends_at
+):
+    config = replace(CONFIG, schedule=schedule, validation=30)
     whole = run(tmp_path / "whole", data, tiny_model, config)
-    original = Training.run_epoch
+    original, taken = Training.step, []
 
-    def dies(self, *args):
-        if self.progress.epoch == 2:
-            raise KeyboardInterrupt
-        original(self, *args)
+    def counted(self, *args):
+        if len(taken) == ends_at - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        taken.append((self.progress.epoch, self.progress.step))
+        return original(self, *args)
 
-    monkeypatch.setattr(Training, "run_epoch", dies)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "killed", data, tiny_model, config, checkpoint_seconds=0)
-    assert (tmp_path / "killed" / "checkpoint.pt").exists()
-    assert not (tmp_path / "killed" / "model.safetensors").exists()
-    epochs = []
-    monkeypatch.setattr(
-        Training,
-        "run_epoch",
-        lambda self, *a: (epochs.append(self.progress.epoch), original(self, *a)),
-    )
-    resumed = run(tmp_path / "killed", data, tiny_model, config)
-    assert epochs == [2, 3]
+    monkeypatch.setattr(Training, "step", counted)
+    folder = tmp_path / "killed"
+    with pytest.raises(SystemExit) as ended:
+        run(folder, data, tiny_model, config)
+    assert ended.value.code == 143
+    assert (folder / "checkpoint.pt").exists()
+    assert not (folder / "model.safetensors").exists()
+    assert len(taken) == ends_at
+    resumed = run(folder, data, tiny_model, config)
+    assert taken == [(epoch, step) for epoch in range(4) for step in range(4)]
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert (tmp_path / "killed" / "curve.jsonl").read_text().count("\n") == 4
+    curves = [(tmp_path / name / "curve.jsonl").read_text() for name in ("whole", "killed")]
+    rows = [[json.loads(line) for line in curve.splitlines()] for curve in curves]
+    assert [{**r, "seconds": 0} for r in rows[0]] == [{**r, "seconds": 0} for r in rows[1]]
 
 
 def test_another_configuration_does_not_resume(tmp_path, data, tiny_model):
@@ -154,15 +159,13 @@ def test_held_out_rows_are_disjoint_and_keyed():
 def test_condition_dropout_withholds_at_its_rate_and_only_in_training(tiny_model):
     config = replace(CONFIG, condition_dropout=0.25)
     training = Training(tiny_model, config, 0, CPU)
-    split = Split(
-        torch.zeros(4000, 1, 8, 8, dtype=torch.uint8), torch.zeros(4000, dtype=torch.long)
-    )
+    images, labels = torch.zeros(4000, 1, 8, 8, dtype=torch.uint8), torch.zeros(4000).long()
     seen = []
     training.network.register_forward_pre_hook(lambda _, args: seen.append(args[3]))
     for mode in (True, False):
         training.network.train(mode)
         with torch.no_grad():
-            training.loss(training.network, split, torch.arange(4000), keyed.generator(0, "x"))
+            training.loss(training.network, images, labels)
     assert seen[0].mean().item() == pytest.approx(0.75, abs=0.03)
     assert seen[1] is None
 
