@@ -66,8 +66,8 @@ def test_add_norm_and_its_gradient(rows, width):
     tensors += [torch.randn(width), torch.randn(width)]
     leaves = [tensor.clone().requires_grad_() for tensor in tensors]
     wanted = F.layer_norm(leaves[0] + leaves[1], (width,), leaves[2], leaves[3])
-    total = torch.empty(rows, width)
-    found = add_norm(*tensors, 1e-5, total=total)
+    total, kept = torch.empty(rows, width), torch.empty(rows, width, dtype=torch.int8)
+    found = add_norm(*tensors, 1e-5, total=total, kept=kept)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(total, tensors[0] + tensors[1])
     grad = torch.randn(rows, width)
@@ -81,12 +81,14 @@ def test_add_norm_and_its_gradient(rows, width):
 def test_add_norm_with_dropout():
     torch.manual_seed(0)
     x, y, total = torch.randn(50, 60), torch.randn(50, 60), torch.empty(50, 60)
-    add_norm(x, y, torch.ones(60), torch.zeros(60), 1e-5, 0.25, SEED, total)
+    mask = torch.empty(50, 60, dtype=torch.int8)
+    add_norm(x, y, torch.ones(60), torch.zeros(60), 1e-5, 0.25, SEED, total, mask)
     kept = (total - x).abs() > 1e-6
+    assert torch.equal(kept, mask == 1)
     assert kept.float().mean().item() == pytest.approx(0.75, abs=0.03)
     torch.testing.assert_close((total - x)[kept], y[kept] / 0.75, atol=1e-5, rtol=1e-4)
     of_x, of_y, _, _, row_sum = add_norm_backward(
-        total, torch.randn(50, 60), torch.ones(60), 1e-5, 0.25, SEED
+        total, torch.randn(50, 60), torch.ones(60), 1e-5, 0.25, mask
     )
     torch.testing.assert_close(of_y, of_x * kept / 0.75)
     torch.testing.assert_close(row_sum, of_y.sum(0), atol=1e-5, rtol=1e-4)

@@ -77,17 +77,17 @@ class _AddNorm(torch.autograd.Function):
         dropout: float,
         seed: Tensor,
     ) -> Tensor:
-        total = torch.empty_like(x)
-        out = add_norm(x, y, weight, bias, eps, dropout, seed, total)
-        ctx.save_for_backward(total, weight, seed)
+        total, kept = torch.empty_like(x), torch.empty_like(x, dtype=torch.int8)
+        out = add_norm(x, y, weight, bias, eps, dropout, seed, total, kept)
+        ctx.save_for_backward(total, weight, kept)
         ctx.settings = eps, dropout
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        total, weight, seed = ctx.saved_tensors
+        total, weight, kept = ctx.saved_tensors
         eps, dropout = ctx.settings
-        found = add_norm_backward(total, grads[0].contiguous(), weight, eps, dropout, seed)
+        found = add_norm_backward(total, grads[0].contiguous(), weight, eps, dropout, kept)
         return *found, None, None, None
 
 
