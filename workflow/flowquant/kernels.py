@@ -190,7 +190,7 @@ def _sum_rows(x, out, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 # Rows and columns of a tile, and warps.
-SUM_ROWS = 64, 32, 4
+SUM_ROWS = 256, 8, 4
 
 
 def sum_rows(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -339,8 +339,9 @@ def add_norm(
     return out
 
 
-# Rows at a time, programs at most, and warps: measured on an H200.
-BACKWARD_NORM = 4, 528, 4
+# Rows at a time, programs at most, and warps, of widths up to 512 and beyond; as all such numbers
+# here, the best of those tried on an H200.
+BACKWARD_NORM = (1, 1056, 1), (2, 528, 2)
 
 
 def add_norm_backward(
@@ -356,7 +357,7 @@ def add_norm_backward(
     Last of all the row sum of y's gradient, [D].
     """
     width = total.shape[-1]
-    rows, (each, most, warps) = total.numel() // width, BACKWARD_NORM
+    rows, (each, most, warps) = total.numel() // width, BACKWARD_NORM[width > 512]
     programs = min(most, triton.cdiv(rows, each))
     of_x = torch.empty_like(total)
     of_y = torch.empty_like(total) if dropout > 0 else of_x
@@ -436,7 +437,7 @@ def _activate_backward(
     tl.store(sums + place, tl.sum(passed, 0), mask=column < WIDTH)
 
 
-TILE_ROWS, TILE_COLUMNS, TILE_WARPS = 32, 128, 4
+TILE_ROWS, TILE_COLUMNS, TILE_WARPS = 64, 64, 4
 
 
 def _tiles(x: Tensor) -> tuple[int, int, tuple[int, int]]:
