@@ -25,7 +25,7 @@ from flowquant.errors import UserError
 COMPRESSIONS: dict[bytes, Callable[[Path], IO[bytes]]] = {
     b"\x1f\x8b": gzip.open,  # type: ignore[dict-item]
     b"BZh": bz2.open,
-    b"\xfd7zXZ\x00": lzma.open,  # type: ignore[dict-item]
+    b"\xfd7zXZ\x00": lzma.open,
 }
 # What file managers leave behind: no data.
 LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
