@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def prepare(
             _check_what_is_left(where, part, split.labels, labels[f"{part}_labels"])
         stream.finish(labels, {**metadata, "skipped": len(bad)})
     if bad:
-        tqdm.write(f"left out {len(bad):,} of {total:,} images: {some(bad)}")
+        print(f"left out {len(bad):,} of {total:,} images: {some(bad)}", file=sys.stderr)
 
 
 def _write_split(
