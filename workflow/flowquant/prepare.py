@@ -54,8 +54,8 @@ def prepare(
         UserError: if images are bad and shall not be left out, or a class has none left.
     """
     total = sum(len(split.entries) for split in splits.values())
-    # The list of bad images is cut at ten, of names of at most 4,096 bytes.
-    room = sum(s.labels.nbytes for s in splits.values()) + 2 * len(json.dumps(metadata)) + 65536
+    # Metadata are a JSON string in JSON: each quotation mark takes two bytes.
+    room = sum(s.labels.nbytes for s in splits.values()) + 2 * len(json.dumps(metadata))
     bad: list[str] = []
     labels = {}
     with (
