@@ -134,9 +134,7 @@ def test_no_state_dict(tmp_path, tiny_model, content, message):
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_bytes_that_are_no_checkpoint(tmp_path, tiny_model, content, suffix):
     (tmp_path / f"published{suffix}").write_bytes(content)
-    with pytest.raises(
-        UserError, match=r"published.*: found (no plain weights|an unreadable file)"
-    ):
+    with pytest.raises(UserError, match=r"found (no plain weights|an unreadable file)"):
         import_into(tmp_path, tmp_path / f"published{suffix}", tiny_model)
 
 
