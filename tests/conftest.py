@@ -10,9 +10,7 @@ import pytest
 from flowquant.flow import FlowConfig
 from flowquant.model import ModelConfig
 from flowquant.network import ConditionConfig, ImageConfig, NetworkConfig
-
-ROOT = Path(__file__).parents[1]
-SHARED_DATA = ROOT.parent / "shared" / "data"
+from project import SHARED_DATA
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 import torch
 import yaml
 
-from conftest import ROOT
 from flowquant.artifacts import read_metadata, read_tensors
 from flowquant.model import ModelConfig
 from image_files import encoded, write_folder, write_tar, write_zip
+from project import ROOT
 
 NETWORK = {
     "patch": 8,

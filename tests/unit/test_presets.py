@@ -7,7 +7,6 @@ import torch
 import yaml
 from torch import nn
 
-from conftest import ROOT
 from flowquant import network
 from flowquant.config import validate
 from flowquant.dataset import Split, write_dataset
@@ -16,9 +15,12 @@ from flowquant.flow import FlowConfig, guided_velocity, velocity
 from flowquant.model import ModelConfig
 from flowquant.network import ConditionConfig
 from flowquant.quantize import MethodConfig, quantize
-from flowquant.sample import SamplingConfig, integrate, sample
+from flowquant.sample import SamplingConfig, sample
 from flowquant.samples import read_samples
-from flowquant.train import TrainingConfig, train
+from flowquant.solver import solve
+from flowquant.train import train
+from flowquant.training import TrainingConfig
+from project import ROOT
 
 PAPER = ("mnist", "fmnist", "cifar10", "celeba")
 
@@ -121,6 +123,11 @@ class Renamed(nn.Module):
         return self.inner(x, 1 - time, condition, keep)
 
 
+def integrate(net, flow, noise, labels, steps):
+    with torch.no_grad():
+        return solve(lambda x, t: velocity(net, flow, x, t, labels), noise, "euler", steps)[0]
+
+
 def test_both_clocks_give_the_same_trajectory(tiny_model):
     torch.manual_seed(0)
     inner = tiny_model.build().eval()
@@ -194,7 +201,7 @@ class OneConvolution(nn.Module):
         self.shift = nn.Embedding(condition.count, image.channels)
 
     def forward(self, x, time, condition, keep=None):
-        clock = time.view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])
+        clock = time.view(-1, 1, 1, 1).expand(len(x), 1, *x.shape[2:])
         shift = self.shift(condition)
         if keep is not None:
             shift = shift * keep[:, None]
@@ -258,7 +265,7 @@ def test_validation_on_the_datasets_own_split(tmp_path, tiny_model, monkeypatch)
     seen = []
     monkeypatch.setattr(
         "flowquant.train.Training.validate",
-        lambda _, split, rows: seen.append(split.images[rows]) or 1.0,
+        lambda _, part: seen.append(part.split.images[part.rows]) or 1.0,
     )
     run_training(tmp_path, data, model, training_of(validation=None))
     assert torch.equal(seen[0], tensors["validation_images"])

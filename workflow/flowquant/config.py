@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -79,13 +80,17 @@ def _explain(error: ValidationError, config: Mapping[str, Any]) -> UserError:
     schema, value = error.schema, error.instance
     if error.validator == "additionalProperties":
         known = sorted(schema.get("properties", {}))
-        pattern = list(schema.get("patternProperties", {}))
-        unknown = [k for k in value if k not in known]
-        near = difflib.get_close_matches(str(unknown[0]), known, n=1)
+        patterns = list(schema.get("patternProperties", {}))
+        unknown = next(
+            str(key)
+            for key in value
+            if key not in known and not any(re.search(p, str(key)) for p in patterns)
+        )
+        near = difflib.get_close_matches(unknown, known, n=1)
         return UserError(
-            f"configuration key `{'.'.join(filter(None, [where, str(unknown[0])]))}`",
-            found="an unknown key",
-            expected=f"one of {', '.join(known)}" if known else f"a name like {pattern[0]}",
+            f"configuration key `{'.'.join(filter(None, [where, unknown]))}`",
+            found="an unknown key" if known else "an impossible name",
+            expected=f"one of {', '.join(known)}" if known else f"a name matching {patterns[0]}",
             remedy=f"Did you mean `{near[0]}`?" if near else REFERENCE,
         )
     if error.validator == "required":

@@ -53,7 +53,7 @@ def velocity(
     condition: Tensor,
     keep: Tensor | None = None,
 ) -> Tensor:
-    """dx/dt at flow time ``t`` [B], whichever clock the network was trained with."""
+    """dx/dt at flow time ``t`` [B], or [1] for all, whichever clock the network knows."""
     time = t if config.clock == "forward" else 1 - t
     return network(x, time, condition, keep)
 
@@ -73,9 +73,10 @@ def guided_velocity(
     """
     if scale == 1:
         return velocity(network, config, x, t, condition)
-    keep = torch.tensor([1.0, 0.0], device=x.device).repeat_interleave(len(x))
+    keep = torch.cat([x.new_ones(len(x)), x.new_zeros(len(x))])
+    times = t if len(t) == 1 else t.repeat(2)
     both = velocity(
-        network, config, torch.cat([x, x]), t.repeat(2), torch.cat([condition, condition]), keep
+        network, config, torch.cat([x, x]), times, torch.cat([condition, condition]), keep
     )
     told, untold = both.chunk(2)
     return torch.lerp(untold, told, scale)

@@ -150,7 +150,7 @@ class FlowTransformer(nn.Module):
 
         Args:
             x: Images [B, C, H, W].
-            time: The clock's time [B].
+            time: The clock's time [B], or [1] for all.
             condition: Classes int64 [B], or attributes 0/1 [B, A].
             keep: Where 0, the condition is withheld (zeroed); float [B], all 1 if omitted.
 
@@ -159,12 +159,25 @@ class FlowTransformer(nn.Module):
         """
         batch, channels, height, width = x.shape
         rows, columns, p = height // self.patch, width // self.patch, self.patch
-        patches = x.view(batch, channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
+        dtype = self.patch_proj.weight.dtype
+        patches = x.to(dtype).view(batch, channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
         tokens = self.patch_proj(patches.reshape(batch, rows * columns, channels * p * p))
-        context = self._embed(condition, keep) + self.time_mlp(time[:, None])
+        time_embedding = self.time_mlp(time[:, None]).to(dtype)
+        context = self._embed(condition, keep) + time_embedding
         tokens = self.transformer(tokens + context[:, None] + self.pos_emb)
         patches = self.out_proj(tokens).view(batch, rows, columns, channels, p, p)
-        return patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height, width)
+        image = patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height, width)
+        return image.to(x.dtype)
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Compute in ``dtype``, but time features, whose angles need float32."""
+        self.to(dtype)
+        self.time_mlp.float()
+
+    def compile_layers(self) -> None:
+        """Compile the encoder layers, one after the other: alike, they share one compilation."""
+        for layer in self.transformer.layers:
+            layer.compile()
 
     def _embed(self, condition: Tensor, keep: Tensor | None) -> Tensor:
         if hasattr(self, "class_emb"):

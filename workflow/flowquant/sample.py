@@ -12,13 +12,14 @@ from tqdm import tqdm
 
 from flowquant.cli import run
 from flowquant.dataset import read_dataset
-from flowquant.device import DeviceName, choose_device
+from flowquant.device import DeviceName, Precision, choose_device
 from flowquant.errors import UserError
-from flowquant.flow import FlowConfig, guided_velocity, initial_noise, to_uint8
+from flowquant.flow import initial_noise, to_uint8
 from flowquant.model import ModelConfig
 from flowquant.network import ConditionConfig
+from flowquant.sampler import Sampler, SolverConfig
 from flowquant.samples import Origin, write_grid, write_samples
-from flowquant.solver import euler
+from flowquant.solver import SolverName
 from flowquant.variant import load_variant
 
 GRID_COLUMNS = 10
@@ -29,11 +30,12 @@ GRID_ROWS = 100
 class SamplingConfig:
     """How images are sampled (the keys under ``sampling`` in a dataset's preset)."""
 
-    solver: Literal["euler"]
+    solver: SolverName
     steps: int
     per_class: int
     condition: Literal["zeros", "test"] = "zeros"
     guidance: float = 1.0
+    precision: Precision = "bfloat16"
 
 
 def asked_for(condition: ConditionConfig, per_class: int) -> Tensor:
@@ -64,43 +66,52 @@ def test_attributes(data: Path | None, count: int) -> Tensor:
     return found[:count]
 
 
-def integrate(
-    network: nn.Module,
-    flow: FlowConfig,
-    noise: Tensor,
-    condition: Tensor,
-    steps: int,
-    guidance: float = 1.0,
-) -> Tensor:
-    """Follow the flow from noise [B, C, H, W] to images in about −1…1, [B, C, H, W]."""
-    return euler(
-        lambda x, t: guided_velocity(network, flow, x, t, condition, guidance), noise, steps
-    )
-
-
 def generate(
     network: nn.Module,
     config: ModelConfig,
     labels: Tensor,
-    steps: int,
+    solver: SolverConfig,
     seed: int,
     batch: int,
     device: torch.device,
-    guidance: float = 1.0,
 ) -> Tensor:
     """Images uint8 [N, C, H, W] for labels [N] or attributes [N, A].
 
-    Image i depends on the seed, i and its label: ``batch`` changes nothing but rounding.
+    Image i depends on the seed, i and its label: ``batch`` changes nothing but rounding. It is
+    halved when the GPU's memory does not hold it.
+
+    Raises:
+        UserError: if the memory does not hold one image.
     """
     shape = (config.image.channels, config.image.size, config.image.size)
-    network = network.to(device)
-    images = []
-    for start in tqdm(range(0, len(labels), batch), desc="sampling", unit="batch"):
-        rows = range(start, min(start + batch, len(labels)))
-        noise = initial_noise(config.flow, seed, rows, shape).to(device)
-        condition = labels[rows.start : rows.stop].to(device)
-        found = integrate(network, config.flow, noise, condition, steps, guidance)
-        images.append(to_uint8(found).cpu())
+    sampler = Sampler(network, config.flow, solver, device)
+    images: list[Tensor] = []
+    done, batch = 0, min(batch, len(labels))
+    with tqdm(total=len(labels), desc="sampling", unit="image") as bar:
+        while done < len(labels):
+            # On a GPU batches are of one size, so that one captured step serves all: the last is
+            # filled up with images that are thrown away.
+            wanted = labels[done : done + batch]
+            spare = batch - len(wanted) if device.type == "cuda" else 0
+            filled = torch.cat([wanted, wanted[:1].expand(spare, *wanted.shape[1:])])
+            rows = range(done, done + len(filled))
+            try:
+                found = sampler(initial_noise(config.flow, seed, rows, shape), filled)
+            except torch.OutOfMemoryError as error:
+                if batch == 1:
+                    raise UserError(
+                        "GPU memory",
+                        found=f"too little for one image ({error})",
+                        expected="room for the network and its activations",
+                        remedy="Free the GPU, or set `device: cpu`.",
+                    ) from error
+                batch = -(-batch // 2)
+                bar.write(f"out of memory: going on with batches of {batch}")
+                torch.cuda.empty_cache()
+                continue
+            images.append(to_uint8(found[: len(wanted)]).cpu())
+            done += len(wanted)
+            bar.update(len(wanted))
     return torch.cat(images)
 
 
@@ -139,14 +150,15 @@ def sample(
     if sampling.condition == "test":
         labels = test_attributes(data, len(labels))
     where = choose_device(device)
-    images = generate(
-        network, config, labels, sampling.steps, seed, batch, where, sampling.guidance
-    )
+    solver = SolverConfig(sampling.solver, sampling.steps, sampling.guidance, sampling.precision)
+    images = generate(network, config, labels, solver, seed, batch, where)
     write_samples(output, images, labels, Origin(dataset, variant, seed))
     classes = 10 if config.condition.kind == "attributes" else config.condition.count
     rows = torch.linspace(0, classes - 1, min(classes, GRID_ROWS)).round().long()
     first = images.view(classes, -1, *images.shape[1:])[rows, :GRID_COLUMNS]
-    write_grid(grid, first.flatten(0, 1), columns=first.shape[1], enlarge=2)
+    write_grid(
+        grid, first.flatten(0, 1), columns=first.shape[1], enlarge=max(2, 48 // config.image.size)
+    )
 
 
 if __name__ == "__main__":
