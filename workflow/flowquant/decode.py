@@ -65,8 +65,11 @@ def decode(content: bytes, recipe: Recipe) -> np.ndarray[Any, np.dtype[np.uint8]
     """
     with Image.open(io.BytesIO(content)) as opened:
         opened.load()
-        image = _opaque(ImageOps.exif_transpose(opened))
-    image = image.convert("L" if recipe.channels == 1 else "RGB")
+        ImageOps.exif_transpose(opened, in_place=True)
+        image = _opaque(opened)
+    mode = "L" if recipe.channels == 1 else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
     shorter = min(image.size)
     least = max(recipe.least_side, recipe.crop or 1)
     if shorter < least:

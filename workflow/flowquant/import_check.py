@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flowquant.checkpoint import fitting_weights
 from flowquant.cli import run
-from flowquant.import_model import check_shapes, read_checkpoint
-from flowquant.model import ModelConfig, check_finite
+from flowquant.model import ModelConfig
 
 
 def import_check(checkpoint: Path, dataset: str, model: ModelConfig) -> None:
@@ -20,9 +20,7 @@ def import_check(checkpoint: Path, dataset: str, model: ModelConfig) -> None:
     Raises:
         UserError: if it is unreadable, does not fit, or is not finite.
     """
-    weights = read_checkpoint(checkpoint)
-    check_shapes(checkpoint, weights, model)
-    check_finite(checkpoint, weights)
+    weights = fitting_weights(checkpoint, model)
     count = sum(tensor.numel() for tensor in weights.values())
     print(f"{dataset}: {checkpoint} fits: {len(weights)} tensors, {count:,} parameters")
 

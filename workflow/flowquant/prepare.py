@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,8 @@ def prepare(
         UserError: if images are bad and shall not be left out, or a class has none left.
     """
     total = sum(len(split.entries) for split in splits.values())
-    # The list of bad images is cut at ten, of names of at most 4,096 bytes.
-    room = sum(s.labels.nbytes for s in splits.values()) + 2 * len(json.dumps(metadata)) + 65536
+    # Metadata are a JSON string in JSON: each quotation mark takes two bytes.
+    room = sum(s.labels.nbytes for s in splits.values()) + 2 * len(json.dumps(metadata))
     bad: list[str] = []
     labels = {}
     with (
@@ -71,7 +72,7 @@ def prepare(
             _check_what_is_left(where, part, split.labels, labels[f"{part}_labels"])
         stream.finish(labels, {**metadata, "skipped": len(bad)})
     if bad:
-        tqdm.write(f"left out {len(bad):,} of {total:,} images: {some(bad)}")
+        print(f"left out {len(bad):,} of {total:,} images: {some(bad)}", file=sys.stderr)
 
 
 def _write_split(

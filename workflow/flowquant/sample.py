@@ -23,6 +23,7 @@ from flowquant.solver import SolverName
 from flowquant.variant import load_variant
 
 GRID_COLUMNS = 10
+GRID_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ def sample(
     Args:
         model: The variant's weights.
         output: Samples file to write: uint8 images and the labels asked for.
-        grid: PNG to write: the first ten of each class, a row a class.
+        grid: PNG to write: the first ten of each class, a row a class, for a hundred
+            classes at most.
         dataset: Name to write into the samples file.
         variant: Name to write into the samples file.
         seed: Of the noise.
@@ -152,7 +154,8 @@ def sample(
     images = generate(network, config, labels, solver, seed, batch, where)
     write_samples(output, images, labels, Origin(dataset, variant, seed))
     classes = 10 if config.condition.kind == "attributes" else config.condition.count
-    first = images.view(classes, -1, *images.shape[1:])[:, :GRID_COLUMNS]
+    rows = torch.linspace(0, classes - 1, min(classes, GRID_ROWS)).round().long()
+    first = images.view(classes, -1, *images.shape[1:])[rows, :GRID_COLUMNS]
     write_grid(
         grid, first.flatten(0, 1), columns=first.shape[1], enlarge=max(2, 48 // config.image.size)
     )

@@ -29,7 +29,8 @@ INTERPRETER = (
     else f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
 )
 PYTHONPATH = f"{shlex.quote(str(PACKAGE_ROOT))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"
-shell.prefix(f"{INTERPRETER}export PYTHONPATH={PYTHONPATH}; ")
+# A prefix replaces Snakemake's own, which makes a failure in a pipeline the pipeline's.
+shell.prefix(f"set -euo pipefail; {INTERPRETER}export PYTHONPATH={PYTHONPATH}; ")
 
 
 pathvars:
@@ -90,7 +91,8 @@ def import_checks():
     """Shell lines that check each configured checkpoint and note whether one does not fit."""
     lines = [
         f"python -m flowquant.import_check --dataset {name} --checkpoint "
-        f"{shlex.quote(PRESETS[name]['checkpoint'])} {model_options(PRESETS[name])} || fine=false"
+        f"{shlex.quote(PRESETS[name]['checkpoint'])} {model_options(PRESETS[name])} "
+        f"|| {{ echo '{name}: the checkpoint does not fit, see above'; fine=false; }}"
         for name in IMPORTED
     ]
     nothing = "echo 'no preset among `datasets` names a `checkpoint`: nothing to check'"

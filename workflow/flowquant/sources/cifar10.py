@@ -115,15 +115,28 @@ class _Type:
         pass
 
 
+def _buffer_array(content: Any, kind: Any, shape: Any, order: Any) -> _Array:
+    found = _Array()
+    found.state = (1, shape, kind, order == "F", bytes(content))
+    return found
+
+
+def _latin1(text: str, _: str) -> bytes:
+    return text.encode("latin-1")
+
+
 class _PlainUnpickler(pickle.Unpickler):
     """Numbers, strings, lists, dictionaries and NumPy arrays; any other name is refused."""
 
-    # Whatever a pickle names is replaced by a stand-in, so nothing in it is ever called.
+    # Whatever a pickle names is replaced by a stand-in of ours, so nothing of its own is called.
     STAND_INS = {  # noqa: RUF012
         ("numpy.core.multiarray", "_reconstruct"): _Array,
         ("numpy._core.multiarray", "_reconstruct"): _Array,
         ("numpy", "ndarray"): _Array,
         ("numpy", "dtype"): _Type,
+        # How Python 3 writes the same dictionary, in protocol 5 and in protocols 0 to 2.
+        ("numpy._core.numeric", "_frombuffer"): _buffer_array,
+        ("_codecs", "encode"): _latin1,
     }
 
     def find_class(self, module: str, name: str) -> Any:

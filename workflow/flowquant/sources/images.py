@@ -99,7 +99,7 @@ def find_splits(files: Files, layout: Layout) -> dict[str, Classes]:
         return _divide(_by_class(files, prefix), layout.test_fraction)
     folders = {"train": layout.train, "validation": layout.validation, "test": layout.test}
     wanted = {part: folder.strip("/") for part, folder in folders.items() if folder}
-    prefix = "" if any(name.startswith(f"{wanted['train']}/") for name in names) else outer
+    prefix = outer if any(name.startswith(f"{outer}{wanted['train']}/") for name in names) else ""
     splits = {part: _by_class(files, f"{prefix}{folder}/") for part, folder in wanted.items()}
     for part, classes in splits.items():
         if not classes:
