@@ -1,0 +1,193 @@
+"""W₂-optimal levels: one-dimensional k-means of each group, all groups at once.
+
+Values are sorted once; with prefix sums of w and w² the mean and the squared error of any run of
+sorted values cost two look-ups, so a Lloyd step costs K binary searches however many values there
+are. Lloyd's iteration only finds a local optimum, so it starts from several places, the best of
+which wins: equal mass, the density f^(1/3) that is optimal for many levels (Panter and Dite, 1951),
+and, where it is affordable, the exact optimum over a coarse choice of cuts by dynamic programming.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flowquant.nearest import nearest
+from flowquant.ordering import sort_groups
+
+MOST_STEPS = 200
+# Levels whose means move less than this share of their group's range have converged.
+TOLERANCE = 1e-6
+# The dynamic programme takes C²·K sums for C cuts: as many cuts as cost this many sums a value,
+# or this many in all where there are few values.
+SUMS_PER_VALUE, SUMS_AT_LEAST, MOST_CUTS = 40, 4e7, 512
+# Polishing looks at so many places for each cut, over so many shares of the runs on its sides.
+WINDOW, REACHES = 9, (0.4, 0.2, 0.1, 0.05, 0.02)
+
+
+def lloyd(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Levels of least squared error: one-dimensional k-means with min(K, n) levels."""
+    n = values.shape[1]
+    count = min(count, n)
+    runs = Runs(sort_groups(values))
+    starts = [equal_mass_cuts(runs, count), panter_dite_cuts(runs, count)]
+    coarse = int((max(SUMS_PER_VALUE * n, SUMS_AT_LEAST / len(values)) / count) ** 0.5)
+    coarse = min(coarse, MOST_CUTS)
+    if coarse >= min(n, 4 * count):
+        starts = [programme_cuts(runs, count, coarse)]
+    found = [descend(runs, cuts) for cuts in starts]
+    errors = torch.stack([runs.error(cuts) for cuts in found])
+    cuts = torch.stack(found).gather(
+        0, errors.argmin(0).view(1, -1, 1).expand(1, -1, count + 1)
+    )[0]
+    if WINDOW**2 * count * len(values) <= max(SUMS_PER_VALUE * values.numel(), SUMS_AT_LEAST):
+        cuts = descend(runs, polish(runs, cuts))
+    levels = runs.means(cuts).to(values.dtype)
+    return levels, nearest(values, levels)
+
+
+class Runs:
+    """Sorted values of each group [G, n], and the mean and squared error of any run of them.
+
+    Cuts are positions int64 [G, K + 1] from 0 to n, ascending: run k goes from cut k to k + 1.
+    """
+
+    def __init__(self, ordered: Tensor) -> None:
+        self.ordered = ordered.double()
+        # About the group's mean, for the sake of precision.
+        self.centre = self.ordered.mean(1, keepdim=True)
+        self.ordered -= self.centre
+        self.first = F.pad(self.ordered.cumsum(1), (1, 0))
+        self.second = F.pad(self.ordered.square().cumsum(1), (1, 0))
+
+    def centred_means(self, cuts: Tensor) -> Tensor:
+        """The mean of each run less the group's; an empty run's is the value at its cut."""
+        size = cuts.diff(dim=1)
+        means = self.first.gather(1, cuts).diff(dim=1) / size.clamp(min=1)
+        here = self.ordered.gather(1, cuts[:, :-1].clamp(max=self.ordered.shape[1] - 1))
+        return torch.where(size > 0, means, here)
+
+    def means(self, cuts: Tensor) -> Tensor:
+        """The mean of each run, float64 [G, K]."""
+        return (self.centred_means(cuts) + self.centre).cummax(1).values
+
+    def errors(self, cuts: Tensor) -> Tensor:
+        """The squared error of each run about its mean, float64 [G, K]."""
+        sums, squares = (part.gather(1, cuts).diff(dim=1) for part in (self.first, self.second))
+        return (squares - sums.square() / cuts.diff(dim=1).clamp(min=1)).clamp(min=0)
+
+    def error(self, cuts: Tensor) -> Tensor:
+        """The squared error of each group, float64 [G]."""
+        return self.errors(cuts).sum(1)
+
+
+def equal_mass_cuts(runs: Runs, count: int) -> Tensor:
+    """Cuts between equally populated runs."""
+    groups, n = runs.ordered.shape
+    places = torch.arange(count + 1, device=runs.ordered.device) * n // count
+    return places.expand(groups, -1).contiguous()
+
+
+def panter_dite_cuts(runs: Runs, count: int) -> Tensor:
+    """Cuts at equal steps of ∫ f^(1/3), f the density between neighbouring quantiles."""
+    groups, n = runs.ordered.shape
+    bins = min(n - 1, 4096)
+    if bins < 1:
+        return equal_mass_cuts(runs, count)
+    places = torch.arange(bins + 1, device=runs.ordered.device) * (n - 1) // bins
+    width = runs.ordered[:, places].diff(dim=1)
+    # f^(1/3) · width with f = mass / width, and mass the same in all bins.
+    density = places.diff().double().pow(1 / 3) * width.pow(2 / 3)
+    total = F.pad(density.cumsum(1), (1, 0))
+    wanted = torch.linspace(0, 1, count + 1, dtype=torch.float64, device=total.device)
+    wanted = (total[:, -1:] * wanted)[:, 1:-1].contiguous()
+    upper = torch.searchsorted(total, wanted).clamp(1, bins)
+    start, end = total.gather(1, upper - 1), total.gather(1, upper)
+    share = (wanted - start) / (end - start).clamp(min=torch.finfo(torch.float64).tiny)
+    cuts = torch.lerp(places[upper - 1].double(), places[upper].double(), share).round().long()
+    return F.pad(F.pad(cuts, (1, 0)), (0, 1), value=n)
+
+
+def programme_cuts(runs: Runs, count: int, coarse: int) -> Tensor:
+    """The best cuts among ``coarse`` candidate ones, by dynamic programming.
+
+    All cuts are candidates where there are no more; else those of `panter_dite_cuts`, spread as
+    levels are. Cost: coarse²·K additions a group.
+    """
+    groups, n = runs.ordered.shape
+    coarse = max(coarse, count)
+    places = equal_mass_cuts(runs, n) if n <= coarse else panter_dite_cuts(runs, coarse)
+    points = places.shape[1]
+    result = []
+    # As many groups at a time as keep the costs between all pairs of cuts within 256 MiB.
+    for part in torch.arange(groups, device=places.device).split(max(1, (1 << 25) // points**2)):
+        at = places[part]
+        sums, squares = (p[part].gather(1, at) for p in (runs.first, runs.second))
+        size = (at[:, None, :] - at[:, :, None]).double()
+        cost = (squares[:, None, :] - squares[:, :, None]) - (
+            sums[:, None, :] - sums[:, :, None]
+        ).square() / size.clamp(min=1)
+        # From a later cut to an earlier one there is no run; an empty run costs nothing.
+        cost.masked_fill_(size < 0, torch.inf).clamp_(min=0)
+        least, choices = cost[:, 0, :], []
+        for _ in range(count - 1):
+            least, choice = (least[:, :, None] + cost).min(dim=1)
+            choices.append(choice)
+        end = torch.full((len(part), 1), points - 1, device=at.device)
+        chosen = [end]
+        for choice in reversed(choices):
+            chosen.append(choice.gather(1, chosen[-1]))
+        chosen.append(torch.zeros_like(end))
+        result.append(at.gather(1, torch.cat(chosen[::-1], dim=1)))
+    return torch.cat(result)
+
+
+def polish(runs: Runs, cuts: Tensor) -> Tensor:
+    """Move all cuts at once to the best of a few places near each, by dynamic programming.
+
+    Lloyd's iteration is slow where many cuts have to shift together; this is not.
+    """
+    n = runs.ordered.shape[1]
+    share = torch.linspace(-1, 1, WINDOW, dtype=torch.float64, device=cuts.device)
+    for reach in REACHES:
+        size = cuts.diff(dim=1).double()
+        # Places on the left are in the run before the cut, places on the right in the run after.
+        before, after = (F.pad(part, pad) for part, pad in ((size, (1, 0)), (size, (0, 1))))
+        step = torch.where(share < 0, before[..., None], after[..., None]) * share * reach
+        at = (cuts[..., None] + step.round().long()).clamp(0, n)
+        sums, squares = (
+            part.gather(1, at.flatten(1)).view_as(at) for part in (runs.first, runs.second)
+        )
+        left, right = slice(None, -1), slice(1, None)
+        width = at[:, right, None, :] - at[:, left, :, None]
+        cost = squares[:, right, None, :] - squares[:, left, :, None]
+        cost -= (sums[:, right, None, :] - sums[:, left, :, None]).square() / width.clamp(min=1)
+        cost = cost.clamp(min=0).masked_fill(width < 0, torch.inf)
+        least, choices = cost[:, 0, WINDOW // 2], []
+        for run in range(1, cost.shape[1]):
+            least, choice = (least[:, :, None] + cost[:, run]).min(dim=1)
+            choices.append(choice)
+        chosen = [torch.full_like(cuts[:, :1], WINDOW // 2)]
+        for choice in reversed(choices):
+            chosen.append(choice.gather(1, chosen[-1]))
+        chosen.append(chosen[0])
+        cuts = at.gather(2, torch.cat(chosen[::-1], dim=1)[..., None]).squeeze(2)
+    return cuts
+
+
+def descend(runs: Runs, cuts: Tensor) -> Tensor:
+    """Lloyd's iteration: means of the runs, then cuts half-way between means, till they stand."""
+    groups, n = runs.ordered.shape
+    span = runs.ordered[:, -1:] - runs.ordered[:, :1]
+    levels = runs.centred_means(cuts)
+    for step in range(MOST_STEPS):
+        middles = (levels[:, 1:] + levels[:, :-1]) / 2
+        inner = torch.searchsorted(runs.ordered, middles.contiguous(), right=True)
+        cuts = F.pad(F.pad(inner, (1, 0)), (0, 1), value=n)
+        moved = runs.centred_means(cuts)
+        # To ask is to wait for the GPU, so it is asked seldom.
+        if step % 10 == 9 and bool(((moved - levels).abs() <= TOLERANCE * span).all()):
+            break
+        levels = moved
+    return cuts
