@@ -88,12 +88,12 @@ def table_row(
     """One line of the table; what a variant lacks is left out."""
     dataset, variant = name
     method, _, width = variant.partition("/")
-    bits = re.fullmatch(r"(\d+)bit", width)
+    bits = re.fullmatch(r"(\d+(?:\.\d+)?)bit", width)
     return {
         "dataset": dataset,
         "variant": variant,
         "method": method,
-        "bits": int(bits[1]) if bits else (32 if variant == "full" else None),
+        "bits": bits[1] if bits else ("32" if variant == "full" else None),
         "effective_bits": size.get("effective_bits"),
         "bytes": size.get("bytes"),
         "n": evaluation["n"],
@@ -157,12 +157,12 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", *notes, ""])
 
 
-def sort_key(name: tuple[str, str]) -> tuple[str, int, str, int]:
+def sort_key(name: tuple[str, str]) -> tuple[str, int, str, float]:
     """Datasets by name; the real floor, full precision, then methods by name, widths down."""
     dataset, variant = name
     method, _, width = variant.partition("/")
     rank = {"real": 0, "full": 1}.get(variant, 2)
-    return dataset, rank, method, -int(width.removesuffix("bit") or 0)
+    return dataset, rank, method, -float(width.removesuffix("bit") or 0)
 
 
 def collect(

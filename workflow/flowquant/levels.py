@@ -45,8 +45,11 @@ def uniform_mse(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """`uniform` on a narrower range: values beyond it are clipped, for the least squared error.
 
     Both ends are moved together first, over a geometric grid, then each by itself on finer and
-    finer grids. A candidate costs K binary searches in the sorted values.
+    finer grids. A candidate costs K binary searches in the sorted values. Above 12 bits nothing
+    is clipped: a step is then so small that there is nothing to gain.
     """
+    if count > 1 << 12:
+        return uniform(values, count)
     ordered = sort_groups(values).double()
     centre = ordered.mean(1, keepdim=True)
     ordered -= centre
@@ -66,7 +69,9 @@ def uniform_mse(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return _spaced(values, low + centre, high + centre, count)
 
 
-def _uniform_error(ordered: Tensor, prefix: Tensor, low: Tensor, high: Tensor, count: int) -> Tensor:
+def _uniform_error(
+    ordered: Tensor, prefix: Tensor, low: Tensor, high: Tensor, count: int
+) -> Tensor:
     """Σ(level² − 2·level·value) with uniform levels, for C candidate ranges [G, C]; [G, C].
 
     It is the squared error less Σ value², which no choice of levels changes.
@@ -147,9 +152,7 @@ def log2(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return _sorted_unused(levels, indices, values)
 
 
-def _log_spaced(
-    values: Tensor, members: Tensor, sizes: Tensor, most: int
-) -> tuple[Tensor, Tensor]:
+def _log_spaced(values: Tensor, members: Tensor, sizes: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Magnitude levels [G, most] for the ``members`` of each group, and each value's index.
 
     A group uses its first ``sizes`` [G, 1] levels and repeats the last of them; groups without

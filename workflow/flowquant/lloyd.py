@@ -9,42 +9,55 @@ and, where it is affordable, the exact optimum over a coarse choice of cuts by d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flowquant.nearest import nearest
-from flowquant.ordering import sort_groups
+from flowquant.ordering import stable_order
 
-MOST_STEPS = 200
+MOST_STEPS = 30
+# So many levels get the whole treatment; more of them are all but optimal where they start.
+FEW_LEVELS = 64
 # Levels whose means move less than this share of their group's range have converged.
 TOLERANCE = 1e-6
 # The dynamic programme takes C²·K sums for C cuts: as many cuts as cost this many sums a value,
 # or this many in all where there are few values.
-SUMS_PER_VALUE, SUMS_AT_LEAST, MOST_CUTS = 40, 4e7, 512
+SUMS_PER_VALUE, SUMS_AT_LEAST, MOST_CUTS = 40, 7e7, 512
 # Polishing looks at so many places for each cut, over so many shares of the runs on its sides.
 WINDOW, REACHES = 9, (0.4, 0.2, 0.1, 0.05, 0.02)
 
 
 def lloyd(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Levels of least squared error: one-dimensional k-means with min(K, n) levels."""
-    n = values.shape[1]
+    groups, n = values.shape
     count = min(count, n)
-    runs = Runs(sort_groups(values))
-    starts = [equal_mass_cuts(runs, count), panter_dite_cuts(runs, count)]
-    coarse = int((max(SUMS_PER_VALUE * n, SUMS_AT_LEAST / len(values)) / count) ** 0.5)
-    coarse = min(coarse, MOST_CUTS)
-    if coarse >= min(n, 4 * count):
-        starts = [programme_cuts(runs, count, coarse)]
-    found = [descend(runs, cuts) for cuts in starts]
-    errors = torch.stack([runs.error(cuts) for cuts in found])
-    cuts = torch.stack(found).gather(
-        0, errors.argmin(0).view(1, -1, 1).expand(1, -1, count + 1)
-    )[0]
-    if WINDOW**2 * count * len(values) <= max(SUMS_PER_VALUE * values.numel(), SUMS_AT_LEAST):
-        cuts = descend(runs, polish(runs, cuts))
+    order = stable_order(values)
+    runs = Runs(values.gather(1, order))
+    cuts = descend(runs, best_start(runs, count), MOST_STEPS)
+    if WINDOW**2 * count * groups <= max(SUMS_PER_VALUE * values.numel(), SUMS_AT_LEAST):
+        reaches = 2 * REACHES if count <= FEW_LEVELS else REACHES[1::2]
+        cuts = descend(runs, polish(runs, cuts, reaches), MOST_STEPS)
     levels = runs.means(cuts).to(values.dtype)
-    return levels, nearest(values, levels)
+    position = torch.arange(n, device=values.device).expand(groups, n).contiguous()
+    run = torch.searchsorted(cuts[:, 1:-1].contiguous(), position, right=True, out_int32=True)
+    return levels, torch.empty_like(run).scatter_(1, order, run)
+
+
+def best_start(runs: Runs, count: int) -> Tensor:
+    """Cuts to descend from."""
+    groups, n = runs.ordered.shape
+    coarse = int((max(SUMS_PER_VALUE * n, SUMS_AT_LEAST / groups) / count) ** 0.5)
+    if n > min(coarse, 2 * MOST_CUTS):
+        coarse = min(coarse, MOST_CUTS)
+    if coarse >= min(n, 4 * count):
+        return programme_cuts(runs, count, coarse)
+    starts = [
+        descend(runs, cuts(runs, count), steps=3) for cuts in (equal_mass_cuts, panter_dite_cuts)
+    ]
+    best = torch.stack([runs.error(cuts) for cuts in starts]).argmin(0)
+    return torch.where(best[:, None] == 0, starts[0], starts[1])
 
 
 class Runs:
@@ -58,8 +71,11 @@ class Runs:
         # About the group's mean, for the sake of precision.
         self.centre = self.ordered.mean(1, keepdim=True)
         self.ordered -= self.centre
-        self.first = F.pad(self.ordered.cumsum(1), (1, 0))
-        self.second = F.pad(self.ordered.square().cumsum(1), (1, 0))
+        groups, n = ordered.shape
+        sums = self.ordered.new_zeros(2, groups, n + 1)
+        self.first, self.second = sums
+        torch.cumsum(self.ordered, 1, out=self.first[:, 1:])
+        torch.cumsum(self.ordered.square(), 1, out=self.second[:, 1:])
 
     def centred_means(self, cuts: Tensor) -> Tensor:
         """The mean of each run less the group's; an empty run's is the value at its cut."""
@@ -143,14 +159,14 @@ def programme_cuts(runs: Runs, count: int, coarse: int) -> Tensor:
     return torch.cat(result)
 
 
-def polish(runs: Runs, cuts: Tensor) -> Tensor:
+def polish(runs: Runs, cuts: Tensor, reaches: Sequence[float]) -> Tensor:
     """Move all cuts at once to the best of a few places near each, by dynamic programming.
 
     Lloyd's iteration is slow where many cuts have to shift together; this is not.
     """
     n = runs.ordered.shape[1]
     share = torch.linspace(-1, 1, WINDOW, dtype=torch.float64, device=cuts.device)
-    for reach in REACHES:
+    for reach in reaches:
         size = cuts.diff(dim=1).double()
         # Places on the left are in the run before the cut, places on the right in the run after.
         before, after = (F.pad(part, pad) for part, pad in ((size, (1, 0)), (size, (0, 1))))
@@ -176,12 +192,12 @@ def polish(runs: Runs, cuts: Tensor) -> Tensor:
     return cuts
 
 
-def descend(runs: Runs, cuts: Tensor) -> Tensor:
+def descend(runs: Runs, cuts: Tensor, steps: int) -> Tensor:
     """Lloyd's iteration: means of the runs, then cuts half-way between means, till they stand."""
-    groups, n = runs.ordered.shape
+    n = runs.ordered.shape[1]
     span = runs.ordered[:, -1:] - runs.ordered[:, :1]
     levels = runs.centred_means(cuts)
-    for step in range(MOST_STEPS):
+    for step in range(steps):
         middles = (levels[:, 1:] + levels[:, :-1]) / 2
         inner = torch.searchsorted(runs.ordered, middles.contiguous(), right=True)
         cuts = F.pad(F.pad(inner, (1, 0)), (0, 1), value=n)

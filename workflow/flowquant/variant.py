@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from flowquant.artifacts import read_metadata
-from flowquant.codebook import expand_all, read_quantized
+from flowquant.codebook import expand_all
 from flowquant.model import ModelConfig, load_network, read_model
 from flowquant.network import FlowTransformer
+from flowquant.packed_file import read_quantized
 
 
 def load_variant(path: Path) -> tuple[FlowTransformer, ModelConfig]:
