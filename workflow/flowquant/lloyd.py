@@ -35,29 +35,35 @@ def lloyd(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     count = min(count, n)
     order = stable_order(values)
     runs = Runs(values.gather(1, order))
-    cuts = descend(runs, best_start(runs, count), MOST_STEPS)
-    if WINDOW**2 * count * groups <= max(SUMS_PER_VALUE * values.numel(), SUMS_AT_LEAST):
-        reaches = 2 * REACHES if count <= FEW_LEVELS else REACHES[1::2]
-        cuts = descend(runs, polish(runs, cuts, reaches), MOST_STEPS)
+    cuts, exact = best_start(runs, count)
+    if not exact:
+        cuts = descend(runs, cuts, MOST_STEPS)
+        if WINDOW**2 * count * groups <= max(SUMS_PER_VALUE * values.numel(), SUMS_AT_LEAST):
+            reaches = 2 * REACHES if count <= FEW_LEVELS else REACHES[1::2]
+            cuts = descend(runs, polish(runs, cuts, reaches), MOST_STEPS)
     levels = runs.means(cuts).to(values.dtype)
     position = torch.arange(n, device=values.device).expand(groups, n).contiguous()
     run = torch.searchsorted(cuts[:, 1:-1].contiguous(), position, right=True, out_int32=True)
     return levels, torch.empty_like(run).scatter_(1, order, run)
 
 
-def best_start(runs: Runs, count: int) -> Tensor:
-    """Cuts to descend from."""
+def best_start(runs: Runs, count: int) -> tuple[Tensor, bool]:
+    """Cuts to descend from, and whether they are the optimum already."""
     groups, n = runs.ordered.shape
+    distinct = int((runs.ordered.diff(dim=1) > 0).sum(1).max()) + 1
+    if distinct <= count:
+        cuts = distinct_cuts(runs, distinct)
+        return F.pad(cuts, (0, count - distinct), value=n), True
     coarse = int((max(SUMS_PER_VALUE * n, SUMS_AT_LEAST / groups) / count) ** 0.5)
-    if n > min(coarse, 2 * MOST_CUTS):
-        coarse = min(coarse, MOST_CUTS)
-    if coarse >= min(n, 4 * count):
-        return programme_cuts(runs, count, coarse)
+    if distinct <= min(coarse, 2 * MOST_CUTS):
+        return programme_cuts(runs, count, distinct_cuts(runs, distinct)), True
+    if (coarse := min(coarse, MOST_CUTS)) >= 4 * count:
+        return programme_cuts(runs, count, panter_dite_cuts(runs, coarse)), False
     starts = [
         descend(runs, cuts(runs, count), steps=3) for cuts in (equal_mass_cuts, panter_dite_cuts)
     ]
     best = torch.stack([runs.error(cuts) for cuts in starts]).argmin(0)
-    return torch.where(best[:, None] == 0, starts[0], starts[1])
+    return torch.where(best[:, None] == 0, starts[0], starts[1]), False
 
 
 class Runs:
@@ -107,7 +113,7 @@ def equal_mass_cuts(runs: Runs, count: int) -> Tensor:
 
 def panter_dite_cuts(runs: Runs, count: int) -> Tensor:
     """Cuts at equal steps of ∫ f^(1/3), f the density between neighbouring quantiles."""
-    groups, n = runs.ordered.shape
+    n = runs.ordered.shape[1]
     bins = min(n - 1, 4096)
     if bins < 1:
         return equal_mass_cuts(runs, count)
@@ -125,16 +131,21 @@ def panter_dite_cuts(runs: Runs, count: int) -> Tensor:
     return F.pad(F.pad(cuts, (1, 0)), (0, 1), value=n)
 
 
-def programme_cuts(runs: Runs, count: int, coarse: int) -> Tensor:
-    """The best cuts among ``coarse`` candidate ones, by dynamic programming.
+def distinct_cuts(runs: Runs, most: int) -> Tensor:
+    """Cuts between distinct values, [G, most + 1]; groups with fewer repeat the last cut, n."""
+    n = runs.ordered.shape[1]
+    starts = F.pad(runs.ordered.diff(dim=1) > 0, (1, 0), value=True)
+    position = torch.arange(n, device=starts.device)
+    cuts = torch.where(starts, position, n).sort(dim=1).values[:, :most]
+    return F.pad(cuts, (0, 1), value=n)
 
-    All cuts are candidates where there are no more; else those of `panter_dite_cuts`, spread as
-    levels are. Cost: coarse²·K additions a group.
+
+def programme_cuts(runs: Runs, count: int, places: Tensor) -> Tensor:
+    """The best K + 1 of some candidate cuts [G, C], by dynamic programming.
+
+    With all cuts between distinct values it is the optimum. Cost: C²·K additions a group.
     """
-    groups, n = runs.ordered.shape
-    coarse = max(coarse, count)
-    places = equal_mass_cuts(runs, n) if n <= coarse else panter_dite_cuts(runs, coarse)
-    points = places.shape[1]
+    groups, points = places.shape
     result = []
     # As many groups at a time as keep the costs between all pairs of cuts within 256 MiB.
     for part in torch.arange(groups, device=places.device).split(max(1, (1 << 25) // points**2)):

@@ -70,12 +70,17 @@ class SelfAttention(nn.Module):
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
+        # Takes the place of the weight and bias above where weights are kept packed.
+        self.in_projection: nn.Module | None = None
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
-        projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        if self.in_projection is None:
+            projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        else:
+            projected = self.in_projection(x)
         split = projected.view(batch, tokens, 3, self.heads, width // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(

@@ -82,6 +82,7 @@ def sample(
     seed: int,
     sampling: SamplingConfig,
     batch: int = 256,
+    packed: bool = False,
     device: DeviceName = "auto",
 ) -> None:
     """Sample images from a model file or a quantized model file.
@@ -95,12 +96,13 @@ def sample(
         seed: Of the noise.
         sampling: Solver, steps and number.
         batch: Images integrated at a time.
+        packed: Keep quantized matrices packed in memory and expand them as needed.
         device: Where to compute.
 
     Raises:
         UserError: if the weights cannot be read.
     """
-    network, config = load_variant(model)
+    network, config = load_variant(model, packed)
     labels = asked_for(config.condition, sampling.per_class)
     where = choose_device(device)
     images = generate(network, config, labels, sampling.steps, seed, batch, where)
