@@ -25,6 +25,8 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/downstream.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/plot.smk"
+include: "workflow/rules/fidelity.smk"
+include: "workflow/rules/theory.smk"
 
 
 rule all:

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-
 from flowquant.lloyd import lloyd
+from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
@@ -19,9 +18,7 @@ def least_error(values: Array, count: int) -> float:
 
     def cost(start: Array, end: Array) -> Array:
         size = np.maximum(end - start, 1)
-        return np.maximum(
-            second[end] - second[start] - (first[end] - first[start]) ** 2 / size, 0
-        )
+        return np.maximum(second[end] - second[start] - (first[end] - first[start]) ** 2 / size, 0)
 
     least = cost(np.zeros(n + 1, int), np.arange(n + 1))
     for _ in range(count - 1):
@@ -66,9 +63,7 @@ def squared_error(values: torch.Tensor, levels: torch.Tensor, indices: torch.Ten
 
 
 @pytest.mark.parametrize("bits", range(1, 7))
-@pytest.mark.parametrize(
-    "kind", ["normal", "student", "laplace", "bimodal", "tied", "half zero"]
-)
+@pytest.mark.parametrize("kind", ["normal", "student", "laplace", "bimodal", "tied", "half zero"])
 @pytest.mark.parametrize("n", [300, 4000])
 def test_within_a_thousandth_of_the_optimum(kind: str, n: int, bits: int) -> None:
     values = draws(kind, n)

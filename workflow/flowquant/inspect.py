@@ -37,7 +37,9 @@ def inspect(file: Annotated[Path, tyro.conf.Positional], against: Path | None = 
     rows = [HEADER, *(_row(name, quantized[name], measured[name]) for name in measured)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     for row in rows:
-        print(row[0].ljust(widths[0]), *(t.rjust(w) for t, w in zip(row[1:], widths[1:], strict=True)))
+        print(
+            row[0].ljust(widths[0]), *(t.rjust(w) for t, w in zip(row[1:], widths[1:], strict=True))
+        )
     values = sum(values_of(content) for content in quantized.values())
     stored = file.stat().st_size
     print()
@@ -45,7 +47,9 @@ def inspect(file: Annotated[Path, tyro.conf.Positional], against: Path | None = 
     print(f"method          {_method(metadata)}")
     print(f"source model    SHA-256 {metadata['source_sha256']}")
     print(f"parameters      {values:,}")
-    print(f"file            {stored:,} bytes, of float32's {4 * values:,} ({4 * values / stored:.2f} times smaller)")
+    print(
+        f"file            {stored:,} bytes, of float32's {4 * values:,} ({4 * values / stored:.2f} times smaller)"
+    )
     print(f"effective bits  {effective_bits(quantized):.4f} a parameter")
 
 
@@ -53,9 +57,11 @@ def _measure(
     file: Path, quantized: Quantized, against: Path, described: dict[str, Any]
 ) -> dict[str, Any]:
     weights, _ = read_model(against)
-    if differing := {n for n in weights.keys() | quantized.keys()
-                     if n not in weights or n not in quantized
-                     or values_of(quantized[n]) != weights[n].numel()}:
+    if differing := {
+        n
+        for n in weights.keys() | quantized.keys()
+        if n not in weights or n not in quantized or values_of(quantized[n]) != weights[n].numel()
+    }:
         raise UserError(
             against,
             found=f"other tensors than in {file}: {some(sorted(differing))}",

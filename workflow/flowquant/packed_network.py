@@ -125,7 +125,7 @@ def load_packed(
     }
     for name, content in contents.items():
         if isinstance(content, PackedTensor) and name not in weights:
-            owner, leaf = _owner(network, name)
+            owner, _ = _owner(network, name)
             bias = weights.pop(name.removesuffix("weight") + "bias", None)
             layer = PackedLinear(content, bias)
             if isinstance(owner, SelfAttention):

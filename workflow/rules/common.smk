@@ -155,6 +155,9 @@ def samples_per_seed(wildcards):
     return per_class * (10 if condition["kind"] == "attributes" else condition["count"])
 
 
+ALLOCATED = [
+    f"{name}_{width}bit" for name in MIXED for width in METHODS[name]["widths"]
+]
 FLOOR = ["real"] if config["evaluation"]["floor"] else []
 QUANTIZED = [variant for variant in VARIANTS if variant != "full"]
 TARGETS = {
@@ -189,13 +192,22 @@ TARGETS = {
         variant=VARIANTS,
         seed=config["seeds"],
     ),
+    "fidelities": expand(
+        "<run>/fidelity/{dataset}/{variant}/seed{seed}.json",
+        dataset=DATASETS if config["fidelity"] is not None else [],
+        variant=QUANTIZED,
+        seed=config["seeds"],
+    ),
     "plots": expand(
         "<run>/plots/{figure}.{format}",
         figure=expand(
             "{dataset}_{kind}",
             dataset=DATASETS,
-            kind=["fid", "is", "samples", "levels"],
+            kind=["fid", "is", "samples", "levels"]
+            + (["fidelity"] if config["fidelity"] is not None else [])
+            + (["theory"] if config["theory"] else []),
         )
+        + expand("{dataset}_{variant}_allocation", dataset=DATASETS, variant=ALLOCATED)
         + expand("{dataset}_accuracy", dataset=CLASSIFIED),
         format=config["plot"]["formats"],
     ),
