@@ -47,10 +47,21 @@ class Codebook:
         return self.stored_bits < 8 * self.levels.element_size() * self.indices.numel()
 
     def compact(self) -> Codebook:
-        """The same values without the levels that no value uses.
+        """The same values without the levels that no value uses or that equal another.
 
-        Groups with fewer used levels than the fullest one repeat their last level.
+        Groups with fewer used levels than the fullest one repeat their last level. Levels must be
+        sorted.
         """
+        groups, count = self.levels.shape
+        new = torch.nn.functional.pad(self.levels.diff(dim=1) != 0, (1, 0), value=True)
+        if not new.all():
+            place = torch.arange(count, device=new.device)
+            first = torch.where(new, place, 0).cummax(1).values.int()
+            merged = Codebook(self.levels, first.gather(1, self.indices.long()), self.shape)
+            return merged._without_unused()
+        return self._without_unused()
+
+    def _without_unused(self) -> Codebook:
         groups, count = self.levels.shape
         used = torch.zeros(groups, count, dtype=torch.bool, device=self.levels.device)
         used.scatter_(1, self.indices.long(), True)

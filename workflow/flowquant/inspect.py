@@ -47,9 +47,8 @@ def inspect(file: Annotated[Path, tyro.conf.Positional], against: Path | None = 
     print(f"method          {_method(metadata)}")
     print(f"source model    SHA-256 {metadata['source_sha256']}")
     print(f"parameters      {values:,}")
-    print(
-        f"file            {stored:,} bytes, of float32's {4 * values:,} ({4 * values / stored:.2f} times smaller)"
-    )
+    print(f"file            {stored:,} bytes")
+    print(f"float32         {4 * values:,} bytes, {4 * values / stored:.2f} times as many")
     print(f"effective bits  {effective_bits(quantized):.4f} a parameter")
 
 

@@ -55,7 +55,8 @@ def uniform_mse(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     ordered -= centre
     prefix = torch.nn.functional.pad(ordered.cumsum(1), (1, 0))
     low, high = ordered[:, :1], ordered[:, -1:]
-    grid = torch.logspace(-2, 0, 25, dtype=torch.float64, device=values.device).expand(len(low), -1)
+    grid = torch.logspace(-1.8, 0, 64, dtype=torch.float64, device=values.device)
+    grid = grid.expand(len(low), -1)
     best = _uniform_error(ordered, prefix, low * grid, high * grid, count).argmin(1, keepdim=True)
     low, high = low * grid.gather(1, best), high * grid.gather(1, best)
     for reach in (0.3, 0.1, 0.03, 0.01):
