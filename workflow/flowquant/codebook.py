@@ -52,7 +52,7 @@ class Codebook:
         Groups with fewer used levels than the fullest one repeat their last level. Levels must be
         sorted.
         """
-        groups, count = self.levels.shape
+        count = self.levels.shape[1]
         new = torch.nn.functional.pad(self.levels.diff(dim=1) != 0, (1, 0), value=True)
         if not new.all():
             place = torch.arange(count, device=new.device)

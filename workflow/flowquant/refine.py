@@ -191,8 +191,9 @@ class Refinement:
         squares, total = 0.0, 0.0
         for rows in torch.arange(len(points.t)).split(batch):
             part = Points(*(tensor[rows.to(self.device)] for tensor in vars(points).values()))
-            target = velocity(self.teacher, self.model.flow, part.x, part.t, part.condition)
-            squares += self._loss(part, target, None).item() * len(rows)
+            with self.autocast:
+                target = velocity(self.teacher, self.model.flow, part.x, part.t, part.condition)
+                squares += self._loss(part, target, None).item() * len(rows)
             total += target.float().square().mean().item() * len(rows)
         return squares / total
 
