@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from flowquant.codebook import Codebook, effective_bits, group_size, stored_bits, with_levels
-from flowquant.errors import UserError
-from flowquant.packed_file import content_sha256, read_quantized, write_quantized
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from flowquant.codebook import Codebook, effective_bits, group_size, stored_bits, with_levels
+from flowquant.errors import UserError
+from flowquant.packed_file import content_sha256, read_quantized, write_quantized
 
 METADATA: dict[str, Any] = {"model": {}, "tensors": {}, "method": {"levels": "lloyd"}}
 

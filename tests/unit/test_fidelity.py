@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_model
+
 from flowquant.errors import UserError
 from flowquant.fidelity import FidelityConfig, fidelity, image_similarity
 from flowquant.method import MethodConfig
 from flowquant.plot_fidelity import plot_fidelity
 from flowquant.quantize import quantize
 from flowquant.samples import Origin, write_samples
-from tiny import tiny_model
 
 
 def test_similarity_of_images() -> None:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from flowquant.levels import QUANTIZERS, normal_quantiles
 from torch import Tensor
+
+from flowquant.levels import QUANTIZERS, normal_quantiles
 
 Rows = list[list[float]]
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from flowquant.lloyd import lloyd
 from numpy.typing import NDArray
+
+from flowquant.lloyd import lloyd
 
 Array = NDArray[np.float64]
 

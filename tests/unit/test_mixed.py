@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_dataset, tiny_model
+
 from flowquant.allocate import allocate_widths
 from flowquant.allocation import Option, allocate, read_allocation, worthwhile
 from flowquant.errors import UserError
@@ -14,7 +16,6 @@ from flowquant.packed_file import read_quantized
 from flowquant.plot_allocation import plot_allocation
 from flowquant.quantize import quantize
 from flowquant.sensitivity import SensitivityConfig, sensitivity
-from tiny import tiny_dataset, tiny_model
 
 METHOD = MethodConfig("lloyd", "tensor", "linear", (), 5, "float16", "float16")
 

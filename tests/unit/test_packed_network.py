@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_model
+from torch import nn
+
 from flowquant.method import MethodConfig
 from flowquant.network import SelfAttention
 from flowquant.packed_file import PackedTensor, read_packed
@@ -14,8 +17,6 @@ from flowquant.packed_network import PackedLinear
 from flowquant.packing import pack
 from flowquant.quantize import quantize
 from flowquant.variant import load_variant
-from tiny import tiny_model
-from torch import nn
 
 
 def packed_file(folder: Path, bits: int, granularity: str, scope: str) -> Path:

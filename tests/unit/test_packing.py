@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from flowquant.packing import pack, packed_bytes, unpack
 
 

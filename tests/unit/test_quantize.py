@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import CONFIG, tiny_model
+
 from flowquant.codebook import Codebook
 from flowquant.config import validate
 from flowquant.distance import wasserstein2, wasserstein2_pot
@@ -17,7 +19,6 @@ from flowquant.method import MethodConfig, quantize_tensor, quantize_weights, se
 from flowquant.model import read_model, write_model
 from flowquant.packed_file import read_quantized
 from flowquant.quantize import quantize
-from tiny import CONFIG, tiny_model
 
 HALF: dict[str, Any] = {"levels_dtype": "float16", "float_dtype": "float16"}
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from flowquant import refine as stage
+from tiny import CONFIG, tiny_dataset, tiny_model
+
+from flowquant import resume
 from flowquant.codebook import Codebook
 from flowquant.errors import UserError
 from flowquant.method import MethodConfig
@@ -15,7 +17,6 @@ from flowquant.packed_file import read_quantized
 from flowquant.quantize import quantize
 from flowquant.refine import RefineConfig, one_cycle, refine
 from flowquant.trainable import TrainableLevels
-from tiny import CONFIG, tiny_dataset, tiny_model
 
 SETTINGS = RefineConfig(120, 32, 3e-3, "images", 16, 5, 0, "float32", False, 0)
 
@@ -112,7 +113,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     refine(**files, refine=settings)
     whole = files["output"].read_bytes()
     files["output"].unlink()
-    save, saved = stage.save_state, []
+    save, saved = resume.save_state, []
 
     def save_and_die(*arguments: Any) -> None:
         save(*arguments)
@@ -120,7 +121,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
         if len(saved) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(stage, "save_state", save_and_die)
+    monkeypatch.setattr(resume, "save_state", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         refine(**files, refine=settings, checkpoint_seconds=0)
     assert not files["output"].exists()

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import tiny_model
+
 from flowquant.distances import distances
 from flowquant.method import MethodConfig, quantize_tensor
 from flowquant.quantize import quantize
 from flowquant.theory import decay, rank_correlation, theory
-from tiny import tiny_model
 
 
 def measure(folder: Path, levels: str, bits: int) -> Path:

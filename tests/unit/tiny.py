@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+
 from flowquant.dataset import Split, write_dataset
 from flowquant.flow import FlowConfig
 from flowquant.model import ModelConfig, write_model

@@ -19,7 +19,7 @@ from flowquant.architecture import (
 )
 from flowquant.artifacts import write_json
 from flowquant.cli import run
-from flowquant.dataset import Split, check_fits, read_dataset
+from flowquant.dataset import Split, check_fits, place, read_dataset
 from flowquant.device import DeviceName, choose_device
 from flowquant.network import ConditionConfig, ImageConfig
 
@@ -62,7 +62,8 @@ def fit(
     network: nn.Module, split: Split, config: ClassifierConfig, seed: int, device: torch.device
 ) -> None:
     """Train in place: cross-entropy, AdamW, one-cycle learning rate, whole batches only."""
-    images, labels = split.images.to(device), split.labels.to(device)
+    split = place(split, device)
+    images, labels = split.images, split.labels
     steps = len(images) // config.batch
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -76,10 +77,11 @@ def fit(
             draws = keyed.generator(seed, "classifier epoch", epoch, device)
             order = torch.randperm(len(images), generator=draws, device=device)
             torch.manual_seed(keyed.key(seed, "classifier dropout", epoch))
-            for rows in order[: steps * config.batch].view(steps, config.batch):
-                batch = augment(images[rows], config.shift, config.flip, draws)
+            for chosen in order[: steps * config.batch].view(steps, config.batch):
+                rows = chosen.to(images.device)
+                batch = augment(images[rows].to(device), config.shift, config.flip, draws)
                 with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    loss = F.cross_entropy(classify(network, batch), labels[rows])
+                    loss = F.cross_entropy(classify(network, batch), labels[rows].to(device))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

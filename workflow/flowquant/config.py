@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -47,6 +48,9 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(row["granularity"], dict):
             row["granularity"] = f"group:{row['granularity']['group']}"
     _check_names(complete)
+    for preset in complete["presets"].values():
+        if preset["source"].get("least_side", 0) is None:
+            preset["source"]["least_side"] = preset["network"]["patch"]
     for name in complete["datasets"]:
         _check_preset(f"presets.{name}", complete["presets"][name], complete["evaluation"])
     return complete
@@ -79,13 +83,17 @@ def _explain(error: ValidationError, config: Mapping[str, Any]) -> UserError:
     schema, value = error.schema, error.instance
     if error.validator == "additionalProperties":
         known = sorted(schema.get("properties", {}))
-        pattern = list(schema.get("patternProperties", {}))
-        unknown = [k for k in value if k not in known]
-        near = difflib.get_close_matches(str(unknown[0]), known, n=1)
+        patterns = list(schema.get("patternProperties", {}))
+        unknown = next(
+            str(key)
+            for key in value
+            if key not in known and not any(re.search(p, str(key)) for p in patterns)
+        )
+        near = difflib.get_close_matches(unknown, known, n=1)
         return UserError(
-            f"configuration key `{'.'.join(filter(None, [where, str(unknown[0])]))}`",
-            found="an unknown key",
-            expected=f"one of {', '.join(known)}" if known else f"a name like {pattern[0]}",
+            f"configuration key `{'.'.join(filter(None, [where, unknown]))}`",
+            found="an unknown key" if known else "an impossible name",
+            expected=f"one of {', '.join(known)}" if known else f"a name matching {patterns[0]}",
             remedy=f"Did you mean `{near[0]}`?" if near else REFERENCE,
         )
     if error.validator == "required":
@@ -137,6 +145,8 @@ def _check_names(config: Mapping[str, Any]) -> None:
 
 def _check_preset(where: str, preset: Mapping[str, Any], evaluation: Mapping[str, Any]) -> None:
     image, condition, network = preset["image"], preset["condition"], preset["network"]
+    sampling, dropout = preset["sampling"], preset["training"]["condition_dropout"]
+    layout = preset["source"].get("layout", {})
     checks = [
         (
             image["size"] % network["patch"] == 0,
@@ -172,6 +182,27 @@ def _check_preset(where: str, preset: Mapping[str, Any], evaluation: Mapping[str
             "no classifier, but `evaluation.extractor: classifier`",
             "a classifier, whose features are used",
             "Give the preset a classifier or set `evaluation.extractor: inception-v3-compat`.",
+        ),
+        (
+            sampling["condition"] == "zeros" or condition["kind"] == "attributes",
+            "sampling.condition",
+            f"'{sampling['condition']}' for classes",
+            "'zeros', since every class is sampled equally often",
+            "Leave `sampling.condition` out, or use attributes.",
+        ),
+        (
+            sampling["guidance"] == 1 or dropout > 0,
+            "sampling.guidance",
+            f"{sampling['guidance']} for a network that never learned to do without a condition",
+            "1, or `training.condition_dropout` above 0",
+            "Set `training.condition_dropout` to what the network is (or was) trained with.",
+        ),
+        (
+            layout.get("test", True) is not None or layout.get("test_fraction") is not None,
+            "source.layout",
+            "neither `test` nor `test_fraction`",
+            "one of them",
+            "Name the folder of the test images, or the share of images to test with.",
         ),
     ]
     for fine, key, found, expected, remedy in checks:

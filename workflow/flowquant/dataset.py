@@ -1,4 +1,4 @@
-"""A dataset as a file: uint8 images and what they are conditioned on, in two splits."""
+"""A dataset as a file: uint8 images and what they are conditioned on, in two or three splits."""
 
 from __future__ import annotations
 
@@ -71,8 +71,29 @@ def read_dataset(path: Path) -> tuple[Split, Split]:
         ) from error
 
 
+def read_validation(path: Path) -> Split | None:
+    """The dataset's own validation split, memory-mapped; None if it has none.
+
+    Raises:
+        UserError: if the file is unreadable.
+    """
+    tensors, _ = read_tensors(path)
+    images, labels = (tensors.get(f"validation_{part}") for part in ("images", "labels"))
+    return None if images is None or labels is None else Split(images, labels)
+
+
+def place(split: Split, device: torch.device) -> Split:
+    """The split on the device, if it takes at most half of what is free there.
+
+    A larger one, and any on a CPU, stays the memory map it is: rows are read as they are used.
+    """
+    if device.type == "cpu" or split.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+        return split
+    return Split(split.images.to(device), split.labels.to(device))
+
+
 def check_fits(path: Path, split: Split, image: ImageConfig, condition: ConditionConfig) -> None:
-    """Check that a split is what a preset says it is.
+    """Check that a split is what a preset says it is, by its shapes and labels.
 
     Raises:
         UserError: if the images' shape, or the labels' shape or range, is another.

@@ -1,7 +1,8 @@
-"""Where a stage computes."""
+"""Where a stage computes, and in which precision."""
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from flowquant.errors import UserError
 
 DeviceName = Literal["auto", "cuda", "cpu"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 def choose_device(name: DeviceName) -> torch.device:
@@ -28,3 +30,22 @@ def choose_device(name: DeviceName) -> torch.device:
             "with a GPU and a CUDA build of PyTorch.",
         )
     return torch.device("cuda")
+
+
+def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+    """The type to compute in: bfloat16 where the GPU has it, else float32.
+
+    CPUs compute in float32 whatever is configured. ``tf32`` lets a GPU round the factors of
+    float32 matrix products to 10 bits; a GPU without bfloat16 falls back to it, and says so.
+    """
+    if device.type == "cpu":
+        return torch.float32
+    if precision == "bfloat16":
+        if torch.cuda.get_device_capability(device) >= (8, 0):
+            return torch.bfloat16
+        print(
+            f"{torch.cuda.get_device_name(device)} has no bfloat16: computing in float32",
+            file=sys.stderr,
+        )
+    torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+    return torch.float32

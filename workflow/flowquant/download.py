@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import shutil
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -11,6 +13,33 @@ from pathlib import Path
 from flowquant import artifacts
 from flowquant.cli import run
 from flowquant.errors import UserError
+
+NETWORK_ERRORS = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ssl.SSLError,
+    TimeoutError,
+    ConnectionError,
+)
+
+
+def fetch(urls: tuple[str, ...], path: Path, sha256: str | None = None) -> Path:
+    """The file at ``path``, downloaded if it is not there; returns ``path``.
+
+    Raises:
+        UserError: as `download` does, or if a file that is there has another SHA-256.
+    """
+    if not path.is_file():
+        download(urls, path, sha256)
+    elif sha256 is not None and (found := artifacts.sha256(path)) != sha256:
+        raise UserError(
+            path,
+            found=f"a file with SHA-256 {found}",
+            expected=f"SHA-256 {sha256}",
+            remedy="It is cut off or another file: delete it to have it downloaded again, or give "
+            "your own data a preset of its own, with its own `sha256` or `sha256: null`.",
+        )
+    return path
 
 
 def download(urls: tuple[str, ...], path: Path, sha256: str | None = None) -> None:
@@ -41,7 +70,7 @@ def download(urls: tuple[str, ...], path: Path, sha256: str | None = None) -> No
                         f"the right one at {path} by hand.",
                     )
             return
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        except NETWORK_ERRORS as error:
             failures.append(f"{url} ({getattr(error, 'reason', error)})")
     raise UserError(
         path,

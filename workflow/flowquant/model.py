@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowquant.artifacts import read_tensors, write_tensors
 from flowquant.errors import UserError, some
 from flowquant.flow import FlowConfig
 from flowquant.network import (
     ConditionConfig,
-    FlowTransformer,
     ImageConfig,
     NetworkConfig,
     build_network,
@@ -41,11 +40,11 @@ class ModelConfig:
             FlowConfig(**content["flow"]),
         )
 
-    def build(self) -> FlowTransformer:
+    def build(self) -> nn.Module:
         """A freshly initialised network."""
         return build_network(self.network, self.image, self.condition)
 
-    def build_empty(self) -> FlowTransformer:
+    def build_empty(self) -> nn.Module:
         """A network without memory for its weights, to ask for names and shapes."""
         with torch.device("meta"):
             return self.build()
@@ -78,7 +77,7 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
     return weights, ModelConfig.from_dict(metadata["model"])
 
 
-def load_network(weights: Mapping[str, Tensor], config: ModelConfig) -> FlowTransformer:
+def load_network(weights: Mapping[str, Tensor], config: ModelConfig) -> nn.Module:
     """The network with these weights, in evaluation mode, without gradients."""
     network = config.build_empty()
     network.load_state_dict(dict(weights), strict=True, assign=True)

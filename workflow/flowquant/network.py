@@ -75,12 +75,15 @@ class SelfAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values side by side, [B, N, 3·D]."""
+        if self.in_projection is not None:
+            return self.in_projection(x)
+        return F.linear(x, self.in_proj_weight, self.in_proj_bias)
+
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
-        if self.in_projection is None:
-            projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        else:
-            projected = self.in_projection(x)
+        projected = self.project(x)
         split = projected.view(batch, tokens, 3, self.heads, width // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(
@@ -155,7 +158,7 @@ class FlowTransformer(nn.Module):
 
         Args:
             x: Images [B, C, H, W].
-            time: The clock's time [B].
+            time: The clock's time [B], or [1] for all.
             condition: Classes int64 [B], or attributes 0/1 [B, A].
             keep: Where 0, the condition is withheld (zeroed); float [B], all 1 if omitted.
 
@@ -164,12 +167,25 @@ class FlowTransformer(nn.Module):
         """
         batch, channels, height, width = x.shape
         rows, columns, p = height // self.patch, width // self.patch, self.patch
-        patches = x.view(batch, channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
+        dtype = self.patch_proj.weight.dtype
+        patches = x.to(dtype).view(batch, channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
         tokens = self.patch_proj(patches.reshape(batch, rows * columns, channels * p * p))
-        context = self._embed(condition, keep) + self.time_mlp(time[:, None])
+        time_embedding = self.time_mlp(time[:, None]).to(dtype)
+        context = self._embed(condition, keep) + time_embedding
         tokens = self.transformer(tokens + context[:, None] + self.pos_emb)
         patches = self.out_proj(tokens).view(batch, rows, columns, channels, p, p)
-        return patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height, width)
+        image = patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height, width)
+        return image.to(x.dtype)
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Compute in ``dtype``, but time features, whose angles need float32."""
+        self.to(dtype)
+        self.time_mlp.float()
+
+    def compile_layers(self) -> None:
+        """Compile the encoder layers, one after the other: alike, they share one compilation."""
+        for layer in self.transformer.layers:
+            layer.compile()
 
     def _embed(self, condition: Tensor, keep: Tensor | None) -> Tensor:
         if hasattr(self, "class_emb"):
@@ -181,12 +197,15 @@ class FlowTransformer(nn.Module):
         return self.attr_emb(values if keep is None else values * keep[:, None])
 
 
-FAMILIES: dict[str, type[FlowTransformer]] = {"transformer": FlowTransformer}
+# Whatever takes (x, time, condition, keep) as `FlowTransformer.forward` does is a family: what
+# comes after the network knows no more of it than its named parameters.
+Family = Callable[[NetworkConfig, ImageConfig, ConditionConfig], nn.Module]
+FAMILIES: dict[str, Family] = {"transformer": FlowTransformer}
 
 
 def build_network(
     config: NetworkConfig, image: ImageConfig, condition: ConditionConfig
-) -> FlowTransformer:
+) -> nn.Module:
     """A fresh network of the configured family, initialised from torch's global generator."""
     return FAMILIES[config.family](config, image, condition)
 

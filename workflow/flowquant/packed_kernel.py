@@ -8,8 +8,8 @@ import triton.language as tl
 from torch import Tensor
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _multiply(  # type: ignore[no-untyped-def]
+@triton.jit
+def _multiply(
     x_ptr,
     packed_ptr,
     levels_ptr,

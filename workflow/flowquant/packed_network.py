@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowquant.model import ModelConfig
-from flowquant.network import FlowTransformer, SelfAttention
+from flowquant.network import SelfAttention
 from flowquant.packed_file import PackedTensor
 from flowquant.packing import unpack
 
@@ -109,9 +109,7 @@ def _seconds(work: Callable[[], object], repeats: int = 5) -> float:
     return (time.perf_counter() - started) / repeats
 
 
-def load_packed(
-    contents: Mapping[str, PackedTensor | Tensor], config: ModelConfig
-) -> FlowTransformer:
+def load_packed(contents: Mapping[str, PackedTensor | Tensor], config: ModelConfig) -> nn.Module:
     """The network of a packed file's contents, its quantized matrices packed.
 
     What is quantized but no linear layer's matrix (embeddings, biases, norms) is expanded: it is

@@ -31,7 +31,7 @@ from flowquant.flow import velocity
 from flowquant.model import ModelConfig, load_network, read_model
 from flowquant.packed_file import read_quantized, write_quantized
 from flowquant.points import Points, drawn_from, image_points, trajectory_points
-from flowquant.resume import identity, load_state, save_state
+from flowquant.resume import Keeper, identity, load_state
 from flowquant.trainable import TrainableLevels
 
 LOG_STEPS = 50
@@ -277,19 +277,19 @@ def refine(
     if (state := load_state(checkpoint, name, where)) is not None:
         job.load(state)
         tqdm.write(f"going on after step {job.step}, from {checkpoint}")
-    saved = time.monotonic()
-    with tqdm(
-        total=refine.steps, initial=job.step, unit="step", mininterval=1.0, desc=variant
-    ) as bar:
+    with (
+        tqdm(
+            total=refine.steps, initial=job.step, unit="step", mininterval=1.0, desc=variant
+        ) as bar,
+        Keeper(checkpoint, name, job.state, checkpoint_seconds) as keep,
+    ):
         while job.step < refine.steps:
             job.train(
                 lambda draws: draw(draws, refine.batch),
                 min(LOG_STEPS, refine.steps - job.step),
                 bar,
             )
-            if time.monotonic() - saved >= checkpoint_seconds:
-                save_state(checkpoint, name, job.state())
-                saved = time.monotonic()
+            keep()
     after = job.velocity_error(held)
     result = job.result()
     with atomic(curve) as temporary:

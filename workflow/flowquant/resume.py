@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -29,3 +34,43 @@ def load_state(path: Path, name: str, device: torch.device) -> dict[str, Any] | 
         return None
     state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     return state if state.pop("identity") == name else None
+
+
+class Keeper:
+    """Keeps a run's state: every so often, and when the process is told to end (SIGTERM).
+
+    A context manager to call after every step. Told to end, it saves and leaves with 143, the exit
+    code of SIGTERM, so that Snakemake's ``retries`` start the job again and the run goes on.
+    """
+
+    def __init__(
+        self, path: Path, name: str, state: Callable[[], dict[str, Any]], seconds: float
+    ) -> None:
+        self._path, self._name, self._state, self._seconds = path, name, state, seconds
+        self._saved = time.monotonic()
+        self._told_to_end = False
+        self._former: Any = None
+
+    def __enter__(self) -> Keeper:
+        self._former = signal.signal(signal.SIGTERM, self._tell)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.signal(signal.SIGTERM, self._former)
+
+    def _tell(self, number: int, frame: FrameType | None) -> None:
+        self._told_to_end = True
+
+    def __call__(self) -> None:
+        """Save if it is time to."""
+        if self._told_to_end or time.monotonic() - self._saved >= self._seconds:
+            save_state(self._path, self._name, self._state())
+            self._saved = time.monotonic()
+        if self._told_to_end:
+            print(f"told to end: kept the state in {self._path}", file=sys.stderr)
+            sys.exit(128 + signal.SIGTERM)

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from flowquant.cli import run
-from flowquant.device import DeviceName, choose_device
-from flowquant.flow import FlowConfig, initial_noise, to_uint8, velocity
+from flowquant.dataset import read_dataset
+from flowquant.device import DeviceName, Precision, choose_device
+from flowquant.errors import UserError
+from flowquant.flow import initial_noise, to_uint8
 from flowquant.model import ModelConfig
-from flowquant.network import ConditionConfig, FlowTransformer
+from flowquant.network import ConditionConfig
+from flowquant.sampler import Sampler, SolverConfig
 from flowquant.samples import Origin, write_grid, write_samples
-from flowquant.solver import euler
+from flowquant.solver import SolverName
 from flowquant.variant import load_variant
 
 GRID_COLUMNS = 10
@@ -26,9 +29,12 @@ GRID_COLUMNS = 10
 class SamplingConfig:
     """How images are sampled (the keys under ``sampling`` in a dataset's preset)."""
 
-    solver: Literal["euler"]
+    solver: SolverName
     steps: int
     per_class: int
+    condition: Literal["zeros", "test"] = "zeros"
+    guidance: float = 1.0
+    precision: Precision = "bfloat16"
 
 
 def asked_for(condition: ConditionConfig, per_class: int) -> Tensor:
@@ -42,34 +48,69 @@ def asked_for(condition: ConditionConfig, per_class: int) -> Tensor:
     return torch.arange(condition.count).repeat_interleave(per_class)
 
 
-def integrate(
-    network: FlowTransformer, flow: FlowConfig, noise: Tensor, condition: Tensor, steps: int
-) -> Tensor:
-    """Follow the flow from noise [B, C, H, W] to images in about −1…1, [B, C, H, W]."""
-    return euler(lambda x, t: velocity(network, flow, x, t, condition), noise, steps)
+def test_attributes(data: Path | None, count: int) -> Tensor:
+    """The attributes of the first ``count`` test images, uint8 [count, A].
+
+    Raises:
+        UserError: if no dataset file is given, or it has too few test images.
+    """
+    found = torch.empty(0) if data is None else read_dataset(data)[1].labels
+    if len(found) < count:
+        raise UserError(
+            data or "--data",
+            found=f"{len(found)} test images to take attributes from",
+            expected=f"at least {count}, ten times `sampling.per_class`",
+            remedy="Sample fewer, or set `sampling.condition: zeros`.",
+        )
+    return found[:count]
 
 
 def generate(
-    network: FlowTransformer,
+    network: nn.Module,
     config: ModelConfig,
     labels: Tensor,
-    steps: int,
+    solver: SolverConfig,
     seed: int,
     batch: int,
     device: torch.device,
 ) -> Tensor:
     """Images uint8 [N, C, H, W] for labels [N] or attributes [N, A].
 
-    Image i depends on the seed, i and its label: ``batch`` changes nothing but rounding.
+    Image i depends on the seed, i and its label: ``batch`` changes nothing but rounding. It is
+    halved when the GPU's memory does not hold it.
+
+    Raises:
+        UserError: if the memory does not hold one image.
     """
     shape = (config.image.channels, config.image.size, config.image.size)
-    network = network.to(device)
-    images = []
-    for start in tqdm(range(0, len(labels), batch), desc="sampling", unit="batch"):
-        rows = range(start, min(start + batch, len(labels)))
-        noise = initial_noise(config.flow, seed, rows, shape).to(device)
-        condition = labels[rows.start : rows.stop].to(device)
-        images.append(to_uint8(integrate(network, config.flow, noise, condition, steps)).cpu())
+    sampler = Sampler(network, config.flow, solver, device)
+    images: list[Tensor] = []
+    done, batch = 0, min(batch, len(labels))
+    with tqdm(total=len(labels), desc="sampling", unit="image") as bar:
+        while done < len(labels):
+            # On a GPU batches are of one size, so that one captured step serves all: the last is
+            # filled up with images that are thrown away.
+            wanted = labels[done : done + batch]
+            spare = batch - len(wanted) if device.type == "cuda" else 0
+            filled = torch.cat([wanted, wanted[:1].expand(spare, *wanted.shape[1:])])
+            rows = range(done, done + len(filled))
+            try:
+                found = sampler(initial_noise(config.flow, seed, rows, shape), filled)
+            except torch.OutOfMemoryError as error:
+                if batch == 1:
+                    raise UserError(
+                        "GPU memory",
+                        found=f"too little for one image ({error})",
+                        expected="room for the network and its activations",
+                        remedy="Free the GPU, or set `device: cpu`.",
+                    ) from error
+                batch = -(-batch // 2)
+                bar.write(f"out of memory: going on with batches of {batch}")
+                torch.cuda.empty_cache()
+                continue
+            images.append(to_uint8(found[: len(wanted)]).cpu())
+            done += len(wanted)
+            bar.update(len(wanted))
     return torch.cat(images)
 
 
@@ -81,6 +122,7 @@ def sample(
     variant: str,
     seed: int,
     sampling: SamplingConfig,
+    data: Path | None = None,
     batch: int = 256,
     packed: bool = False,
     device: DeviceName = "auto",
@@ -94,22 +136,28 @@ def sample(
         dataset: Name to write into the samples file.
         variant: Name to write into the samples file.
         seed: Of the noise.
-        sampling: Solver, steps and number.
+        sampling: Solver, steps, number, condition and guidance.
+        data: Dataset file, for the attributes of its test images.
         batch: Images integrated at a time.
         packed: Keep quantized matrices packed in memory and expand them as needed.
         device: Where to compute.
 
     Raises:
-        UserError: if the weights cannot be read.
+        UserError: if the weights cannot be read, or there are too few test images.
     """
     network, config = load_variant(model, packed)
     labels = asked_for(config.condition, sampling.per_class)
+    if sampling.condition == "test":
+        labels = test_attributes(data, len(labels))
     where = choose_device(device)
-    images = generate(network, config, labels, sampling.steps, seed, batch, where)
+    solver = SolverConfig(sampling.solver, sampling.steps, sampling.guidance, sampling.precision)
+    images = generate(network, config, labels, solver, seed, batch, where)
     write_samples(output, images, labels, Origin(dataset, variant, seed))
     classes = 10 if config.condition.kind == "attributes" else config.condition.count
     first = images.view(classes, -1, *images.shape[1:])[:, :GRID_COLUMNS]
-    write_grid(grid, first.flatten(0, 1), columns=first.shape[1], enlarge=2)
+    write_grid(
+        grid, first.flatten(0, 1), columns=first.shape[1], enlarge=max(2, 48 // config.image.size)
+    )
 
 
 if __name__ == "__main__":

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import nn
+
 from flowquant.artifacts import read_metadata
 from flowquant.codebook import expand_all
 from flowquant.model import ModelConfig, load_network, read_model
-from flowquant.network import FlowTransformer
 from flowquant.packed_file import read_packed, read_quantized
 from flowquant.packed_network import load_packed
 
 
-def load_variant(path: Path, packed: bool = False) -> tuple[FlowTransformer, ModelConfig]:
+def load_variant(path: Path, packed: bool = False) -> tuple[nn.Module, ModelConfig]:
     """The network of a model file or of a quantized model file, and its configuration.
 
     With ``packed`` a quantized model's matrices stay packed in memory and are expanded one at a

@@ -77,10 +77,26 @@ def flags(*parts):
     )
 
 
-def model_flags(wildcards):
-    """What a model is, as options: everything its weights need to become a flow."""
+def model_options(preset):
+    """What a preset's model is, as options: everything its weights need to become a flow."""
     parts = ("image", "condition", "network", "flow")
-    return command_flags({"model": {part: preset(wildcards)[part] for part in parts}})
+    return command_flags({"model": {part: preset[part] for part in parts}})
+
+
+def model_flags(wildcards):
+    """What the model of the wildcards' dataset is, as options."""
+    return model_options(preset(wildcards))
+
+
+def import_checks():
+    """Shell lines that check each configured checkpoint and note whether one does not fit."""
+    lines = [
+        f"python -m flowquant.import_check --dataset {name} --checkpoint "
+        f"{shlex.quote(PRESETS[name]['checkpoint'])} {model_options(PRESETS[name])} || fine=false"
+        for name in IMPORTED
+    ]
+    nothing = "echo 'no preset among `datasets` names a `checkpoint`: nothing to check'"
+    return "\n".join(lines) or nothing
 
 
 def source_flags(wildcards):
@@ -134,6 +150,14 @@ def variant_file(wildcards):
     if wildcards.variant == "full":
         return f"<run>/models/{wildcards.dataset}_model.safetensors"
     return f"<run>/quantized_models/{wildcards.dataset}/{wildcards.variant}.safetensors"
+
+
+def sampled_from(wildcards):
+    """The weights to sample with, and the dataset if its test images say what to sample."""
+    files = {"model": variant_file(wildcards)}
+    if preset(wildcards)["sampling"]["condition"] == "test":
+        files["data"] = f"results/data/{wildcards.dataset}.safetensors"
+    return files
 
 
 def extractor_weights(wildcards):

@@ -5,9 +5,10 @@ rule dataset:
         "results/data/logs/{dataset}.log",
     conda:
         ENVIRONMENT
+    threads: lambda w: 16 if preset(w)["source"]["kind"] in ("celeba", "images") else 1
     resources:
         mem_mb=4000,
-        runtime="2h",
+        runtime="4h",
         # Where the files lie and not what they are: a resource, so that moving them makes
         # nothing stale.
         data_root=config["data_root"],
@@ -17,4 +18,4 @@ rule dataset:
         code=lambda w: digest(f"sources.{preset(w)['source']['kind']}"),
     shell:
         "python -m flowquant.sources.{params.kind} --output {output} "
-        "--data-root {resources.data_root:q} {params.source} 2> {log}"
+        "--data-root {resources.data_root:q} --threads {threads} {params.source} 2>&1 | tee {log}"

@@ -1,6 +1,6 @@
 rule sample:
     input:
-        variant_file,
+        unpack(sampled_from),
     output:
         images="<run>/sampling/{dataset}/{variant}/seed{seed}.safetensors",
         grid="<run>/sampling/{dataset}/{variant}/seed{seed}.png",
@@ -20,9 +20,11 @@ rule sample:
         runtime="8h",
     params:
         sampling=flags("sampling"),
+        data=lambda w, input: f"--data {input.data}" if input.get("data") else "",
         code=digest("sample"),
     shell:
-        "python -m flowquant.sample --model {input} --output {output.images} --grid {output.grid} "
+        "python -m flowquant.sample --model {input.model} {params.data} "
+        "--output {output.images} --grid {output.grid} "
         "--dataset {wildcards.dataset} --variant {wildcards.variant} --seed {wildcards.seed} "
         "--batch {resources.batch} --packed {resources.packed} --device {resources.device} "
         "{params.sampling} 2> {log}"

@@ -53,3 +53,16 @@ rule import_model:
     shell:
         "python -m flowquant.import_model --checkpoint {input} --output {output.model} "
         "--report {output.report} --dataset {wildcards.dataset} {params.model} 2> {log}"
+
+
+# No output: it says its say every time it is asked, and checks the other files after a misfit.
+rule import_check:
+    log:
+        "<logs>/import/check.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        checks=import_checks(),
+    shell:
+        "( fine=true\n{params.checks}\n$fine ) 2>&1 | tee {log}"

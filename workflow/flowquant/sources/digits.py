@@ -19,6 +19,7 @@ def digits(
     image: ImageConfig,
     condition: ConditionConfig,
     test_fraction: float,
+    threads: int = 1,
 ) -> None:
     """Write the digits, grey values 0…16 stretched to 0…255, with a stratified test split.
 
@@ -28,6 +29,7 @@ def digits(
         image: What the images must be.
         condition: What the labels must be.
         test_fraction: Share of the images that become the test split, evenly over the classes.
+        threads: Not used: there is little to do.
     """
     from sklearn.datasets import load_digits
 

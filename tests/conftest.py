@@ -1,0 +1,46 @@
+"""What tests share: small configurations, real data where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flowquant.flow import FlowConfig
+from flowquant.model import ModelConfig
+from flowquant.network import ConditionConfig, ImageConfig, NetworkConfig
+from project import SHARED_DATA
+
+
+@pytest.fixture
+def tiny_model() -> ModelConfig:
+    """A network of a few thousand weights for grey 8×8 images of three classes."""
+    return ModelConfig(
+        ImageConfig(channels=1, size=8),
+        ConditionConfig(kind="class", count=3),
+        NetworkConfig(
+            family="transformer",
+            patch=4,
+            width=16,
+            heads=2,
+            layers=2,
+            feedforward=24,
+            activation="relu",
+            dropout=0.1,
+            time="linear",
+            condition="embedding",
+        ),
+        FlowConfig(clock="forward", sigma=0.5),
+    )
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real datasets; skips where a user has none, but never in CI."""
+    if not SHARED_DATA.is_dir():
+        message = f"no real datasets in {SHARED_DATA}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return SHARED_DATA

@@ -1,0 +1,57 @@
+"""What `make quickstart` promises, checked on what it left; CI runs it first."""
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+
+from project import ROOT
+
+RESULTS = ROOT / "results/quickstart"
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, dict[str, str]]:
+    path = RESULTS / "summary.csv"
+    if not path.exists():
+        message = "no results: run `make quickstart` first"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with path.open(newline="") as file:
+        return {row["variant"]: row for row in csv.DictReader(file)}
+
+
+def test_all_variants_are_there(rows):
+    quantized = {f"{method}/{bits}bit" for method in ("uniform", "ot") for bits in (2, 4, 8, 16)}
+    assert set(rows) == {"real", "full"} | quantized
+    assert all(row["n"] == "1000" for row in rows.values())
+
+
+def test_the_classifier_and_the_full_model_are_good(rows):
+    assert float(rows["full"]["real_accuracy"]) >= 0.95
+    assert float(rows["full"]["accuracy"]) >= 0.90
+
+
+def test_two_bit_files_are_about_a_sixteenth(rows):
+    for method in ("uniform", "ot"):
+        row = rows[f"{method}/2bit"]
+        assert float(row["effective_bits"]) < 32 / 16 * 1.05
+        assert int(row["bytes"]) < int(rows["full"]["bytes"]) / 16 * 1.2
+
+
+def test_quantization_hurts_as_published(rows):
+    """Full precision and 16 bits alike; 2 bits break both methods, uniform the most."""
+    fid = {variant: float(row["fid"]) for variant, row in rows.items()}
+    assert fid["real"] < fid["full"]
+    assert fid["ot/16bit"] == pytest.approx(fid["full"], rel=0.02)
+    assert fid["full"] < fid["ot/4bit"] < fid["ot/2bit"] < fid["uniform/2bit"]
+
+
+def test_plots_and_grids_are_there(rows):
+    for name in ("fid", "is", "accuracy", "samples", "levels"):
+        for suffix in ("png", "svg"):
+            assert (RESULTS / f"plots/digits_{name}.{suffix}").stat().st_size > 1000
+    grids = sorted(Path(RESULTS / "sampling/digits").rglob("*.png"))
+    assert len(grids) == 9

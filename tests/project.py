@@ -1,0 +1,83 @@
+"""A private copy of the workflow, and Snakemake on it as a user would call it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+TINY: dict[str, Any] = {
+    "run": "tiny",
+    "device": "cpu",
+    "datasets": ["digits"],
+    "methods": {"uniform": {"levels": "uniform"}, "ot": {"levels": "equal_mass"}},
+    "bits": [2],
+    "evaluation": {"extractor": "classifier"},
+    "plot": {"formats": ["png"], "sample_columns": 5},
+    "presets": {
+        "digits": {
+            "network": {"width": 16, "heads": 2, "layers": 1, "feedforward": 32},
+            "training": {"epochs": 2, "warmup_epochs": 0, "ema": None},
+            "sampling": {"steps": 2, "per_class": 10},
+            "classifier": {"architecture": "shufflenet_v2_x0_5", "epochs": 1},
+        }
+    },
+}
+
+
+@dataclass
+class Workflow:
+    """A copy of the project in a folder of its own."""
+
+    folder: Path
+
+    def configure(self, name: str, content: dict[str, Any]) -> None:
+        """Write a configuration file."""
+        (self.folder / name).write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    def snakemake(self, *arguments: str, config: tuple[str, ...] = ("tiny.yaml",)) -> Any:
+        """Run Snakemake with these configuration files; the completed process, output merged."""
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        if config:
+            command += ["--configfile", *config]
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    def jobs(self, *config: str, base: tuple[str, ...] = ("tiny.yaml",)) -> dict[str, int]:
+        """How many jobs of each rule a dry run lists."""
+        done = self.snakemake("--dry-run", config=(*base, *config))
+        assert done.returncode == 0, done.stdout
+        if "Nothing to be done" in done.stdout:
+            return {}
+        table = done.stdout.partition("Job stats:")[2].partition("total")[0]
+        return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
+
+
+def copy_project(folder: Path) -> Workflow:
+    """Copy what git would give a user, without results."""
+    for name in ("Snakefile", "workflow", "config", "profiles", "envs", "results/published"):
+        source, target = ROOT / name, folder / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    workflow = Workflow(folder)
+    workflow.configure("tiny.yaml", TINY)
+    return workflow

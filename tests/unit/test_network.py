@@ -1,0 +1,183 @@
+"""The network against PyTorch's own transformer, and its parameters against the reference."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from flowquant.config import validate
+from flowquant.model import ModelConfig
+from flowquant.network import ConditionConfig, FourierFeatures, ImageConfig, linear_weights
+from project import ROOT
+
+
+def presets():
+    paper = [
+        yaml.safe_load((ROOT / "config" / f"{n}.yaml").read_text()) for n in ("datasets", "config")
+    ]
+    return validate(paper[0] | paper[1])["presets"]
+
+
+def model_of(name):
+    preset = presets()[name]
+    return ModelConfig.from_dict(
+        {part: preset[part] for part in ("image", "condition", "network", "flow")}
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("mnist", 21_865_872),
+        ("fmnist", 21_865_872),
+        ("cifar10", 58_606_896),
+        ("celeba", 58_851_264),
+    ],
+)
+def test_presets_have_the_published_number_of_parameters(name, parameters):
+    network = model_of(name).build_empty()
+    assert sum(p.numel() for p in network.state_dict().values()) == parameters
+
+
+def test_names_and_shapes_are_the_references():
+    shapes = {k: tuple(v.shape) for k, v in model_of("mnist").build_empty().state_dict().items()}
+    layer = {
+        "self_attn.in_proj_weight": (1152, 384),
+        "self_attn.in_proj_bias": (1152,),
+        "self_attn.out_proj.weight": (384, 384),
+        "self_attn.out_proj.bias": (384,),
+        "linear1.weight": (2048, 384),
+        "linear1.bias": (2048,),
+        "linear2.weight": (384, 2048),
+        "linear2.bias": (384,),
+        "norm1.weight": (384,),
+        "norm1.bias": (384,),
+        "norm2.weight": (384,),
+        "norm2.bias": (384,),
+    }
+    wanted = {
+        "pos_emb": (1, 49, 384),
+        "patch_proj.weight": (384, 16),
+        "patch_proj.bias": (384,),
+        "out_proj.weight": (16, 384),
+        "out_proj.bias": (16,),
+        "class_emb.weight": (10, 384),
+        "time_mlp.0.weight": (384, 1),
+        "time_mlp.0.bias": (384,),
+        "time_mlp.2.weight": (384, 384),
+        "time_mlp.2.bias": (384,),
+    } | {f"transformer.layers.{i}.{k}": v for i in range(10) for k, v in layer.items()}
+    assert shapes == wanted
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_encoder_equals_pytorchs(tiny_model, activation):
+    """The same weights in `nn.TransformerEncoder` give the same output."""
+    config = replace(tiny_model.network, activation=activation)
+    model = replace(tiny_model, network=config)
+    torch.manual_seed(0)
+    encoder = model.build().transformer.eval()
+    for parameter in encoder.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    reference = nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(
+            config.width,
+            config.heads,
+            config.feedforward,
+            activation=activation,
+            batch_first=True,
+        ),
+        config.layers,
+        enable_nested_tensor=False,
+    ).eval()
+    reference.load_state_dict(encoder.state_dict(), strict=True)
+    x = torch.randn(3, 4, config.width)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x), reference(x), atol=1e-5, rtol=1e-4)
+
+
+def test_patches_are_ordered_channel_row_column(tiny_model):
+    """With identity-like projections, the network's patching and its inverse lose nothing."""
+    image = ImageConfig(channels=3, size=8)
+    config = replace(tiny_model.network, width=48, heads=2, patch=4)
+    network = replace(tiny_model, image=image, network=config).build().eval()
+    tokens_seen = []
+    network.patch_proj.register_forward_pre_hook(lambda _, args: tokens_seen.append(args[0]))
+    x = torch.arange(2 * 3 * 8 * 8.0).view(2, 3, 8, 8)
+    with torch.no_grad():
+        network(x, torch.zeros(2), torch.zeros(2, dtype=torch.long))
+    by_hand = x[1, :, 0:4, 4:8].flatten()  # second image, first row of patches, second patch
+    assert torch.equal(tokens_seen[0][1, 1], by_hand)
+    below = x[1, :, 4:8, 0:4].flatten()
+    assert torch.equal(tokens_seen[0][1, 2], below)
+    network.transformer = nn.Identity()
+    for name, parameter in network.named_parameters():
+        nn.init.eye_(parameter) if name in ("patch_proj.weight", "out_proj.weight") else (
+            nn.init.zeros_(parameter)
+        )
+    with torch.no_grad():
+        assert torch.equal(network(x, torch.zeros(2), torch.zeros(2, dtype=torch.long)), x)
+
+
+def test_fourier_features():
+    features = FourierFeatures(2)
+    features.W.data = torch.tensor([0.25, 0.5])
+    found = features(torch.tensor([[1.0]]))
+    torch.testing.assert_close(found, torch.tensor([[1.0, 0.0, 0.0, -1.0]]), atol=1e-6, rtol=0)
+
+
+def test_withheld_condition_is_as_zero_attributes(tiny_model):
+    model = replace(
+        tiny_model,
+        condition=ConditionConfig("attributes", 5),
+        network=replace(tiny_model.network, condition="linear", time="fourier"),
+    )
+    torch.manual_seed(0)
+    network = model.build().eval()
+    x, time = torch.randn(2, 1, 8, 8), torch.tensor([0.2, 0.9])
+    attributes = torch.ones(2, 5, dtype=torch.uint8)
+    with torch.no_grad():
+        withheld = network(x, time, attributes, torch.tensor([0.0, 1.0]))
+        zeros = network(x, time, torch.zeros(2, 5, dtype=torch.uint8))
+        given = network(x, time, attributes)
+    torch.testing.assert_close(withheld[0], zeros[0])
+    torch.testing.assert_close(withheld[1], given[1])
+    assert not torch.allclose(zeros, given)
+
+
+def test_classes_through_a_linear_map_are_one_hot(tiny_model):
+    model = replace(tiny_model, network=replace(tiny_model.network, condition="linear"))
+    network = model.build().eval()
+    x, time = torch.randn(2, 1, 8, 8), torch.zeros(2)
+    with torch.no_grad():
+        by_class = network(x, time, torch.tensor([2, 0]))
+        by_hand = network(x, time, torch.tensor([[0, 0, 1], [1, 0, 0]]))
+    assert torch.equal(by_class, by_hand)
+
+
+def test_dropout_is_off_outside_training(tiny_model):
+    torch.manual_seed(0)
+    network = tiny_model.build()
+    args = torch.randn(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, dtype=torch.long)
+    assert not torch.equal(network(*args), network(*args))
+    network.eval()
+    assert torch.equal(network(*args), network(*args))
+
+
+def test_linear_weights_are_matrices_without_embeddings(tiny_model):
+    names = linear_weights(tiny_model.build_empty())
+    layer = {f"transformer.layers.{i}." for i in range(2)}
+    per_layer = (
+        "self_attn.in_proj_weight",
+        "self_attn.out_proj.weight",
+        "linear1.weight",
+        "linear2.weight",
+    )
+    assert names == {
+        "patch_proj.weight",
+        "out_proj.weight",
+        "time_mlp.0.weight",
+        "time_mlp.2.weight",
+    } | {prefix + name for prefix in layer for name in per_layer}

@@ -1,0 +1,134 @@
+"""Sampling: independent of batches, the same start for every variant."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from flowquant.errors import UserError
+from flowquant.model import load_network, write_model
+from flowquant.network import ConditionConfig
+from flowquant.quantize import MethodConfig, quantize
+from flowquant.sample import SamplingConfig, asked_for, generate, sample
+from flowquant.sampler import SolverConfig
+from flowquant.samples import read_samples, write_grid
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def weights(tiny_model):
+    torch.manual_seed(0)
+    return tiny_model.build().state_dict()
+
+
+def test_samples_do_not_depend_on_the_batch(tiny_model, weights):
+    network = load_network(weights, tiny_model)
+    labels = asked_for(tiny_model.condition, per_class=4)
+    batches = [
+        generate(network, tiny_model, labels, SolverConfig(steps=8), 3, batch, CPU)
+        for batch in (12, 5, 1)
+    ]
+    for images in batches[1:]:
+        # Equal but for rounding: at most one grey value apart, and hardly anywhere.
+        difference = (images.int() - batches[0].int()).abs()
+        assert difference.max() <= 1
+        assert (difference > 0).float().mean() < 0.01
+
+
+def test_seeds_differ_and_repeat(tiny_model, weights):
+    network = load_network(weights, tiny_model)
+    labels = asked_for(tiny_model.condition, per_class=2)
+    first, again, other = (
+        generate(network, tiny_model, labels, SolverConfig(steps=4), s, 6, CPU) for s in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_classes_are_asked_for_in_turn():
+    assert asked_for(ConditionConfig("class", 3), 2).tolist() == [0, 0, 1, 1, 2, 2]
+    attributes = asked_for(ConditionConfig("attributes", 40), 100)
+    assert attributes.shape == (1000, 40)
+    assert not attributes.any()
+
+
+def test_stage_on_full_and_quantized_weights(tmp_path, tiny_model, weights):
+    """At 16 bits every weight is nearly itself, so both variants start and end alike."""
+    write_model(tmp_path / "model.safetensors", weights, tiny_model, {})
+    method = MethodConfig("equal_mass", "tensor", "all", (), 5)
+    quantize(
+        tmp_path / "model.safetensors",
+        tmp_path / "ot.safetensors",
+        tmp_path / "ot.json",
+        method,
+        16,
+        "squares",
+        "ot/16bit",
+    )
+    found = {}
+    for name in ("model", "ot"):
+        sample(
+            tmp_path / f"{name}.safetensors",
+            tmp_path / f"{name}.samples.safetensors",
+            tmp_path / f"{name}.png",
+            "squares",
+            name,
+            5,
+            SamplingConfig("euler", 4, 12),
+            device="cpu",
+        )
+        found[name] = read_samples(tmp_path / f"{name}.samples.safetensors")
+    images, labels, origin = found["model"]
+    assert images.shape == (36, 1, 8, 8)
+    assert images.dtype == torch.uint8
+    assert labels.bincount().tolist() == [12, 12, 12]
+    assert (origin.dataset, origin.variant, origin.seed) == ("squares", "model", 5)
+    # The tiny network has no tensor of more than 65,536 values: 16 bits lose nothing at all.
+    assert torch.equal(images, found["ot"][0])
+    grid = np.asarray(Image.open(tmp_path / "model.png"))
+    assert grid.shape == (3 * 49 + 1, 10 * 49 + 1)  # 8 pixels, each six wide
+
+
+def test_grid_shows_each_image_in_its_place(tmp_path):
+    images = torch.arange(5, dtype=torch.uint8).mul(40).view(5, 1, 1, 1).expand(5, 3, 2, 2)
+    write_grid(tmp_path / "grid.png", images, columns=3)
+    pixels = np.asarray(Image.open(tmp_path / "grid.png"))
+    assert pixels.shape == (7, 10, 3)
+    assert [pixels[1, 1, 0], pixels[1, 4, 0], pixels[4, 4, 2]] == [0, 40, 160]
+    assert (pixels[4, 7] == 255).all()  # no sixth image
+    assert (pixels[0] == 255).all()
+
+
+def test_something_that_is_no_model(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(UserError, match="found an unreadable file"):
+        sample(
+            tmp_path / "model.safetensors",
+            tmp_path / "out.safetensors",
+            tmp_path / "out.png",
+            "x",
+            "full",
+            0,
+            SamplingConfig("euler", 1, 1),
+        )
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_weights_that_are_not_finite(tmp_path, tiny_model, weights):
+    weights["out_proj.bias"][0] = float("nan")
+    weights["pos_emb"][0, 0, 0] = float("inf")
+    write_model(tmp_path / "model.safetensors", weights, tiny_model, {})
+    with pytest.raises(
+        UserError,
+        match=r"NaN or infinite weights in (out_proj|pos_emb)",
+    ):
+        sample(
+            tmp_path / "model.safetensors",
+            tmp_path / "out.safetensors",
+            tmp_path / "out.png",
+            "x",
+            "full",
+            0,
+            SamplingConfig("euler", 1, 1),
+        )

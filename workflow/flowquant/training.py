@@ -1,0 +1,314 @@
+"""A training run: steps, epochs, the best weights, and all it takes to go on after a kill."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from flowquant import keyed
+from flowquant.dataset import Split
+from flowquant.device import Precision, compute_dtype
+from flowquant.errors import UserError
+from flowquant.flow import matching_loss, to_unit
+from flowquant.model import ModelConfig
+
+WARMUP_RUNS = 3
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a network is trained (the keys under ``training`` in a dataset's preset)."""
+
+    epochs: int
+    batch: int
+    learning_rate: float
+    weight_decay: float
+    schedule: Literal["plateau", "cosine"]
+    warmup_epochs: float
+    halve_after: int
+    stop_after: int
+    clip: float | None
+    validation: int | None
+    condition_dropout: float
+    ema: float | None
+    precision: Precision
+
+
+@dataclass
+class Progress:
+    """Where training stands, besides the weights and the optimiser's state."""
+
+    epoch: int = 0
+    step: int = 0
+    best_epoch: int = 0
+    best_loss: float = math.inf
+    halvings: int = 0
+    seconds: float = 0.0
+
+
+def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int, halvings: int) -> float:
+    """The learning rate at ``step``: linear warm-up, then halvings or a cosine to 0."""
+    warmup = config.warmup_epochs * steps_per_epoch
+    rate = config.learning_rate * 0.5**halvings
+    if step < warmup:
+        return rate * (step + 1) / warmup
+    if config.schedule == "cosine":
+        total = config.epochs * steps_per_epoch
+        rate *= 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    return rate
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a split, int64 [N]."""
+
+    split: Split
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Training:
+    """A training run that can be stopped after any step and gone on with.
+
+    Every step reseeds torch's generators by (seed, step), so times, noise and dropout need no
+    state of their own. On a GPU a step, from uint8 images to updated weights, is captured as one
+    CUDA graph.
+    """
+
+    def __init__(
+        self, model: ModelConfig, config: TrainingConfig, seed: int, device: torch.device
+    ) -> None:
+        torch.manual_seed(keyed.key(seed, "initial weights"))
+        self.model, self.config, self.seed, self.device = model, config, seed, device
+        self.network = model.build().to(device)
+        self.average = None if config.ema is None else deepcopy(self.network).requires_grad_(False)
+        self._half = compute_dtype(device, config.precision) == torch.bfloat16
+        on_gpu = device.type == "cuda"
+        rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
+        self.optimizer = torch.optim.AdamW(
+            [p for p in self.network.parameters() if p.requires_grad],
+            lr=rate,
+            weight_decay=config.weight_decay,
+            fused=on_gpu,
+            capturable=on_gpu,
+        )
+        self.progress = Progress()
+        self.best: dict[str, Tensor] = {}
+        self.curve: list[dict[str, float]] = []
+        self._images = self._labels = torch.empty(0)
+        self._loss = torch.zeros((), device=device)
+        self._losses = torch.empty(0)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        if on_gpu:
+            self.network.compile_layers()  # type: ignore[operator]
+
+    @property
+    def candidate(self) -> nn.Module:
+        """The network whose weights are validated and kept."""
+        return self.network if self.average is None else self.average
+
+    @property
+    def finished(self) -> bool:
+        """All epochs done, or none of the last ``stop_after`` was better than the best."""
+        p, config = self.progress, self.config
+        return p.epoch >= config.epochs or p.epoch - p.best_epoch >= config.stop_after
+
+    def loss(self, network: nn.Module, images: Tensor, condition: Tensor) -> Tensor:
+        """The flow-matching loss of uint8 images [B, C, H, W], with fresh times and noise."""
+        images = to_unit(images)
+        t = torch.rand(len(images), device=self.device)
+        noise = torch.randn_like(images) * self.model.flow.sigma
+        keep = None
+        if network.training and self.config.condition_dropout > 0:
+            uniform = torch.rand(len(images), device=self.device)
+            keep = (uniform >= self.config.condition_dropout).float()
+        # Cached casts of weights would go stale inside a captured step.
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self._half, cache_enabled=False
+        ):
+            return matching_loss(network, self.model.flow, images, noise, t, condition, keep)
+
+    def step(self, split: Split, rows: Tensor, steps_per_epoch: int) -> Tensor:
+        """One optimiser step on some rows; the loss, a scalar on the device that is overwritten."""
+        p = self.progress
+        step = p.epoch * steps_per_epoch + p.step
+        rate = learning_rate(self.config, step, steps_per_epoch, p.halvings)
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        where = split.images.device
+        rows = rows.to(where)
+        images, labels = split.images[rows], split.labels[rows]
+        if self._images.shape != images.shape:
+            self._images, self._labels = images.to(self.device), labels.to(self.device)
+            if self.device.type == "cuda":
+                self._capture()
+        else:
+            self._images.copy_(images)
+            self._labels.copy_(labels)
+        torch.manual_seed(keyed.key(self.seed, "step", step))
+        if self._graph is None:
+            self._update()
+        else:
+            self._graph.replay()
+        p.step += 1
+        return self._loss
+
+    def _update(self) -> None:
+        """Forward, backward, clip, AdamW and average, on the images and labels in place."""
+        loss = self.loss(self.network, self._images, self._labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.config.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        self.optimizer.step()
+        if self.average is not None and self.config.ema is not None:
+            for mean, weight in zip(
+                self.average.parameters(), self.network.parameters(), strict=True
+            ):
+                mean.lerp_(weight.detach(), 1 - self.config.ema)
+        self._loss.copy_(loss.detach())
+
+    def _capture(self) -> None:
+        """Capture `_update`; what its warm-up runs change is put back."""
+        before = deepcopy(self.state())
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(WARMUP_RUNS):
+                self._update()
+        torch.cuda.current_stream().wait_stream(aside)
+        self.optimizer.zero_grad(set_to_none=True)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._update()
+        self._restore(before)
+
+    def _restore(self, before: dict[str, Any]) -> None:
+        # In place: the graph holds the addresses of weights, averages and moments.
+        self.network.load_state_dict(before["network"])
+        if self.average is not None:
+            self.average.load_state_dict(before["average"])
+        known = before["optimizer"]["state"]
+        for index, state in self.optimizer.state_dict()["state"].items():
+            for name, tensor in state.items():
+                if index in known:
+                    tensor.copy_(known[index][name])
+                else:
+                    tensor.zero_()
+
+    def train_epoch(
+        self, part: Part, bar: tqdm[Any], after_step: Callable[[], None] = lambda: None
+    ) -> float:
+        """One pass over a part in a fresh order, whole batches only; returns the mean loss.
+
+        Goes on after the step that `progress` names. ``after_step`` is called after each step.
+        """
+        p, config = self.progress, self.config
+        steps = len(part) // config.batch
+        shuffle = keyed.generator(self.seed, "shuffle", p.epoch)
+        order = part.rows[torch.randperm(len(part), generator=shuffle)]
+        batches = order[: steps * config.batch].to(part.split.images.device).view(steps, -1)
+        if len(self._losses) != steps:
+            self._losses = torch.zeros(steps, device=self.device)
+        losses = self._losses
+        self.network.train()
+        shown = time.monotonic()
+        for index in range(p.step, steps):
+            losses[index] = self.step(part.split, batches[index], steps)
+            bar.update()
+            if time.monotonic() - shown > bar.mininterval:
+                # Reading the loss waits for the GPU; once a second does no harm.
+                bar.set_postfix(
+                    epoch=p.epoch + 1, loss=f"{losses[index].item():.4f}", refresh=False
+                )
+                shown = time.monotonic()
+            after_step()
+        bad = (~losses.isfinite()).nonzero()
+        if len(bad):
+            raise UserError(
+                f"training step {p.epoch * steps + int(bad[0])}",
+                found=f"a loss of {losses[bad[0]].item()}",
+                expected="a finite loss",
+                remedy="Lower `training.learning_rate` or lengthen `training.warmup_epochs`.",
+            )
+        return losses.mean().item()
+
+    @torch.no_grad()
+    def validate(self, part: Part) -> float:
+        """The candidate's mean loss, with the same times and noise every epoch."""
+        network = self.candidate.eval()
+        total = torch.zeros((), device=self.device)
+        split = part.split
+        # Layers compiled for training would be compiled again for evaluation: not worth its while.
+        with torch.compiler.set_stance("force_eager"):
+            for index, rows in enumerate(part.rows.to(split.images.device).split(512)):
+                torch.manual_seed(keyed.key(self.seed, "validation", index))
+                images, labels = split.images[rows], split.labels[rows]
+                loss = self.loss(network, images.to(self.device), labels.to(self.device))
+                total += loss * len(rows)
+        return total.item() / len(part)
+
+    def run_epoch(
+        self,
+        fit: Part,
+        held_out: Part,
+        bar: tqdm[Any],
+        after_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Train and validate once, and keep the weights if they are the best so far."""
+        started, p = time.monotonic(), self.progress
+        train_loss = self.train_epoch(fit, bar, after_step)
+        validation_loss = self.validate(held_out)
+        p.epoch, p.step = p.epoch + 1, 0
+        p.seconds += time.monotonic() - started
+        self.curve.append(
+            {
+                "epoch": p.epoch,
+                "train_loss": train_loss,
+                "validation_loss": validation_loss,
+                "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+                "seconds": round(p.seconds, 3),
+            }
+        )
+        if validation_loss < p.best_loss:
+            p.best_loss, p.best_epoch = validation_loss, p.epoch
+            self.best = {k: v.detach().clone() for k, v in self.candidate.state_dict().items()}
+        elif self.config.schedule == "plateau" and not (
+            (p.epoch - p.best_epoch) % self.config.halve_after
+        ):
+            p.halvings += 1
+
+    def state(self) -> dict[str, Any]:
+        """All that `load_state` needs to go on; tensors, numbers and strings only."""
+        return {
+            "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": asdict(self.progress),
+            "losses": self._losses,
+            "best": self.best,
+            "curve": self.curve,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken; before the first step of this object."""
+        self.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress = Progress(**state["progress"])
+        self._losses = state["losses"].to(self.device)
+        self.best, self.curve = state["best"], state["curve"]
