@@ -18,15 +18,14 @@ from torch import Tensor
 from flowquant.ordering import stable_order
 
 MOST_STEPS = 30
-# So many levels get the whole treatment; more of them are all but optimal where they start.
-FEW_LEVELS = 64
 # Levels whose means move less than this share of their group's range have converged.
 TOLERANCE = 1e-6
-# The dynamic programme takes C²·K sums for C cuts: as many cuts as cost this many sums a value,
-# or this many in all where there are few values.
-SUMS_PER_VALUE, SUMS_AT_LEAST, MOST_CUTS = 40, 7e7, 512
-# Polishing looks at so many places for each cut, over so many shares of the runs on its sides.
+# Polishing looks at so many places for each cut, over such shares of the runs on its sides.
 WINDOW, REACHES = 9, (0.4, 0.2, 0.1, 0.05, 0.02)
+# The dynamic programme over C cuts takes about C²·(K + 8) sums a group: it is exact where that is
+# affordable for all distinct values, and has so many cuts where it is not. Many groups start
+# without it. Polishing takes at most so many sums a value.
+MOST_SUMS, MOST_CUTS, FEW_GROUPS, SUMS_PER_VALUE = 2e7, 512, 16, 8
 
 
 def lloyd(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -37,10 +36,10 @@ def lloyd(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     runs = Runs(values.gather(1, order))
     cuts, exact = best_start(runs, count)
     if not exact:
-        cuts = descend(runs, cuts, MOST_STEPS)
-        if WINDOW**2 * count * groups <= max(SUMS_PER_VALUE * values.numel(), SUMS_AT_LEAST):
-            reaches = 2 * REACHES if count <= FEW_LEVELS else REACHES[1::2]
-            cuts = descend(runs, polish(runs, cuts, reaches), MOST_STEPS)
+        steps = MOST_STEPS if 4 * count <= n else MOST_STEPS // 4
+        cuts = descend(runs, cuts, steps)
+        if reaches := affordable_reaches(values.numel(), groups * count):
+            cuts = descend(runs, polish(runs, cuts, reaches), steps)
     levels = runs.means(cuts).to(values.dtype)
     position = torch.arange(n, device=values.device).expand(groups, n).contiguous()
     run = torch.searchsorted(cuts[:, 1:-1].contiguous(), position, right=True, out_int32=True)
@@ -54,16 +53,25 @@ def best_start(runs: Runs, count: int) -> tuple[Tensor, bool]:
     if distinct <= count:
         cuts = distinct_cuts(runs, distinct)
         return F.pad(cuts, (0, count - distinct), value=n), True
-    coarse = int((max(SUMS_PER_VALUE * n, SUMS_AT_LEAST / groups) / count) ** 0.5)
+    coarse = int((MOST_SUMS / groups / (count + 8)) ** 0.5)
     if distinct <= min(coarse, 2 * MOST_CUTS):
         return programme_cuts(runs, count, distinct_cuts(runs, distinct)), True
-    if (coarse := min(coarse, MOST_CUTS)) >= 4 * count:
+    if groups <= FEW_GROUPS and (coarse := min(coarse, MOST_CUTS)) >= 4 * count:
         return programme_cuts(runs, count, panter_dite_cuts(runs, coarse)), False
     starts = [
         descend(runs, cuts(runs, count), steps=3) for cuts in (equal_mass_cuts, panter_dite_cuts)
     ]
     best = torch.stack([runs.error(cuts) for cuts in starts]).argmin(0)
     return torch.where(best[:, None] == 0, starts[0], starts[1]), False
+
+
+def affordable_reaches(values: int, levels: int) -> tuple[float, ...]:
+    """How long to polish: at length where values are many beside levels or few in all."""
+    sums = WINDOW**2 * levels
+    for reaches in (2 * REACHES, REACHES[1::2]):
+        if len(reaches) * sums <= max(SUMS_PER_VALUE * values, MOST_SUMS / 4):
+            return reaches
+    return ()
 
 
 class Runs:
