@@ -25,7 +25,7 @@ WINDOW, REACHES = 9, (0.4, 0.2, 0.1, 0.05, 0.02)
 # The dynamic programme over C cuts takes about C²·(K + 8) sums a group: it is exact where that is
 # affordable for all distinct values, and has so many cuts where it is not. Many groups start
 # without it. Polishing takes at most so many sums a value.
-MOST_SUMS, MOST_CUTS, FEW_GROUPS, SUMS_PER_VALUE = 2e7, 512, 16, 8
+MOST_SUMS, MOST_CUTS, FEW_GROUPS, FEW_LEVELS, SUMS_PER_VALUE = 2e7, 512, 16, 64, 8
 
 
 def lloyd(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -38,7 +38,7 @@ def lloyd(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if not exact:
         steps = MOST_STEPS if 4 * count <= n else MOST_STEPS // 4
         cuts = descend(runs, cuts, steps)
-        if reaches := affordable_reaches(values.numel(), groups * count):
+        if reaches := affordable_reaches(values.numel(), groups, count):
             cuts = descend(runs, polish(runs, cuts, reaches), steps)
     levels = runs.means(cuts).to(values.dtype)
     position = torch.arange(n, device=values.device).expand(groups, n).contiguous()
@@ -65,10 +65,13 @@ def best_start(runs: Runs, count: int) -> tuple[Tensor, bool]:
     return torch.where(best[:, None] == 0, starts[0], starts[1]), False
 
 
-def affordable_reaches(values: int, levels: int) -> tuple[float, ...]:
+def affordable_reaches(values: int, groups: int, count: int) -> tuple[float, ...]:
     """How long to polish: at length where values are many beside levels or few in all."""
-    sums = WINDOW**2 * levels
+    sums = WINDOW**2 * groups * count
     for reaches in (2 * REACHES, REACHES[1::2]):
+        # Many levels are all but optimal where they start.
+        if count > FEW_LEVELS and len(reaches) > len(REACHES):
+            continue
         if len(reaches) * sums <= max(SUMS_PER_VALUE * values, MOST_SUMS / 4):
             return reaches
     return ()
@@ -159,15 +162,16 @@ def programme_cuts(runs: Runs, count: int, places: Tensor) -> Tensor:
     for part in torch.arange(groups, device=places.device).split(max(1, (1 << 25) // points**2)):
         at = places[part]
         sums, squares = (p[part].gather(1, at) for p in (runs.first, runs.second))
-        size = (at[:, None, :] - at[:, :, None]).double()
-        cost = (squares[:, None, :] - squares[:, :, None]) - (
-            sums[:, None, :] - sums[:, :, None]
+        # cost[end, start], so that the least over starts is found along the memory.
+        size = (at[:, :, None] - at[:, None, :]).double()
+        cost = (squares[:, :, None] - squares[:, None, :]) - (
+            sums[:, :, None] - sums[:, None, :]
         ).square() / size.clamp(min=1)
         # From a later cut to an earlier one there is no run; an empty run costs nothing.
         cost.masked_fill_(size < 0, torch.inf).clamp_(min=0)
-        least, choices = cost[:, 0, :], []
+        least, choices = cost[:, :, 0], []
         for _ in range(count - 1):
-            least, choice = (least[:, :, None] + cost).min(dim=1)
+            least, choice = (least[:, None, :] + cost).min(dim=2)
             choices.append(choice)
         end = torch.full((len(part), 1), points - 1, device=at.device)
         chosen = [end]

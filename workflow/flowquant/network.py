@@ -167,7 +167,7 @@ class FlowTransformer(nn.Module):
         """
         batch, channels, height, width = x.shape
         rows, columns, p = height // self.patch, width // self.patch, self.patch
-        dtype = self.patch_proj.weight.dtype
+        dtype = self.pos_emb.dtype
         patches = x.to(dtype).view(batch, channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
         tokens = self.patch_proj(patches.reshape(batch, rows * columns, channels * p * p))
         time_embedding = self.time_mlp(time[:, None]).to(dtype)
