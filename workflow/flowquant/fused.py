@@ -1,139 +1,33 @@
-"""Encoder layers for inference on a GPU, in seven kernels each.
-
-Four matrix products with their biases (and ReLU) at their ends, and two kernels of our own:
-attention over few tokens, and residual + LayerNorm. Both read each input once and write each
-output once, which is what they are bound by; attention made for long sequences idles on tens of
-tokens.
-"""
+"""Encoder layers in few kernels on a GPU, in bfloat16: for inference, and for training."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-import triton
-import triton.language as tl
 from torch import Tensor, nn
 
+from flowquant.kernels import (
+    MOST_TOKENS,
+    activate,
+    activate_backward,
+    add_norm,
+    add_norm_backward,
+    attention,
+    attention_backward,
+)
 from flowquant.network import EncoderLayer
-
-# The attention kernel holds all tokens of an image at once.
-MOST_TOKENS = 128
-
-
-@triton.jit
-def _attention(
-    qkv,
-    out,
-    tokens,
-    scale,
-    HEADS: tl.constexpr,
-    SIZE: tl.constexpr,
-    TOKENS: tl.constexpr,
-    PADDED: tl.constexpr,
-):
-    """One program: one head of one image. qkv [B, N, 3, H, d] → out [B, N, H, d]."""
-    batch = tl.program_id(0) // HEADS
-    head = tl.program_id(0) % HEADS
-    width = HEADS * SIZE
-    row = tl.arange(0, TOKENS)
-    column = tl.arange(0, PADDED)
-    inside = (row[:, None] < tokens) & (column[None, :] < SIZE)
-    start = batch.to(tl.int64) * tokens * 3 * width + head * SIZE
-    place = start + row[:, None] * 3 * width + column[None, :]
-    query = tl.load(qkv + place, mask=inside, other=0.0)
-    key = tl.load(qkv + place + width, mask=inside, other=0.0)
-    value = tl.load(qkv + place + 2 * width, mask=inside, other=0.0)
-    scores = tl.dot(query, tl.trans(key)) * scale
-    scores = tl.where(row[None, :] < tokens, scores, float("-inf"))
-    scores = tl.exp(scores - tl.max(scores, 1)[:, None])
-    weights = scores / tl.sum(scores, 1)[:, None]
-    mixed = tl.dot(weights.to(value.dtype), value)
-    target = batch.to(tl.int64) * tokens * width + head * SIZE
-    place = target + row[:, None] * width + column[None, :]
-    tl.store(out + place, mixed.to(out.dtype.element_ty), mask=inside)
-
-
-def attention(qkv: Tensor, heads: int) -> Tensor:
-    """softmax(Q·Kᵀ/√d)·V for each head.
-
-    Args:
-        qkv: Queries, keys and values side by side, contiguous [B, N, 3·D], N ≤ 128.
-        heads: H, a divisor of D.
-
-    Returns:
-        [B, N, D] of the same type.
-    """
-    batch, tokens, triple = qkv.shape
-    width = triple // 3
-    out = torch.empty(batch, tokens, width, dtype=qkv.dtype, device=qkv.device)
-    _attention[(batch * heads,)](
-        qkv,
-        out,
-        tokens,
-        (width // heads) ** -0.5,
-        HEADS=heads,
-        SIZE=width // heads,
-        TOKENS=max(16, triton.next_power_of_2(tokens)),
-        PADDED=max(16, triton.next_power_of_2(width // heads)),
-        num_warps=4,
-    )
-    return out
-
-
-@triton.jit
-def _add_norm(
-    x,
-    y,
-    weight,
-    bias,
-    out,
-    rows,
-    eps,
-    WIDTH: tl.constexpr,
-    PADDED: tl.constexpr,
-    ROWS: tl.constexpr,
-):
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.arange(0, PADDED)
-    inside = (row[:, None] < rows) & (column[None, :] < WIDTH)
-    place = row[:, None].to(tl.int64) * WIDTH + column[None, :]
-    total = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
-    total += tl.load(y + place, mask=inside, other=0.0).to(tl.float32)
-    mean = tl.sum(total, 1) / WIDTH
-    centred = tl.where(column[None, :] < WIDTH, total - mean[:, None], 0.0)
-    variance = tl.sum(centred * centred, 1) / WIDTH
-    scale = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)
-    shift = tl.load(bias + column, mask=column < WIDTH, other=0.0).to(tl.float32)
-    normed = centred * tl.rsqrt(variance + eps)[:, None] * scale[None, :] + shift[None, :]
-    tl.store(out + place, normed.to(out.dtype.element_ty), mask=inside)
-
-
-def add_norm(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """LayerNorm(x + y) over the last axis, in float32 inside; contiguous [..., D] → [..., D]."""
-    out = torch.empty_like(x)
-    width = x.shape[-1]
-    rows = x.numel() // width
-    per_program = 4
-    _add_norm[(triton.cdiv(rows, per_program),)](
-        x,
-        y,
-        weight,
-        bias,
-        out,
-        rows,
-        eps,
-        WIDTH=width,
-        PADDED=triton.next_power_of_2(width),
-        ROWS=per_program,
-        num_warps=4,
-    )
-    return out
 
 
 def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
-    """What `EncoderLayer.forward` computes, without dropout; x contiguous [B, N, D] → the same."""
+    """`EncoderLayer.forward` without dropout or gradients, in seven kernels.
+
+    Args:
+        layer: A layer whose weights are of x's type.
+        x: Contiguous [B, N, D], N ≤ 128.
+    """
     attend = layer.self_attn
     mixed = attend.out_proj(attention(attend.project(x), attend.heads))
     x = add_norm(x, mixed, layer.norm1.weight, layer.norm1.bias, layer.norm1.eps)
@@ -148,8 +42,102 @@ def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
     return add_norm(x, y, layer.norm2.weight, layer.norm2.bias, layer.norm2.eps)
 
 
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, heads: int, dropout: float, seed: Tensor) -> Tensor:
+        ctx.save_for_backward(qkv, seed)
+        ctx.settings = heads, dropout
+        return attention(qkv, heads, dropout, seed)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        qkv, seed = ctx.saved_tensors
+        heads, dropout = ctx.settings
+        grad = attention_backward(qkv, grads[0].contiguous(), heads, dropout, seed)
+        return grad, None, None, None
+
+
+class _AddNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
+        dropout: float,
+        seed: Tensor,
+    ) -> Tensor:
+        total = torch.empty_like(x)
+        out = add_norm(x, y, weight, bias, eps, dropout, seed, total)
+        ctx.save_for_backward(total, weight, seed)
+        ctx.settings = eps, dropout
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        total, weight, seed = ctx.saved_tensors
+        return (
+            *add_norm_backward(total, grads[0].contiguous(), weight, *ctx.settings, seed),
+            *(None, None, None),
+        )
+
+
+class _Activate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gelu: bool, dropout: float, seed: Tensor) -> Tensor:
+        out = activate(x, gelu, dropout, seed)
+        ctx.save_for_backward(x if gelu else out, seed)
+        ctx.settings = gelu, dropout
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        saved, seed = ctx.saved_tensors
+        return (
+            activate_backward(saved, grads[0].contiguous(), *ctx.settings, seed),
+            None,
+            None,
+            None,
+        )
+
+
+def encode_training(layer: EncoderLayer, seeds: Tensor, x: Tensor) -> Tensor:
+    """`EncoderLayer.forward` with dropout and gradients.
+
+    Args:
+        layer: A layer whose weights are of x's type.
+        seeds: Of the layer's four dropouts, int64 [4] on the device.
+        x: Contiguous [B, N, D], N ≤ 128.
+    """
+    attend, dropout = layer.self_attn, layer.dropout.p
+    qkv = F.linear(x, attend.in_proj_weight, attend.in_proj_bias)
+    mixed = attend.out_proj(_Attention.apply(qkv, attend.heads, attend.dropout, seeds[:1]))
+    norm = layer.norm1
+    x = _AddNorm.apply(x, mixed, norm.weight, norm.bias, norm.eps, dropout, seeds[1:2])
+    gelu = layer.activation is F.gelu
+    hidden = _Activate.apply(layer.linear1(x), gelu, dropout, seeds[2:3])
+    norm, y = layer.norm2, layer.linear2(hidden)
+    return _AddNorm.apply(x, y, norm.weight, norm.bias, norm.eps, dropout, seeds[3:])
+
+
+def fits(network: nn.Module, tokens: int) -> bool:
+    """Whether the fused layers can take the place of a network's own."""
+    return tokens <= MOST_TOKENS and any(isinstance(m, EncoderLayer) for m in network.modules())
+
+
 def fuse(network: nn.Module) -> None:
-    """Let the encoder layers of a network compute by `encode`: bfloat16, GPU, no gradients."""
+    """Let a network's encoder layers compute by `encode`: no dropout, no gradients."""
     for module in network.modules():
         if isinstance(module, EncoderLayer):
             module.forward = partial(encode, module)  # type: ignore[method-assign]
+
+
+def fuse_for_training(network: nn.Module, device: torch.device) -> None:
+    """Let a network's encoder layers compute by `encode_training`, with fresh seeds every pass."""
+    layers = [module for module in network.modules() if isinstance(module, EncoderLayer)]
+    seeds = torch.zeros(len(layers), 4, dtype=torch.int64, device=device)
+    for layer, own in zip(layers, seeds, strict=True):
+        layer.forward = partial(encode_training, layer, own)  # type: ignore[method-assign]
+    network.register_forward_pre_hook(lambda *_: seeds.random_())

@@ -182,11 +182,6 @@ class FlowTransformer(nn.Module):
         self.to(dtype)
         self.time_mlp.float()
 
-    def compile_layers(self) -> None:
-        """Compile the encoder layers, one after the other: alike, they share one compilation."""
-        for layer in self.transformer.layers:
-            layer.compile()
-
     def _embed(self, condition: Tensor, keep: Tensor | None) -> Tensor:
         if hasattr(self, "class_emb"):
             embedded = self.class_emb(condition)

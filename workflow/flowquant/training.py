@@ -66,6 +66,10 @@ def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int, halvi
     return rate
 
 
+def _trained(network: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
 @dataclass(frozen=True)
 class Part:
     """Some rows of a split, int64 [N]."""
@@ -96,7 +100,7 @@ class Training:
         on_gpu = device.type == "cuda"
         rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
         self.optimizer = torch.optim.AdamW(
-            [p for p in self.network.parameters() if p.requires_grad],
+            _trained(self.network),
             lr=rate,
             weight_decay=config.weight_decay,
             fused=on_gpu,
@@ -109,8 +113,7 @@ class Training:
         self._loss = torch.zeros((), device=device)
         self._losses = torch.empty(0)
         self._graph: torch.cuda.CUDAGraph | None = None
-        if on_gpu:
-            self.network.compile_layers()  # type: ignore[operator]
+        self._working = self._half_copy() if self._half else self.network
 
     @property
     def candidate(self) -> nn.Module:
@@ -132,10 +135,8 @@ class Training:
         if network.training and self.config.condition_dropout > 0:
             uniform = torch.rand(len(images), device=self.device)
             keep = (uniform >= self.config.condition_dropout).float()
-        # Cached casts of weights would go stale inside a captured step.
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self._half, cache_enabled=False
-        ):
+        cast = self._half and network is not self._working
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=cast):
             return matching_loss(network, self.model.flow, images, noise, t, condition, keep)
 
     def step(self, split: Split, rows: Tensor, steps_per_epoch: int) -> Tensor:
@@ -168,9 +169,13 @@ class Training:
 
     def _update(self) -> None:
         """Forward, backward, clip, AdamW and average, on the images and labels in place."""
-        loss = self.loss(self.network, self._images, self._labels)
-        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(self._working, self._images, self._labels)
+        self._working.zero_grad(set_to_none=True)
         loss.backward()
+        if self._half:
+            torch._foreach_copy_(
+                [p.grad for p in _trained(self.network)], [p.grad for p in _trained(self._working)]
+            )
         if self.config.clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimizer.step()
@@ -180,6 +185,23 @@ class Training:
             ):
                 mean.lerp_(weight.detach(), 1 - self.config.ema)
         self._loss.copy_(loss.detach())
+        self._synchronise()
+
+    def _half_copy(self) -> nn.Module:
+        """A copy to compute with in bfloat16; the optimiser works on the float32 weights."""
+        from flowquant.fused import fuse_for_training
+
+        for parameter in _trained(self.network):
+            parameter.grad = torch.zeros_like(parameter)
+        copy = deepcopy(self.network)
+        copy.cast(torch.bfloat16)  # type: ignore[operator]
+        fuse_for_training(copy, self.device)
+        return copy
+
+    @torch.no_grad()
+    def _synchronise(self) -> None:
+        if self._half:
+            torch._foreach_copy_(_trained(self._working), _trained(self.network))
 
     def _capture(self) -> None:
         """Capture `_update`; what its warm-up runs change is put back."""
@@ -190,7 +212,7 @@ class Training:
             for _ in range(WARMUP_RUNS):
                 self._update()
         torch.cuda.current_stream().wait_stream(aside)
-        self.optimizer.zero_grad(set_to_none=True)
+        self._working.zero_grad(set_to_none=True)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._update()
@@ -208,6 +230,7 @@ class Training:
                     tensor.copy_(known[index][name])
                 else:
                     tensor.zero_()
+        self._synchronise()
 
     def train_epoch(
         self, part: Part, bar: tqdm[Any], after_step: Callable[[], None] = lambda: None
@@ -224,7 +247,7 @@ class Training:
         if len(self._losses) != steps:
             self._losses = torch.zeros(steps, device=self.device)
         losses = self._losses
-        self.network.train()
+        self._working.train()
         shown = time.monotonic()
         for index in range(p.step, steps):
             losses[index] = self.step(part.split, batches[index], steps)
@@ -252,13 +275,11 @@ class Training:
         network = self.candidate.eval()
         total = torch.zeros((), device=self.device)
         split = part.split
-        # Layers compiled for training would be compiled again for evaluation: not worth its while.
-        with torch.compiler.set_stance("force_eager"):
-            for index, rows in enumerate(part.rows.to(split.images.device).split(512)):
-                torch.manual_seed(keyed.key(self.seed, "validation", index))
-                images, labels = split.images[rows], split.labels[rows]
-                loss = self.loss(network, images.to(self.device), labels.to(self.device))
-                total += loss * len(rows)
+        for index, rows in enumerate(part.rows.to(split.images.device).split(512)):
+            torch.manual_seed(keyed.key(self.seed, "validation", index))
+            images, labels = split.images[rows], split.labels[rows]
+            loss = self.loss(network, images.to(self.device), labels.to(self.device))
+            total += loss * len(rows)
         return total.item() / len(part)
 
     def run_epoch(
@@ -309,6 +330,7 @@ class Training:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._synchronise()
         self.progress = Progress(**state["progress"])
         self._losses = state["losses"].to(self.device)
         self.best, self.curve = state["best"], state["curve"]
