@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import CONFIG, tiny_model
 
+from flowquant import method as methods
 from flowquant.codebook import Codebook
 from flowquant.config import validate
 from flowquant.distance import wasserstein2, wasserstein2_pot
@@ -186,3 +187,28 @@ def test_much_faster_than_the_published_way() -> None:
     )
     # The target is 5; a busy machine is given some leeway.
     assert min(seconds(published) for _ in range(2)) > 2.5 * mine
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "row"])
+def test_tensors_quantized_together_come_out_as_alone(
+    granularity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    weights = CONFIG.build().state_dict()
+    widths = dict.fromkeys(selected(weights, CONFIG, method(scope="linear")), 2)
+    alone = quantize_weights(weights, method(granularity=granularity), widths)
+    batches = methods._batches
+
+    def together(*arguments: Any) -> list[list[str]]:
+        found = batches(*arguments[:3], True)
+        assert len(found) < len(weights)
+        return found
+
+    monkeypatch.setattr(methods, "_batches", together)
+    found = quantize_weights(weights, method(granularity=granularity), widths)
+    assert list(found) == list(weights)
+    for name, content in found.items():
+        other = alone[name]
+        if isinstance(content, Codebook):
+            assert isinstance(other, Codebook)
+            torch.testing.assert_close(content.expand(), other.expand(), rtol=1e-3, atol=1e-3)

@@ -19,6 +19,8 @@ from flowquant.ordering import sort_groups, stable_order
 
 Quantizer = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
+# Candidate levels that `uniform_mse` looks at together, for the sake of memory.
+MOST_CANDIDATES = 1 << 23
 _TINY = torch.finfo(torch.float64).tiny
 
 
@@ -77,6 +79,12 @@ def _uniform_error(
 
     It is the squared error less Σ value², which no choice of levels changes.
     """
+    at_once = max(1, MOST_CANDIDATES // (low.shape[1] * count))
+    if len(low) > at_once:
+        rows = [slice(start, start + at_once) for start in range(0, len(low), at_once)]
+        return torch.cat(
+            [_uniform_error(ordered[r], prefix[r], low[r], high[r], count) for r in rows]
+        )
     fractions = torch.linspace(0, 1, count, dtype=torch.float64, device=low.device)
     levels = torch.lerp(low[..., None], high[..., None], fractions)
     middles = (levels[..., 1:] + levels[..., :-1]) / 2

@@ -38,7 +38,7 @@ def lloyd(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if not exact:
         steps = MOST_STEPS if 4 * count <= n else MOST_STEPS // 4
         cuts = descend(runs, cuts, steps)
-        if reaches := affordable_reaches(values.numel(), groups, count):
+        if reaches := affordable_reaches(n, groups, count):
             cuts = descend(runs, polish(runs, cuts, reaches), steps)
     levels = runs.means(cuts).to(values.dtype)
     position = torch.arange(n, device=values.device).expand(groups, n).contiguous()
@@ -53,7 +53,7 @@ def best_start(runs: Runs, count: int) -> tuple[Tensor, bool]:
     if distinct <= count:
         cuts = distinct_cuts(runs, distinct)
         return F.pad(cuts, (0, count - distinct), value=n), True
-    coarse = int((MOST_SUMS / groups / (count + 8)) ** 0.5)
+    coarse = int((MOST_SUMS / max(1, groups / FEW_GROUPS) / (count + 8)) ** 0.5)
     if distinct <= min(coarse, 2 * MOST_CUTS):
         return programme_cuts(runs, count, distinct_cuts(runs, distinct)), True
     if groups <= FEW_GROUPS and (coarse := min(coarse, MOST_CUTS)) >= 4 * count:
@@ -65,14 +65,14 @@ def best_start(runs: Runs, count: int) -> tuple[Tensor, bool]:
     return torch.where(best[:, None] == 0, starts[0], starts[1]), False
 
 
-def affordable_reaches(values: int, groups: int, count: int) -> tuple[float, ...]:
+def affordable_reaches(n: int, groups: int, count: int) -> tuple[float, ...]:
     """How long to polish: at length where values are many beside levels or few in all."""
-    sums = WINDOW**2 * groups * count
+    sums = WINDOW**2 * count
     for reaches in (2 * REACHES, REACHES[1::2]):
         # Many levels are all but optimal where they start.
         if count > FEW_LEVELS and len(reaches) > len(REACHES):
             continue
-        if len(reaches) * sums <= max(SUMS_PER_VALUE * values, MOST_SUMS / 4):
+        if len(reaches) * sums <= max(SUMS_PER_VALUE * n, MOST_SUMS / 4 / max(groups, FEW_GROUPS)):
             return reaches
     return ()
 
