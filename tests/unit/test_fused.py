@@ -38,8 +38,9 @@ def test_attention_and_its_gradient(tokens, heads, size):
     torch.testing.assert_close(attention(qkv.detach(), heads), wanted, atol=1e-5, rtol=1e-4)
     grad = torch.randn_like(wanted)
     wanted.backward(grad)
-    found = attention_backward(qkv.detach(), grad, heads)
+    found, row_sum = attention_backward(qkv.detach(), grad, heads)
     torch.testing.assert_close(found, qkv.grad, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(row_sum, qkv.grad.sum((0, 1)), atol=1e-4, rtol=1e-3)
 
 
 def test_attention_with_dropout():
@@ -47,7 +48,7 @@ def test_attention_with_dropout():
     torch.manual_seed(0)
     qkv, grad = torch.randn(3, 20, 3 * 32), torch.randn(3, 20, 32)
     out = attention(qkv, 2, 0.3, SEED)
-    back = attention_backward(qkv, grad, 2, 0.3, SEED)
+    back, _ = attention_backward(qkv, grad, 2, 0.3, SEED)
     values = (back.view(3, 20, 3, 32)[:, :, 2] * qkv.view(3, 20, 3, 32)[:, :, 2]).sum()
     torch.testing.assert_close((grad * out).sum(), values, atol=1e-3, rtol=1e-4)
     assert not torch.equal(out, attention(qkv, 2, 0.3, SEED + 1))
@@ -72,8 +73,9 @@ def test_add_norm_and_its_gradient(rows, width):
     grad = torch.randn(rows, width)
     wanted.backward(grad)
     gradients = add_norm_backward(total, grad, tensors[2], 1e-5)
-    for mine, leaf in zip(gradients, leaves, strict=True):
+    for mine, leaf in zip(gradients[:4], leaves, strict=True):
         torch.testing.assert_close(mine, leaf.grad, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(gradients[4], leaves[1].grad.sum(0), atol=1e-4, rtol=1e-3)
 
 
 def test_add_norm_with_dropout():
@@ -83,17 +85,18 @@ def test_add_norm_with_dropout():
     kept = (total - x).abs() > 1e-6
     assert kept.float().mean().item() == pytest.approx(0.75, abs=0.03)
     torch.testing.assert_close((total - x)[kept], y[kept] / 0.75, atol=1e-5, rtol=1e-4)
-    of_x, of_y, _, _ = add_norm_backward(
+    of_x, of_y, _, _, row_sum = add_norm_backward(
         total, torch.randn(50, 60), torch.ones(60), 1e-5, 0.25, SEED
     )
     torch.testing.assert_close(of_y, of_x * kept / 0.75)
+    torch.testing.assert_close(row_sum, of_y.sum(0), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("gelu", [True, False])
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
 def test_activation_and_its_gradient(gelu, dropout):
     torch.manual_seed(0)
-    x = torch.randn(3, 2000, requires_grad=True)
+    x = torch.randn(70, 150, requires_grad=True)
     plain = F.gelu(x) if gelu else F.relu(x)
     found = activate(x.detach(), gelu, dropout, SEED)
     kept = (found != 0) | (plain == 0)
@@ -102,8 +105,9 @@ def test_activation_and_its_gradient(gelu, dropout):
     grad = torch.randn_like(plain)
     (plain * kept / (1 - dropout)).backward(grad)
     saved = x.detach() if gelu else found
-    back = activate_backward(saved, grad, gelu, dropout, SEED)
+    back, row_sum = activate_backward(saved, grad, gelu, dropout, SEED)
     torch.testing.assert_close(back, x.grad, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(row_sum, x.grad.sum(0), atol=1e-4, rtol=1e-3)
 
 
 def test_a_layer(tiny_model):

@@ -42,19 +42,25 @@ def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
     return add_norm(x, y, layer.norm2.weight, layer.norm2.bias, layer.norm2.eps)
 
 
+# The biases of linear layers are added by the matrix product, detached; their gradients, row sums,
+# come from the kernel that follows, which has the rows at hand.
+
+
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, heads: int, dropout: float, seed: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, qkv: Tensor, qkv_bias: Tensor, heads: int, dropout: float, seed: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(qkv, seed)
         ctx.settings = heads, dropout
         return attention(qkv, heads, dropout, seed)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         qkv, seed = ctx.saved_tensors
         heads, dropout = ctx.settings
-        grad = attention_backward(qkv, grads[0].contiguous(), heads, dropout, seed)
-        return grad, None, None, None
+        of_qkv, of_bias = attention_backward(qkv, grads[0].contiguous(), heads, dropout, seed)
+        return of_qkv, of_bias, None, None, None
 
 
 class _AddNorm(torch.autograd.Function):
@@ -65,6 +71,7 @@ class _AddNorm(torch.autograd.Function):
         y: Tensor,
         weight: Tensor,
         bias: Tensor,
+        y_bias: Tensor,
         eps: float,
         dropout: float,
         seed: Tensor,
@@ -78,29 +85,27 @@ class _AddNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         total, weight, seed = ctx.saved_tensors
-        return (
-            *add_norm_backward(total, grads[0].contiguous(), weight, *ctx.settings, seed),
-            *(None, None, None),
-        )
+        eps, dropout = ctx.settings
+        found = add_norm_backward(total, grads[0].contiguous(), weight, eps, dropout, seed)
+        return *found, None, None, None
 
 
 class _Activate(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gelu: bool, dropout: float, seed: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, x_bias: Tensor, gelu: bool, dropout: float, seed: Tensor
+    ) -> Tensor:
         out = activate(x, gelu, dropout, seed)
         ctx.save_for_backward(x if gelu else out, seed)
         ctx.settings = gelu, dropout
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         saved, seed = ctx.saved_tensors
-        return (
-            activate_backward(saved, grads[0].contiguous(), *ctx.settings, seed),
-            None,
-            None,
-            None,
-        )
+        gelu, dropout = ctx.settings
+        found = activate_backward(saved, grads[0].contiguous(), gelu, dropout, seed)
+        return *found, None, None, None
 
 
 def encode_training(layer: EncoderLayer, seeds: Tensor, x: Tensor) -> Tensor:
@@ -111,15 +116,18 @@ def encode_training(layer: EncoderLayer, seeds: Tensor, x: Tensor) -> Tensor:
         seeds: Of the layer's four dropouts, int64 [4] on the device.
         x: Contiguous [B, N, D], N ≤ 128.
     """
-    attend, dropout = layer.self_attn, layer.dropout.p
-    qkv = F.linear(x, attend.in_proj_weight, attend.in_proj_bias)
-    mixed = attend.out_proj(_Attention.apply(qkv, attend.heads, attend.dropout, seeds[:1]))
-    norm = layer.norm1
-    x = _AddNorm.apply(x, mixed, norm.weight, norm.bias, norm.eps, dropout, seeds[1:2])
-    gelu = layer.activation is F.gelu
-    hidden = _Activate.apply(layer.linear1(x), gelu, dropout, seeds[2:3])
-    norm, y = layer.norm2, layer.linear2(hidden)
-    return _AddNorm.apply(x, y, norm.weight, norm.bias, norm.eps, dropout, seeds[3:])
+    attend, dropout, gelu = layer.self_attn, layer.dropout.p, layer.activation is F.gelu
+    out_proj, linear1, linear2 = attend.out_proj, layer.linear1, layer.linear2
+    qkv = F.linear(x, attend.in_proj_weight, attend.in_proj_bias.detach())
+    mixed = _Attention.apply(qkv, attend.in_proj_bias, attend.heads, attend.dropout, seeds[:1])
+    y = F.linear(mixed, out_proj.weight, out_proj.bias.detach())
+    norm = (layer.norm1.weight, layer.norm1.bias, out_proj.bias, layer.norm1.eps)
+    x = _AddNorm.apply(x, y, *norm, dropout, seeds[1:2])
+    hidden = F.linear(x, linear1.weight, linear1.bias.detach())
+    hidden = _Activate.apply(hidden, linear1.bias, gelu, dropout, seeds[2:3])
+    y = F.linear(hidden, linear2.weight, linear2.bias.detach())
+    norm = (layer.norm2.weight, layer.norm2.bias, linear2.bias, layer.norm2.eps)
+    return _AddNorm.apply(x, y, *norm, dropout, seeds[3:])
 
 
 def fits(network: nn.Module, tokens: int) -> bool:
@@ -140,4 +148,8 @@ def fuse_for_training(network: nn.Module, device: torch.device) -> None:
     seeds = torch.zeros(len(layers), 4, dtype=torch.int64, device=device)
     for layer, own in zip(layers, seeds, strict=True):
         layer.forward = partial(encode_training, layer, own)  # type: ignore[method-assign]
-    network.register_forward_pre_hook(lambda *_: seeds.random_())
+
+    def draw(*_: Any) -> None:
+        seeds.random_()
+
+    network.register_forward_pre_hook(draw)

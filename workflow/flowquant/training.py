@@ -66,8 +66,28 @@ def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int, halvi
     return rate
 
 
-def _trained(network: nn.Module) -> list[nn.Parameter]:
+def _trained(network: nn.Module) -> list[Tensor]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def _as_one(weights: list[Tensor]) -> Tensor:
+    """A vector of which the weights become views, in their order."""
+    if not weights:
+        return torch.empty(0)
+    vector = torch.cat([weight.detach().flatten() for weight in weights])
+    for weight, part in zip(weights, vector.split([w.numel() for w in weights]), strict=True):
+        weight.data = part.view_as(weight)
+    return vector
+
+
+def _half_copy(network: nn.Module, device: torch.device) -> nn.Module:
+    """A copy to compute with in bfloat16, while the optimiser works on float32 weights."""
+    from flowquant.fused import fuse_for_training
+
+    copy = deepcopy(network)
+    copy.cast(torch.bfloat16)  # type: ignore[operator]
+    fuse_for_training(copy, device)
+    return copy
 
 
 @dataclass(frozen=True)
@@ -97,10 +117,12 @@ class Training:
         self.network = model.build().to(device)
         self.average = None if config.ema is None else deepcopy(self.network).requires_grad_(False)
         self._half = compute_dtype(device, config.precision) == torch.bfloat16
+        self._working = _half_copy(self.network, device) if self._half else self.network
+        self._flatten()
         on_gpu = device.type == "cuda"
         rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
         self.optimizer = torch.optim.AdamW(
-            _trained(self.network),
+            [self._weights],
             lr=rate,
             weight_decay=config.weight_decay,
             fused=on_gpu,
@@ -113,7 +135,29 @@ class Training:
         self._loss = torch.zeros((), device=device)
         self._losses = torch.empty(0)
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._working = self._half_copy() if self._half else self.network
+
+    def _flatten(self) -> None:
+        """Make all trained weights views of one vector, so that each update is one operation.
+
+        In bfloat16 the working copy has a vector of its own, but shares the weights that stay
+        float32, which come first.
+        """
+        working = _trained(self._working)
+        halved = [weight.dtype == torch.bfloat16 for weight in working]
+        order = sorted(range(len(working)), key=lambda index: halved[index])
+        self._ordered = [working[index] for index in order]
+        names = [name for name, weight in self.network.named_parameters() if weight.requires_grad]
+        self._weights = _as_one([_trained(self.network)[index] for index in order])
+        self._weights.requires_grad_().grad = torch.zeros_like(self._weights)
+        self._halves = _as_one([working[index] for index in order if halved[index]])
+        self._shared = len(self._weights) - len(self._halves)
+        parts = self._weights.detach().split([weight.numel() for weight in self._ordered])
+        for weight, part in zip(self._ordered, parts, strict=True):
+            if weight.dtype == torch.float32:
+                weight.data = part.view_as(weight)
+        if self.average is not None:
+            means = dict(self.average.named_parameters())
+            self._means = _as_one([means[names[index]] for index in order])
 
     @property
     def candidate(self) -> nn.Module:
@@ -172,36 +216,28 @@ class Training:
         loss = self.loss(self._working, self._images, self._labels)
         self._working.zero_grad(set_to_none=True)
         loss.backward()
-        if self._half:
-            torch._foreach_copy_(
-                [p.grad for p in _trained(self.network)], [p.grad for p in _trained(self._working)]
-            )
+        gradient = self._weights.grad
+        assert gradient is not None
+        for dtype, part in (
+            (torch.float32, gradient[: self._shared]),
+            (torch.bfloat16, gradient[self._shared :]),
+        ):
+            found = [
+                w.grad.flatten() for w in self._ordered if w.grad is not None and w.dtype == dtype
+            ]
+            if found:
+                part.copy_(torch.cat(found))
         if self.config.clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+            nn.utils.clip_grad_norm_(self._weights, self.config.clip)
         self.optimizer.step()
         if self.average is not None and self.config.ema is not None:
-            for mean, weight in zip(
-                self.average.parameters(), self.network.parameters(), strict=True
-            ):
-                mean.lerp_(weight.detach(), 1 - self.config.ema)
+            self._means.lerp_(self._weights.detach(), 1 - self.config.ema)
         self._loss.copy_(loss.detach())
         self._synchronise()
 
-    def _half_copy(self) -> nn.Module:
-        """A copy to compute with in bfloat16; the optimiser works on the float32 weights."""
-        from flowquant.fused import fuse_for_training
-
-        for parameter in _trained(self.network):
-            parameter.grad = torch.zeros_like(parameter)
-        copy = deepcopy(self.network)
-        copy.cast(torch.bfloat16)  # type: ignore[operator]
-        fuse_for_training(copy, self.device)
-        return copy
-
     @torch.no_grad()
     def _synchronise(self) -> None:
-        if self._half:
-            torch._foreach_copy_(_trained(self._working), _trained(self.network))
+        self._halves.copy_(self._weights[self._shared :])
 
     def _capture(self) -> None:
         """Capture `_update`; what its warm-up runs change is put back."""
