@@ -35,7 +35,7 @@ CONFIG = {
     "packed": True,
     "presets": {
         "digits": {
-            "network": {"width": 32, "layers": 2, "feedforward": 64},
+            "network": {"width": 32, "heads": 4, "layers": 2, "feedforward": 64},
             "training": {"epochs": 4, "stop_after": 4},
             "sampling": {"steps": 5, "per_class": 5},
             "classifier": {"epochs": 1},
