@@ -18,12 +18,15 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/quantize.smk"
+include: "workflow/rules/refine.smk"
 include: "workflow/rules/sample.smk"
 include: "workflow/rules/classifier.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/downstream.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/plot.smk"
+include: "workflow/rules/fidelity.smk"
+include: "workflow/rules/theory.smk"
 
 
 rule all:

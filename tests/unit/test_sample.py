@@ -62,9 +62,9 @@ def test_stage_on_full_and_quantized_weights(tmp_path, tiny_model, weights):
         tmp_path / "ot.safetensors",
         tmp_path / "ot.json",
         method,
-        16,
         "squares",
         "ot/16bit",
+        bits=16,
     )
     found = {}
     for name in ("model", "ot"):

@@ -14,6 +14,7 @@ from flowquant.artifacts import atomic, read_json, write_json
 from flowquant.cli import run
 
 EVALUATION = ("fid", "kid_mean", "kid_std", "is_mean", "is_std", "precision", "recall")
+FIDELITY = ("psnr", "ssim")
 DOWNSTREAM = ("accuracy", "precision", "recall", "f1")
 COLUMNS = (
     "dataset",
@@ -35,6 +36,9 @@ COLUMNS = (
     "accuracy_std",
     "f1",
     "real_accuracy",
+    "psnr",
+    "psnr_std",
+    "ssim",
 )
 
 Results = dict[tuple[str, str], list[dict[str, Any]]]
@@ -84,16 +88,17 @@ def table_row(
     downstream: dict[str, Any],
     size: dict[str, Any],
     classifier: dict[str, Any],
+    fidelity: dict[str, Any],
 ) -> dict[str, Any]:
     """One line of the table; what a variant lacks is left out."""
     dataset, variant = name
     method, _, width = variant.partition("/")
-    bits = re.fullmatch(r"(\d+)bit", width)
+    bits = re.fullmatch(r"(\d+(?:\.\d+)?)bit", width)
     return {
         "dataset": dataset,
         "variant": variant,
         "method": method,
-        "bits": int(bits[1]) if bits else (32 if variant == "full" else None),
+        "bits": bits[1] if bits else ("32" if variant == "full" else None),
         "effective_bits": size.get("effective_bits"),
         "bytes": size.get("bytes"),
         "n": evaluation["n"],
@@ -109,6 +114,9 @@ def table_row(
         "accuracy_std": downstream.get("accuracy_std"),
         "f1": downstream.get("f1"),
         "real_accuracy": classifier.get("test_accuracy"),
+        "psnr": fidelity.get("psnr"),
+        "psnr_std": fidelity.get("psnr_std"),
+        "ssim": fidelity.get("ssim"),
     }
 
 
@@ -132,7 +140,11 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
         "is": ("IS", ".3f"),
         "accuracy": ("accuracy", ".3f"),
         "f1": ("F1", ".3f"),
+        "psnr": ("PSNR", ".2f"),
+        "ssim": ("SSIM", ".3f"),
     }
+    # Columns that the configuration left out are not shown empty.
+    shown = {name: how for name, how in shown.items() if any(r[name] is not None for r in rows)}
     lines = [
         "| " + " | ".join(title for title, _ in shown.values()) + " |",
         "|" + "|".join(":--" if not style else "--:" for _, style in shown.values()) + "|",
@@ -157,12 +169,12 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", *notes, ""])
 
 
-def sort_key(name: tuple[str, str]) -> tuple[str, int, str, int]:
+def sort_key(name: tuple[str, str]) -> tuple[str, int, str, float]:
     """Datasets by name; the real floor, full precision, then methods by name, widths down."""
     dataset, variant = name
     method, _, width = variant.partition("/")
     rank = {"real": 0, "full": 1}.get(variant, 2)
-    return dataset, rank, method, -int(width.removesuffix("bit") or 0)
+    return dataset, rank, method, -float(width.removesuffix("bit") or 0)
 
 
 def collect(
@@ -174,6 +186,7 @@ def collect(
     table: Path,
     downstreams: tuple[Path, ...] = (),
     classifiers: tuple[Path, ...] = (),
+    fidelities: tuple[Path, ...] = (),
 ) -> None:
     """Gather results.
 
@@ -186,6 +199,7 @@ def collect(
         table: The same as Markdown, for people.
         downstreams: What `downstream` wrote for each dataset, variant and seed.
         classifiers: Reports of the classifiers.
+        fidelities: What `fidelity` wrote for each dataset, variant and seed.
 
     Raises:
         UserError: if a result is unreadable.
@@ -199,6 +213,7 @@ def collect(
     judged = {
         name: average(results, DOWNSTREAM) for name, results in by_variant(downstreams).items()
     }
+    near = {name: average(results, FIDELITY) for name, results in by_variant(fidelities).items()}
     sizes = {name: results[0] for name, results in by_variant(models).items()}
     accuracies = {content["dataset"]: content for content in map(read_json, classifiers)}
     rows = [
@@ -208,6 +223,7 @@ def collect(
             judged.get(name, {}),
             sizes.get(name, {}),
             accuracies.get(name[0], {}),
+            near.get(name, {}),
         )
         for name in names
     ]

@@ -31,7 +31,8 @@ def load_schema() -> dict[str, Any]:
 def validate(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with all defaults filled in.
 
-    Every method row gets its ``bits``; ``granularity: {group: 64}`` becomes ``"group:64"``.
+    Every method row gets its ``bits`` and its ``widths``, the names of its variants: its bits,
+    or its budgets where it has them. ``granularity: {group: 64}`` becomes ``"group:64"``.
 
     Raises:
         UserError: at the first key that is unknown, of the wrong type or impossible.
@@ -42,6 +43,8 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
         raise _explain(error, complete)
     for row in complete["methods"].values():
         row.setdefault("bits", complete["bits"])
+        budgets = row["budget"] if isinstance(row["budget"], list) else [row["budget"]]
+        row["widths"] = [f"{width:g}" for width in (budgets if row["budget"] else row["bits"])]
         if isinstance(row["granularity"], dict):
             row["granularity"] = f"group:{row['granularity']['group']}"
     _check_names(complete)

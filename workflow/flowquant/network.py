@@ -70,12 +70,20 @@ class SelfAttention(nn.Module):
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
+        # Takes the place of the weight and bias above where weights are kept packed.
+        self.in_projection: nn.Module | None = None
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values side by side, [B, N, 3·D]."""
+        if self.in_projection is not None:
+            return self.in_projection(x)
+        return F.linear(x, self.in_proj_weight, self.in_proj_bias)
+
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
-        projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        projected = self.project(x)
         split = projected.view(batch, tokens, 3, self.heads, width // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(
@@ -159,7 +167,7 @@ class FlowTransformer(nn.Module):
         """
         batch, channels, height, width = x.shape
         rows, columns, p = height // self.patch, width // self.patch, self.patch
-        dtype = self.patch_proj.weight.dtype
+        dtype = self.pos_emb.dtype
         patches = x.to(dtype).view(batch, channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
         tokens = self.patch_proj(patches.reshape(batch, rows * columns, channels * p * p))
         time_embedding = self.time_mlp(time[:, None]).to(dtype)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+
+
+def packed_bytes(count: int, bits: int) -> int:
+    """Bytes that ``count`` integers of ``bits`` bits take: ⌈count·bits / 8⌉."""
+    return -(-count * bits // 8)
 
 
 def pack(values: Tensor, bits: int) -> Tensor:
@@ -19,18 +26,41 @@ def pack(values: Tensor, bits: int) -> Tensor:
         uint8 [⌈n·bits / 8⌉] on the same device.
     """
     n = values.numel()
-    padded = torch.zeros(-(-n // 8) * 8, dtype=torch.int32, device=values.device)
-    padded[:n] = values.flatten()
-    stream = (padded[:, None] >> torch.arange(bits, device=values.device)).bitwise_and_(1)
-    weights = 1 << torch.arange(8, dtype=torch.int32, device=values.device)
-    packed = (stream.view(-1, 8) * weights).sum(dim=1).to(torch.uint8)
-    return packed[: -(-n * bits // 8)]
+    # Up to 8 bits a byte is wide enough to shift in: what leaves it belongs to another byte.
+    kind = torch.uint8 if bits <= 8 else torch.int32
+    if bits == 8:
+        return values.flatten().to(kind)
+    # Eight values fill whole bytes, as many as a value has bits.
+    eights = torch.zeros(-(-n // 8) * 8, dtype=kind, device=values.device)
+    eights[:n] = values.flatten()
+    eights = eights.view(-1, 8)
+    packed = torch.zeros(len(eights), bits, dtype=kind, device=values.device)
+    for value, byte, shift in _overlaps(bits):
+        part = eights[:, value]
+        packed[:, byte] |= part << shift if shift >= 0 else part >> -shift
+    return packed.bitwise_and_(255).to(torch.uint8).flatten()[: packed_bytes(n, bits)]
 
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
     """The inverse of `pack`: ``count`` integers of ``bits`` bits, int32 [count]."""
-    padded = torch.zeros(-(-count // 8) * bits, dtype=torch.int32, device=packed.device)
-    padded[: len(packed)] = packed
-    stream = (padded[:, None] >> torch.arange(8, device=packed.device)).bitwise_and_(1)
-    weights = 1 << torch.arange(bits, dtype=torch.int32, device=packed.device)
-    return (stream.view(-1, bits) * weights).sum(dim=1, dtype=torch.int32)[:count]
+    if bits == 8:
+        return packed[:count].to(torch.int32)
+    groups = -(-count // 8)
+    if len(packed) < groups * bits:
+        packed = torch.nn.functional.pad(packed, (0, groups * bits - len(packed)))
+    kind = torch.uint8 if bits < 8 else torch.int32
+    stored = packed.view(-1, bits).to(kind)
+    values = torch.zeros(groups, 8, dtype=kind, device=packed.device)
+    mask = (1 << bits) - 1
+    for value, byte, shift in _overlaps(bits):
+        part = stored[:, byte]
+        values[:, value] |= part >> shift if shift >= 0 else part << -shift
+    return values.bitwise_and_(mask).flatten()[:count].to(torch.int32)
+
+
+def _overlaps(bits: int) -> Iterator[tuple[int, int, int]]:
+    """Of eight values: (value, byte, left shift that brings the value's bits to the byte's)."""
+    for value in range(8):
+        start = value * bits
+        for byte in range(start // 8, (start + bits - 1) // 8 + 1):
+            yield value, byte, start - 8 * byte

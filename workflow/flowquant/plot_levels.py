@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from flowquant.artifacts import write_json
 from flowquant.cli import run
-from flowquant.codebook import Codebook, read_quantized
+from flowquant.codebook import Codebook
 from flowquant.errors import UserError, some
 from flowquant.figure import COLOURS, save
 from flowquant.model import read_model
+from flowquant.packed_file import read_quantized
 
 MOST_LEVELS = 64
 

@@ -34,9 +34,9 @@ STYLES: dict[Metric, MetricStyle] = {
 }
 
 
-def tick(bits: int) -> str:
+def tick(bits: float) -> str:
     """``FP32`` for full precision, else ``INT<bits>``."""
-    return "FP32" if bits == 32 else f"INT{bits}"
+    return "FP32" if bits == 32 else f"INT{bits:g}"
 
 
 def read_rows(summary: Path, dataset: str) -> list[dict[str, str]]:
@@ -47,7 +47,7 @@ def read_rows(summary: Path, dataset: str) -> list[dict[str, str]]:
 
 def published_values(
     content: dict[str, Any], dataset: str, key: str
-) -> dict[str, dict[int, float]]:
+) -> dict[str, dict[float, float]]:
     """Method → bits → value, from a published result file; empty if it lacks the dataset."""
     named = {name.lower(): found for name, found in content.items()}.get(dataset.lower(), {})
     full = named.get("full", {}).get(key)
@@ -55,7 +55,7 @@ def published_values(
     for method, widths in named.items():
         if method != "full":
             by_bits = {
-                int(name.rpartition("_")[2].removesuffix("bit")): found[key]
+                float(name.rpartition("_")[2].removesuffix("bit")): found[key]
                 for name, found in widths.items()
             }
             values[method] = by_bits if full is None else {32: full, **by_bits}
@@ -66,7 +66,7 @@ def draw(
     axes: Axes,
     rows: list[dict[str, str]],
     metric: Metric,
-    published: dict[str, dict[int, float]],
+    published: dict[str, dict[float, float]],
 ) -> None:
     """Draw one metric of one dataset.
 
@@ -79,14 +79,15 @@ def draw(
     style = STYLES[metric]
     full = next((row for row in rows if row["variant"] == "full"), None)
     methods = sorted({row["method"] for row in rows if "/" in row["variant"]})
-    widths = sorted({int(row["bits"]) for row in rows if row["bits"]}, reverse=True)
+    widths = sorted({float(row["bits"]) for row in rows if row["bits"]}, reverse=True)
     position = {bits: index for index, bits in enumerate(widths)}
     for index, method in enumerate(methods):
         line = [full] if full else []
         line += sorted(
-            (r for r in rows if r["method"] == method and r["bits"]), key=lambda r: -int(r["bits"])
+            (r for r in rows if r["method"] == method and r["bits"]),
+            key=lambda r: -float(r["bits"]),
         )
-        x = [position[int(row["bits"])] for row in line]
+        x = [position[float(row["bits"])] for row in line]
         y = [float(row[metric]) for row in line]
         spread = [float(row.get(f"{metric}_std") or 0) for row in line]
         axes.errorbar(x, y, yerr=spread, label=method, capsize=3, **series_style(index))

@@ -2,72 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from flowquant.allocation import read_allocation
 from flowquant.artifacts import sha256, write_json
 from flowquant.cli import run
-from flowquant.codebook import (
-    Codebook,
-    effective_bits,
-    group_size,
-    write_quantized,
-)
+from flowquant.codebook import Codebook, bits_of, effective_bits, expand, values_of
 from flowquant.device import DeviceName, choose_device
-from flowquant.levels import QUANTIZERS
-from flowquant.model import ModelConfig, read_model
-from flowquant.network import linear_weights
-
-
-@dataclass(frozen=True)
-class MethodConfig:
-    """A quantization method (a row under ``methods`` in the configuration).
-
-    ``scope``: every parameter, or only the weights of linear layers and convolutions; less those
-    that a pattern of ``keep`` matches (``*`` matches anything) or that hold fewer than
-    ``least_values`` values.
-    """
-
-    levels: str
-    granularity: str
-    scope: Literal["all", "linear"]
-    keep: tuple[str, ...]
-    least_values: int
-
-
-def quantize_tensor(tensor: Tensor, method: MethodConfig, bits: int) -> Codebook:
-    """Quantize one tensor with at most 2^bits levels for each of its groups."""
-    shape = tuple(tensor.shape)
-    groups = tensor.reshape(-1, group_size(shape, method.granularity))
-    levels, indices = QUANTIZERS[method.levels](groups, 2**bits)
-    return Codebook(levels, indices, shape).compact()
-
-
-def selected(weights: dict[str, Tensor], config: ModelConfig, method: MethodConfig) -> set[str]:
-    """Names of the weights that the method quantizes."""
-    scope = set(weights) if method.scope == "all" else linear_weights(config.build_empty())
-    return {
-        name
-        for name, tensor in weights.items()
-        if name in scope
-        and tensor.numel() >= method.least_values
-        and not any(fnmatchcase(name, pattern) for pattern in method.keep)
-    }
-
-
-def quantize_weights(
-    weights: dict[str, Tensor], config: ModelConfig, method: MethodConfig, bits: int
-) -> dict[str, Codebook | Tensor]:
-    """Quantize the weights that the method selects; the others stay as they are."""
-    chosen = selected(weights, config, method)
-    return {
-        name: quantize_tensor(tensor, method, bits) if name in chosen else tensor
-        for name, tensor in weights.items()
-    }
+from flowquant.distance import mean_squared_error, wasserstein2
+from flowquant.errors import UserError
+from flowquant.method import MethodConfig, quantize_weights, selected
+from flowquant.model import read_model
+from flowquant.packed_file import write_quantized
 
 
 def quantize(
@@ -75,9 +26,10 @@ def quantize(
     output: Path,
     report: Path,
     method: MethodConfig,
-    bits: int,
     dataset: str,
     variant: str,
+    bits: int | None = None,
+    allocation: Path | None = None,
     device: DeviceName = "auto",
 ) -> None:
     """Quantize a model file and write the packed file and a report of its size and error.
@@ -87,25 +39,48 @@ def quantize(
         output: The packed file to write (format: docs/format.md).
         report: JSON to write: effective bits, bytes, and the squared error of each tensor.
         method: Which levels, for which parameters.
-        bits: Width of an index, 1…16.
         dataset: Name to write into the report.
         variant: Name to write into the report.
+        bits: Width of an index, 1…16, the same for all tensors; or else
+        allocation: what `allocate` wrote, a width for each tensor.
         device: Where to compute.
 
     Raises:
-        UserError: if the model is unreadable or not finite.
+        UserError: if the model is unreadable or not finite, or a value is beyond float16 where
+            float16 was asked for.
     """
+    if (bits is None) == (allocation is None):
+        raise UserError(
+            "quantize",
+            found="both or neither of --bits and --allocation",
+            expected="one of the two",
+            remedy="Give a width for all tensors or a file with a width for each.",
+        )
     weights, config = read_model(model)
     where = choose_device(device)
-    quantized = quantize_weights(
-        {name: tensor.to(where) for name, tensor in weights.items()}, config, method, bits
+    moved = {name: tensor.to(where) for name, tensor in weights.items()}
+    chosen = selected(weights, config, method)
+    widths = (
+        dict.fromkeys(chosen, bits) if allocation is None else read_allocation(allocation, chosen)
     )
+    try:
+        quantized = quantize_weights(moved, method, widths)
+    except OverflowError as error:
+        raise UserError(
+            model,
+            found=str(error),
+            expected="values within the range of the stored type",
+            remedy="Set `levels_dtype: float32` and `float_dtype: float32` in the method's row.",
+        ) from error
+    tensors = {
+        name: describe(content, weights[name], method) for name, content in quantized.items()
+    }
     provenance = {
         "model": asdict(config),
         "method": asdict(method),
         "bits": bits,
         "source_sha256": sha256(model),
-        "effective_bits": effective_bits(quantized),
+        "tensors": tensors,
     }
     write_quantized(output, quantized, provenance)
     write_json(
@@ -113,27 +88,33 @@ def quantize(
         {
             "dataset": dataset,
             "variant": variant,
-            "effective_bits": provenance["effective_bits"],
+            "method": asdict(method),
+            "effective_bits": effective_bits(quantized),
             "bytes": output.stat().st_size,
             "full_bytes": model.stat().st_size,
-            "tensors": {
-                name: _describe(content, weights[name]) for name, content in quantized.items()
-            },
+            "tensors": tensors,
         },
     )
 
 
-def _describe(content: Codebook | Tensor, weights: Tensor) -> dict[str, Any]:
-    if not isinstance(content, Codebook):
-        return {"values": weights.numel(), "bits": 32, "mean_squared_error": 0.0}
-    error = content.expand().cpu().double() - weights.double()
-    return {
-        "values": weights.numel(),
-        "bits": content.bits,
-        "levels": content.levels.shape[1],
-        "groups": content.levels.shape[0],
-        "mean_squared_error": error.square().mean().item(),
+def describe(content: Codebook | Tensor, weights: Tensor, method: MethodConfig) -> dict[str, Any]:
+    """What a report says of a tensor: size, levels, and how far it is from the original."""
+    values = expand(content).cpu()
+    described: dict[str, Any] = {
+        "values": values_of(content),
+        "bytes": -(-bits_of(content) // 8),
+        "mean_squared_error": mean_squared_error(weights, values),
+        "w2": wasserstein2(weights, values),
     }
+    if isinstance(content, Codebook):
+        groups, levels = content.levels.shape
+        return described | {
+            "bits": content.bits,
+            "levels": levels,
+            "groups": groups,
+            "granularity": method.granularity,
+        }
+    return described | {"bits": torch.finfo(content.dtype).bits, "granularity": "float"}
 
 
 if __name__ == "__main__":

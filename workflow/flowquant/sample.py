@@ -125,6 +125,7 @@ def sample(
     sampling: SamplingConfig,
     data: Path | None = None,
     batch: int = 256,
+    packed: bool = False,
     device: DeviceName = "auto",
 ) -> None:
     """Sample images from a model file or a quantized model file.
@@ -140,12 +141,13 @@ def sample(
         sampling: Solver, steps, number, condition and guidance.
         data: Dataset file, for the attributes of its test images.
         batch: Images integrated at a time.
+        packed: Keep quantized matrices packed in memory and expand them as needed.
         device: Where to compute.
 
     Raises:
         UserError: if the weights cannot be read, or there are too few test images.
     """
-    network, config = load_variant(model)
+    network, config = load_variant(model, packed)
     labels = asked_for(config.condition, sampling.per_class)
     if sampling.condition == "test":
         labels = test_attributes(data, len(labels))

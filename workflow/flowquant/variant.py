@@ -7,12 +7,17 @@ from pathlib import Path
 from torch import nn
 
 from flowquant.artifacts import read_metadata
-from flowquant.codebook import expand_all, read_quantized
+from flowquant.codebook import expand_all
 from flowquant.model import ModelConfig, load_network, read_model
+from flowquant.packed_file import read_packed, read_quantized
+from flowquant.packed_network import load_packed
 
 
-def load_variant(path: Path) -> tuple[nn.Module, ModelConfig]:
+def load_variant(path: Path, packed: bool = False) -> tuple[nn.Module, ModelConfig]:
     """The network of a model file or of a quantized model file, and its configuration.
+
+    With ``packed`` a quantized model's matrices stay packed in memory and are expanded one at a
+    time as they are needed: little memory for some time. It changes no result beyond rounding.
 
     Raises:
         UserError: if the file is unreadable, damaged or neither of the two.
@@ -20,6 +25,10 @@ def load_variant(path: Path) -> tuple[nn.Module, ModelConfig]:
     if "packed" not in read_metadata(path):
         weights, config = read_model(path)
         return load_network(weights, config), config
+    if packed:
+        contents, metadata = read_packed(path)
+        config = ModelConfig.from_dict(metadata["model"])
+        return load_packed(contents, config), config
     quantized, metadata = read_quantized(path)
     config = ModelConfig.from_dict(metadata["model"])
     return load_network(expand_all(quantized), config), config

@@ -8,6 +8,7 @@ rule collect:
             dataset=DATASETS,
             variant=QUANTIZED,
         ),
+        fidelities=TARGETS["fidelities"],
         classifiers=expand("<run>/classifiers/{dataset}.json", dataset=CLASSIFIED),
     output:
         evaluation_results="<run>/samples_evaluation_results.json",
@@ -23,7 +24,7 @@ rule collect:
         code=digest("collect"),
     shell:
         "python -m flowquant.collect --evaluations {input.evaluations} --models {input.models} "
-        "--downstreams {input.downstreams} --classifiers {input.classifiers} "
+        "--downstreams {input.downstreams} --fidelities {input.fidelities} --classifiers {input.classifiers} "
         "--evaluation-results {output.evaluation_results} "
         "--downstream-results {output.downstream_results} "
         "--summary {output.summary} --table {output.table} 2> {log}"

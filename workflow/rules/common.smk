@@ -41,10 +41,11 @@ pathvars:
 
 DATASETS = config["datasets"]
 PRESETS = {name: config["presets"][name] for name in DATASETS}
+METHODS = config["methods"]
+REFINED = [name for name, row in METHODS.items() if row["refine"]]
+MIXED = [name for name, row in METHODS.items() if row["budget"]]
 VARIANTS = ["full"] + [
-    f"{name}/{bits}bit"
-    for name, row in config["methods"].items()
-    for bits in row["bits"]
+    f"{name}/{width}bit" for name, row in METHODS.items() for width in row["widths"]
 ]
 CLASSIFIED = [name for name, preset in PRESETS.items() if preset["classifier"]]
 IMPORTED = [name for name, preset in PRESETS.items() if preset["checkpoint"]]
@@ -58,9 +59,10 @@ def names(choices):
 
 wildcard_constraints:
     dataset=names(DATASETS),
-    method=names(config["methods"]),
+    method=names(METHODS),
     variant=names(VARIANTS),
-    bits="[0-9]+",
+    # A budget of mixed precision may be a fraction.
+    bits=r"[0-9]+(\.[0-9]+)?",
     seed="[0-9]+",
 
 
@@ -111,10 +113,38 @@ def source_flags(wildcards):
     )
 
 
+METHOD_KEYS = (
+    "levels",
+    "granularity",
+    "scope",
+    "keep",
+    "least_values",
+    "levels_dtype",
+    "float_dtype",
+)
+
+
 def method_flags(wildcards):
-    """A method's row as options; its widths are wildcards of their own."""
-    row = config["methods"][wildcards.method]
-    return command_flags({"method": {key: row[key] for key in row if key != "bits"}})
+    """What a method does to a tensor, as options; its widths are wildcards of their own."""
+    row = METHODS[wildcards.method]
+    return command_flags({"method": {key: row[key] for key in METHOD_KEYS}})
+
+
+def to_quantize(wildcards):
+    """What quantizing a variant needs: the model, and widths where they are mixed."""
+    files = {"model": f"<run>/models/{wildcards.dataset}_model.safetensors"}
+    if wildcards.method in MIXED:
+        files["allocation"] = (
+            "<run>/allocations/{dataset}/{method}/{bits}bit.json".format(**wildcards)
+        )
+    return files
+
+
+def width_flags(wildcards, input):
+    """A variant's width, or the file with the widths of its tensors."""
+    if wildcards.method in MIXED:
+        return f"--allocation {shlex.quote(input.allocation)}"
+    return f"--bits {wildcards.bits}"
 
 
 def variant_file(wildcards):
@@ -151,6 +181,9 @@ def samples_per_seed(wildcards):
     return per_class * (10 if condition["kind"] == "attributes" else condition["count"])
 
 
+ALLOCATED = [
+    f"{name}_{width}bit" for name in MIXED for width in METHODS[name]["widths"]
+]
 FLOOR = ["real"] if config["evaluation"]["floor"] else []
 QUANTIZED = [variant for variant in VARIANTS if variant != "full"]
 TARGETS = {
@@ -185,13 +218,22 @@ TARGETS = {
         variant=VARIANTS,
         seed=config["seeds"],
     ),
+    "fidelities": expand(
+        "<run>/fidelity/{dataset}/{variant}/seed{seed}.json",
+        dataset=DATASETS if config["fidelity"] is not None else [],
+        variant=QUANTIZED,
+        seed=config["seeds"],
+    ),
     "plots": expand(
         "<run>/plots/{figure}.{format}",
         figure=expand(
             "{dataset}_{kind}",
             dataset=DATASETS,
-            kind=["fid", "is", "samples", "levels"],
+            kind=["fid", "is", "samples", "levels"]
+            + (["fidelity"] if config["fidelity"] is not None else [])
+            + (["theory"] if config["theory"] else []),
         )
+        + expand("{dataset}_{variant}_allocation", dataset=DATASETS, variant=ALLOCATED)
         + expand("{dataset}_accuracy", dataset=CLASSIFIED),
         format=config["plot"]["formats"],
     ),

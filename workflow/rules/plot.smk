@@ -72,3 +72,26 @@ rule plot_samples:
     shell:
         "python -m flowquant.plot_samples --samples {input} --outputs {output} "
         "--columns {params.columns} --dpi {params.dpi} 2> {log}"
+
+
+rule plot_allocation:
+    input:
+        "<run>/allocations/{dataset}/{method}/{bits}bit.json",
+    output:
+        expand(
+            "<run>/plots/{{dataset}}_{{method}}_{{bits}}bit_allocation.{format}",
+            format=FORMATS,
+        ),
+    log:
+        "<logs>/plot/{dataset}_{method}_{bits}bit_allocation.log",
+    wildcard_constraints:
+        method=names(MIXED),
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        dpi=config["plot"]["dpi"],
+        code=digest("plot_allocation"),
+    shell:
+        "python -m flowquant.plot_allocation --allocation {input} --outputs {output} "
+        "--dpi {params.dpi} 2> {log}"

@@ -15,6 +15,7 @@ rule sample:
         device=config["device"],
         # Results do not depend on it: a resource, so that changing it makes nothing stale.
         batch=config["batch"],
+        packed=str(config["packed"]),
         mem_mb=8000,
         runtime="8h",
     params:
@@ -25,7 +26,8 @@ rule sample:
         "python -m flowquant.sample --model {input.model} {params.data} "
         "--output {output.images} --grid {output.grid} "
         "--dataset {wildcards.dataset} --variant {wildcards.variant} --seed {wildcards.seed} "
-        "--batch {resources.batch} --device {resources.device} {params.sampling} 2> {log}"
+        "--batch {resources.batch} --packed {resources.packed} --device {resources.device} "
+        "{params.sampling} 2> {log}"
 
 
 rule sample_real:
