@@ -1,23 +1,13 @@
 """The GPU kernels, on the CPU through Triton's interpreter, against PyTorch's own operations."""
 
-import os
-
 import pytest
 import torch
 import torch.nn.functional as F
 
-# Read when the kernels are defined, so set before they are imported.
-os.environ.setdefault("TRITON_INTERPRET", "1")
-
 from flowquant.fused import encode, fuse, fuse_for_training
-from flowquant.kernels import (
-    activate,
-    activate_backward,
-    add_norm,
-    add_norm_backward,
-    attention,
-    attention_backward,
-)
+from flowquant.kernels.activation import activate, activate_backward
+from flowquant.kernels.attention import attention, attention_backward
+from flowquant.kernels.norm import add_norm, add_norm_backward
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for CPUs")
 SEED = torch.tensor([1234])

@@ -223,7 +223,7 @@ def test_nothing_after_the_network_knows_its_inside(tmp_path, tiny_model, monkey
     report, curve = tmp_path / "report.json", tmp_path / "curve.jsonl"
     train(data, trained, report, curve, tmp_path / "c.pt", "x", model, training, device="cpu")
     method = MethodConfig("uniform", "row", "linear", (), 5)
-    quantize(trained, packed, report, method, 4, "x", "uniform/4bit", "cpu")
+    quantize(trained, packed, report, method, "x", "uniform/4bit", 4, device="cpu")
     sampling = SamplingConfig("euler", 2, 2, guidance=1.5)
     sample(packed, drawn, tmp_path / "s.png", "x", "u", 0, sampling, device="cpu")
     assert read_samples(drawn)[0].shape == (6, 1, 8, 8)

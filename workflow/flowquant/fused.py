@@ -9,15 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowquant.kernels import (
-    MOST_TOKENS,
-    activate,
-    activate_backward,
-    add_norm,
-    add_norm_backward,
-    attention,
-    attention_backward,
-)
+from flowquant.kernels.activation import activate, activate_backward
+from flowquant.kernels.attention import MOST_TOKENS, attention, attention_backward
+from flowquant.kernels.norm import add_norm, add_norm_backward
 from flowquant.network import EncoderLayer
 
 
