@@ -1,75 +1,12 @@
-"""The network against PyTorch's own transformer, and its parameters against the reference."""
+"""The network against PyTorch's own transformer; test_presets.py has its parameters."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
-from flowquant.config import validate
-from flowquant.model import ModelConfig
 from flowquant.network import ConditionConfig, FourierFeatures, ImageConfig, linear_weights
-from project import ROOT
-
-
-def presets():
-    paper = [
-        yaml.safe_load((ROOT / "config" / f"{n}.yaml").read_text()) for n in ("datasets", "config")
-    ]
-    return validate(paper[0] | paper[1])["presets"]
-
-
-def model_of(name):
-    preset = presets()[name]
-    return ModelConfig.from_dict(
-        {part: preset[part] for part in ("image", "condition", "network", "flow")}
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters"),
-    [
-        ("mnist", 21_865_872),
-        ("fmnist", 21_865_872),
-        ("cifar10", 58_606_896),
-        ("celeba", 58_851_264),
-    ],
-)
-def test_presets_have_the_published_number_of_parameters(name, parameters):
-    network = model_of(name).build_empty()
-    assert sum(p.numel() for p in network.state_dict().values()) == parameters
-
-
-def test_names_and_shapes_are_the_references():
-    shapes = {k: tuple(v.shape) for k, v in model_of("mnist").build_empty().state_dict().items()}
-    layer = {
-        "self_attn.in_proj_weight": (1152, 384),
-        "self_attn.in_proj_bias": (1152,),
-        "self_attn.out_proj.weight": (384, 384),
-        "self_attn.out_proj.bias": (384,),
-        "linear1.weight": (2048, 384),
-        "linear1.bias": (2048,),
-        "linear2.weight": (384, 2048),
-        "linear2.bias": (384,),
-        "norm1.weight": (384,),
-        "norm1.bias": (384,),
-        "norm2.weight": (384,),
-        "norm2.bias": (384,),
-    }
-    wanted = {
-        "pos_emb": (1, 49, 384),
-        "patch_proj.weight": (384, 16),
-        "patch_proj.bias": (384,),
-        "out_proj.weight": (16, 384),
-        "out_proj.bias": (16,),
-        "class_emb.weight": (10, 384),
-        "time_mlp.0.weight": (384, 1),
-        "time_mlp.0.bias": (384,),
-        "time_mlp.2.weight": (384, 384),
-        "time_mlp.2.bias": (384,),
-    } | {f"transformer.layers.{i}.{k}": v for i in range(10) for k, v in layer.items()}
-    assert shapes == wanted
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])

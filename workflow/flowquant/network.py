@@ -192,8 +192,8 @@ class FlowTransformer(nn.Module):
         return self.attr_emb(values if keep is None else values * keep[:, None])
 
 
-# Whatever takes (x, time, condition, keep) as `FlowTransformer.forward` does is a family: what
-# comes after the network knows no more of it than its named parameters.
+# Whatever takes (x, time, condition, keep) as `FlowTransformer.forward` does, and can `cast` itself
+# for a GPU, is a family: what comes after knows no more of it than its named parameters.
 Family = Callable[[NetworkConfig, ImageConfig, ConditionConfig], nn.Module]
 FAMILIES: dict[str, Family] = {"transformer": FlowTransformer}
 
