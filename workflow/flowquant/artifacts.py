@@ -151,7 +151,7 @@ def _header_entry(kind: str, shape: Sequence[int], start: int, size: int) -> dic
 
 
 def _packed(metadata: Mapping[str, Any]) -> dict[str, str]:
-    return {_METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+    return {_METADATA_KEY: json.dumps(metadata, sort_keys=True, separators=(",", ":"))}
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

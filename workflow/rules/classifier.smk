@@ -10,6 +10,7 @@ rule classifier:
         "<benchmarks>/classifier/{dataset}.tsv"
     wildcard_constraints:
         dataset=names(CLASSIFIED),
+    priority: 30
     conda:
         ENVIRONMENT
     threads: 4

@@ -10,6 +10,7 @@ rule quantize:
         "<benchmarks>/quantize/{dataset}/{method}_{bits}bit.tsv"
     wildcard_constraints:
         method=names(m for m in METHODS if m not in REFINED),
+    priority: 20
     conda:
         ENVIRONMENT
     threads: 2

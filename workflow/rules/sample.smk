@@ -8,6 +8,7 @@ rule sample:
         "<logs>/sample/{dataset}/{variant}/seed{seed}.log",
     benchmark:
         "<benchmarks>/sample/{dataset}/{variant}/seed{seed}.tsv"
+    priority: 10
     conda:
         ENVIRONMENT
     resources:

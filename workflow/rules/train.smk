@@ -11,6 +11,7 @@ rule train:
         "<benchmarks>/train/{dataset}.tsv"
     wildcard_constraints:
         dataset=names(name for name in DATASETS if name not in IMPORTED),
+    priority: 30
     conda:
         ENVIRONMENT
     threads: 8
