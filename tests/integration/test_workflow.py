@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from flowquant.artifacts import read_metadata
-from flowquant.codebook import expand_all, read_quantized
+from flowquant.codebook import expand_all
+from flowquant.packed_file import read_quantized
 from flowquant.samples import read_samples
 
 RUN = "results/tiny"
