@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from flowquant.fused import encode, fuse, fuse_for_training
+from flowquant.fused import encode, encode_training, fuse, fuse_for_training
 from flowquant.kernels.activation import activate, activate_backward
 from flowquant.kernels.attention import attention, attention_backward
 from flowquant.kernels.norm import add_norm, add_norm_backward
@@ -127,6 +127,22 @@ def test_a_network_in_training(tiny_model):
     pairs = zip(networks[0].named_parameters(), networks[1].parameters(), strict=True)
     for (name, plain), fused in pairs:
         torch.testing.assert_close(fused.grad, plain.grad, atol=1e-4, rtol=1e-3, msg=name)
+
+
+def test_more_tokens_than_the_kernels_hold(tiny_model):
+    """The layer's own computation takes over, dropout and gradients included."""
+    layer = tiny_model.build().transformer.layers[0]
+    x = torch.randn(1, 130, tiny_model.network.width)
+    outputs = []
+    for compute in (layer, lambda x: encode_training(layer, torch.zeros(4, dtype=torch.int64), x)):
+        torch.manual_seed(0)
+        layer.zero_grad()
+        output = compute(x)
+        output.sum().backward()
+        outputs.append((output, layer.linear1.bias.grad.clone()))
+    assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
+    with torch.inference_mode():
+        assert torch.equal(encode(layer.eval(), x), layer(x))
 
 
 def test_seeds_are_fresh_every_pass(tiny_model):

@@ -20,8 +20,10 @@ def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
 
     Args:
         layer: A layer whose weights are of x's type.
-        x: Contiguous [B, N, D], N ≤ 128.
+        x: Contiguous [B, N, D]; beyond 128 tokens the layer computes as it is.
     """
+    if x.shape[1] > MOST_TOKENS:
+        return EncoderLayer.forward(layer, x)
     attend = layer.self_attn
     mixed = attend.out_proj(attention(attend.project(x), attend.heads))
     x = add_norm(x, mixed, layer.norm1.weight, layer.norm1.bias, layer.norm1.eps)
@@ -108,8 +110,10 @@ def encode_training(layer: EncoderLayer, seeds: Tensor, x: Tensor) -> Tensor:
     Args:
         layer: A layer whose weights are of x's type.
         seeds: Of the layer's four dropouts, int64 [4] on the device.
-        x: Contiguous [B, N, D], N ≤ 128.
+        x: Contiguous [B, N, D]; beyond 128 tokens the layer computes as it is.
     """
+    if x.shape[1] > MOST_TOKENS:
+        return EncoderLayer.forward(layer, x)
     attend, dropout, gelu = layer.self_attn, layer.dropout.p, layer.activation is F.gelu
     out_proj, linear1, linear2 = attend.out_proj, layer.linear1, layer.linear2
     qkv = F.linear(x, attend.in_proj_weight, attend.in_proj_bias.detach())
@@ -122,11 +126,6 @@ def encode_training(layer: EncoderLayer, seeds: Tensor, x: Tensor) -> Tensor:
     y = F.linear(hidden, linear2.weight, linear2.bias.detach())
     norm = (layer.norm2.weight, layer.norm2.bias, linear2.bias, layer.norm2.eps)
     return _AddNorm.apply(x, y, *norm, dropout, seeds[3:])
-
-
-def fits(network: nn.Module, tokens: int) -> bool:
-    """Whether the fused layers can take the place of a network's own."""
-    return tokens <= MOST_TOKENS and any(isinstance(m, EncoderLayer) for m in network.modules())
 
 
 def fuse(network: nn.Module) -> None:
