@@ -90,14 +90,15 @@ def test_activation_and_its_gradient(gelu, dropout):
     torch.manual_seed(0)
     x = torch.randn(70, 150, requires_grad=True)
     plain = F.gelu(x) if gelu else F.relu(x)
-    found = activate(x.detach(), gelu, dropout, SEED)
+    mask = torch.empty(70, 150, dtype=torch.int8)
+    found = activate(x.detach(), gelu, dropout, SEED, mask)
     kept = (found != 0) | (plain == 0)
     assert kept.float().mean().item() == pytest.approx(1 - dropout * (1 if gelu else 0.5), abs=0.03)
     torch.testing.assert_close(found, (plain * kept / (1 - dropout)).detach(), atol=1e-6, rtol=1e-5)
     grad = torch.randn_like(plain)
     (plain * kept / (1 - dropout)).backward(grad)
     saved = x.detach() if gelu else found
-    back, row_sum = activate_backward(saved, grad, gelu, dropout, SEED)
+    back, row_sum = activate_backward(saved, grad, gelu, dropout, mask)
     torch.testing.assert_close(back, x.grad, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(row_sum, x.grad.sum(0), atol=1e-4, rtol=1e-3)
 

@@ -15,10 +15,12 @@ from flowquant.errors import UserError
 from flowquant.method import MethodConfig
 from flowquant.packed_file import read_quantized
 from flowquant.quantize import quantize
-from flowquant.refine import RefineConfig, one_cycle, refine
+from flowquant.refine import refine
+from flowquant.refinement import RefineConfig, one_cycle
 from flowquant.trainable import TrainableLevels
 
-SETTINGS = RefineConfig(120, 32, 3e-3, "images", 16, 5, 0, "float32", False, 0)
+SETTINGS = RefineConfig(120, 32, 3e-3, "fixed", 3e-3, 0, "images", 16, 5, "float32", 0)
+TRAINED = replace(SETTINGS, assignments="trained")
 
 
 @pytest.fixture
@@ -54,13 +56,25 @@ def test_gradient_of_a_level_is_the_sum_over_its_values(count: int) -> None:
     }
     levels = TrainableLevels(books, torch.device("cpu"))
     assert len(levels.levels) == 1
-    weights = levels.expand(levels.levels, torch.float32)
+    weights = levels.expand()
     factors = {name: torch.randn(book.shape, generator=draws) for name, book in books.items()}
     sum((weights[name] * factors[name]).sum() for name in books).backward()  # type: ignore[union-attr]
     for rows, (name, book) in zip((slice(0, 3), slice(3, 5)), books.items(), strict=True):
         assert weights[name].equal(book.expand())
         wanted = torch.zeros_like(book.levels).scatter_add_(1, book.indices.long(), factors[name])
         torch.testing.assert_close(levels.levels[0].grad[rows], wanted)  # type: ignore[index]
+
+
+def test_trained_values_take_the_nearest_level_and_the_gradient_passes_through() -> None:
+    book = Codebook(torch.tensor([[3.0, -1.0]]), torch.tensor([[0, 0, 1]], dtype=torch.int32), (3,))
+    original = torch.tensor([2.0, 0.5, -4.0])
+    levels = TrainableLevels({"w": book}, torch.device("cpu"), {"w": original})
+    weights = levels.expand()["w"]
+    assert weights.tolist() == [3.0, -1.0, -1.0]
+    (weights * torch.tensor([1.0, 10.0, 100.0])).sum().backward()
+    assert levels.levels[0].grad.tolist() == [[1.0, 110.0]]  # type: ignore[union-attr]
+    assert levels.values[0].grad.tolist() == [[1.0, 10.0, 100.0]]  # type: ignore[union-attr]
+    assert levels.codebooks()["w"].expand().equal(weights)
 
 
 def test_reassignment_gives_the_nearest_level() -> None:
@@ -77,7 +91,7 @@ def test_reassignment_gives_the_nearest_level() -> None:
         SETTINGS,
         replace(SETTINGS, data="trajectories"),
         replace(SETTINGS, rounds=1),
-        replace(SETTINGS, precision="bfloat16"),
+        TRAINED,
     ],
 )
 def test_velocity_error_falls_and_the_file_keeps_its_size(
@@ -96,7 +110,7 @@ def test_velocity_error_falls_and_the_file_keeps_its_size(
         if isinstance(content, Codebook):
             assert isinstance(was, Codebook)
             assert content.levels.dtype == was.levels.dtype
-            assert settings.rounds or content.indices.equal(was.indices)
+            assert settings.rounds or settings == TRAINED or content.indices.equal(was.indices)
         else:
             assert content.dtype == was.dtype  # type: ignore[union-attr]
     assert after["time_mlp.0.W"].equal(before["time_mlp.0.W"])
@@ -105,11 +119,10 @@ def test_velocity_error_falls_and_the_file_keeps_its_size(
     assert rows[-1]["loss"] < rows[0]["loss"]
 
 
-@pytest.mark.parametrize("rounds", [0, 2])
+@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, rounds=2), TRAINED])
 def test_a_killed_run_ends_as_if_it_had_not_been(
-    files: dict[str, Any], monkeypatch: pytest.MonkeyPatch, rounds: int
+    files: dict[str, Any], monkeypatch: pytest.MonkeyPatch, settings: RefineConfig
 ) -> None:
-    settings = replace(SETTINGS, rounds=rounds)
     refine(**files, refine=settings)
     whole = files["output"].read_bytes()
     files["output"].unlink()

@@ -41,12 +41,13 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
     error = best_match(_filling_validator().iter_errors(complete), key=_depth)
     if error is not None:
         raise _explain(error, complete)
-    for row in complete["methods"].values():
+    for name, row in complete["methods"].items():
         row.setdefault("bits", complete["bits"])
         budgets = row["budget"] if isinstance(row["budget"], list) else [row["budget"]]
         row["widths"] = [f"{width:g}" for width in (budgets if row["budget"] else row["bits"])]
         if isinstance(row["granularity"], dict):
             row["granularity"] = f"group:{row['granularity']['group']}"
+        _check_refinement(f"methods.{name}.refine", row["refine"])
     _check_names(complete)
     for preset in complete["presets"].values():
         if preset["source"].get("least_side", 0) is None:
@@ -141,6 +142,16 @@ def _check_names(config: Mapping[str, Any]) -> None:
                 expected=f"one of {some(sorted(config['presets']))}",
                 remedy="Add a preset for it under `presets` (config/datasets.yaml has examples).",
             )
+
+
+def _check_refinement(where: str, refine: Mapping[str, Any] | None) -> None:
+    if refine and refine["rounds"] and refine["assignments"] == "trained":
+        raise UserError(
+            f"configuration key `{where}.rounds`",
+            found=f"{refine['rounds']} with `assignments: trained`",
+            expected="0, since values then take the nearest level at every step",
+            remedy="Leave `rounds` out, or set `assignments: fixed`.",
+        )
 
 
 def _check_preset(where: str, preset: Mapping[str, Any], evaluation: Mapping[str, Any]) -> None:

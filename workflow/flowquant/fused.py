@@ -72,7 +72,8 @@ class _AddNorm(torch.autograd.Function):
         dropout: float,
         seed: Tensor,
     ) -> Tensor:
-        total, kept = torch.empty_like(x), torch.empty_like(x, dtype=torch.int8)
+        total = torch.empty_like(x)
+        kept = torch.empty_like(x, dtype=torch.int8) if dropout > 0 else None
         out = add_norm(x, y, weight, bias, eps, dropout, seed, total, kept)
         ctx.save_for_backward(total, weight, kept)
         ctx.settings = eps, dropout
@@ -91,16 +92,17 @@ class _Activate(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, x_bias: Tensor, gelu: bool, dropout: float, seed: Tensor
     ) -> Tensor:
-        out = activate(x, gelu, dropout, seed)
-        ctx.save_for_backward(x if gelu else out, seed)
+        kept = torch.empty_like(x, dtype=torch.int8) if gelu and dropout > 0 else None
+        out = activate(x, gelu, dropout, seed, kept)
+        ctx.save_for_backward(x if gelu else out, kept)
         ctx.settings = gelu, dropout
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        saved, seed = ctx.saved_tensors
+        saved, kept = ctx.saved_tensors
         gelu, dropout = ctx.settings
-        found = activate_backward(saved, grads[0].contiguous(), gelu, dropout, seed)
+        found = activate_backward(saved, grads[0].contiguous(), gelu, dropout, kept)
         return *found, None, None, None
 
 

@@ -21,23 +21,20 @@ class Points:
     condition: Tensor
 
 
-def image_points(
-    images: Tensor, labels: Tensor, sigma: float, count: int, draws: torch.Generator
-) -> Points:
-    """Random points on straight paths from noise to images drawn with replacement.
+def image_points(images: Tensor, labels: Tensor, sigma: float, count: int) -> Points:
+    """Points on straight paths from noise to images, drawn with torch's global generators.
 
     Args:
-        images: uint8 [N, C, H, W], on the device of ``draws``.
+        images: uint8 [N, C, H, W].
         labels: Their classes [N] or attributes [N, A].
         sigma: Standard deviation of the noise.
-        count: How many points.
-        draws: Source of all randomness.
+        count: How many points; images are drawn with replacement.
     """
     where = images.device
-    rows = torch.randint(len(images), (count,), generator=draws, device=where)
+    rows = torch.randint(len(images), (count,), device=where)
     chosen = to_unit(images[rows])
-    t = torch.rand(count, generator=draws, device=where)
-    noise = torch.randn(chosen.shape, generator=draws, device=where) * sigma
+    t = torch.rand(count, device=where)
+    noise = torch.randn_like(chosen) * sigma
     return Points(interpolate(noise, chosen, t), t, labels[rows])
 
 
@@ -76,12 +73,12 @@ def trajectory_points(
     return Points(states, times, condition)
 
 
-def drawn_from(trajectories: Points, count: int, draws: torch.Generator) -> Points:
-    """Random points, with replacement, of those that `trajectory_points` returned."""
+def drawn_from(trajectories: Points, count: int) -> Points:
+    """Points of those that `trajectory_points` returned, drawn with torch's global generators."""
     steps, samples = trajectories.x.shape[:2]
     where = trajectories.x.device
-    step = torch.randint(steps, (count,), generator=draws, device=where)
-    sample = torch.randint(samples, (count,), generator=draws, device=where)
+    step = torch.randint(steps, (count,), device=where)
+    sample = torch.randint(samples, (count,), device=where)
     return Points(
         trajectories.x[step, sample], trajectories.t[step], trajectories.condition[sample]
     )

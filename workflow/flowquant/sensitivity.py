@@ -64,13 +64,9 @@ def sensitivity(
     where = choose_device(device)
     network = load_network({n: t.to(where, copy=True) for n, t in weights.items()}, config)
     parameters = dict(network.named_parameters())
-    points = image_points(
-        split.images.to(where),
-        split.labels.to(where),
-        config.flow.sigma,
-        sensitivity.images,
-        keyed.generator(0, "sensitivity", 0, where),
-    )
+    torch.manual_seed(keyed.key(0, "sensitivity"))
+    images, labels = split.images.to(where), split.labels.to(where)
+    points = image_points(images, labels, config.flow.sigma, sensitivity.images)
 
     def velocities() -> Tensor:
         return torch.cat(

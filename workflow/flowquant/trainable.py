@@ -1,8 +1,9 @@
-"""Quantized weights whose levels can be trained: expanded anew for every forward pass."""
+"""Quantized weights that can be trained: expanded anew for every forward pass."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,38 +18,51 @@ FEW_LEVELS = 16
 
 
 class _Expand(torch.autograd.Function):
-    """levels [R, L], codes int64 [R, n] → values [R, n]; gradients are summed level by level."""
+    """levels [R, L], codes int64 [R, n], perhaps values [R, n] → each value's level [R, n].
+
+    A level's gradient is the sum over its values; a value's is passed straight through, as if it
+    had not been rounded to its level (Bengio et al. 2013, arXiv 1308.3432).
+    """
 
     @staticmethod
-    def forward(ctx: Any, levels: Tensor, codes: Tensor, dtype: torch.dtype) -> Tensor:
+    def forward(ctx: Any, levels: Tensor, codes: Tensor, values: Tensor | None) -> Tensor:
         ctx.save_for_backward(codes)
         ctx.count = levels.shape[1]
-        return levels.to(dtype).gather(1, codes)
+        return levels.gather(1, codes)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor | None]:
         (gradient,) = gradients
         (codes,) = ctx.saved_tensors
+        through = gradient if ctx.needs_input_grad[2] else None
         if ctx.count <= FEW_LEVELS:
             zero = gradient.new_zeros(())
             parts = [
-                torch.where(codes == level, gradient, zero).sum(1, dtype=torch.float32)
-                for level in range(ctx.count)
+                torch.where(codes == level, gradient, zero).sum(1) for level in range(ctx.count)
             ]
-            return torch.stack(parts, dim=1), None, None
-        sums = torch.zeros(len(codes), ctx.count, dtype=torch.float32, device=codes.device)
-        return sums.scatter_add_(1, codes, gradient.float()), None, None
+            return torch.stack(parts, dim=1), None, through
+        sums = torch.zeros(len(codes), ctx.count, device=codes.device)
+        return sums.scatter_add_(1, codes, gradient), None, through
 
 
 class TrainableLevels:
     """The codebooks of a model, stacked where their groups are alike, so that few calls do all.
 
+    Each value keeps its level; or, where originals are given, the values are trained too, from
+    those on, and each takes the level that is nearest at the time.
+
     Args:
         quantized: Codebooks by name (float tensors are passed over).
         device: Where to hold them.
+        originals: The weights that were quantized, by name, to train them.
     """
 
-    def __init__(self, quantized: Quantized, device: torch.device) -> None:
+    def __init__(
+        self,
+        quantized: Quantized,
+        device: torch.device,
+        originals: Mapping[str, Tensor] | None = None,
+    ) -> None:
         alike: dict[tuple[int, int], list[tuple[str, Codebook]]] = defaultdict(list)
         for name, content in quantized.items():
             if isinstance(content, Codebook):
@@ -65,35 +79,53 @@ class TrainableLevels:
             torch.cat([book.levels.float() for _, book in books]).to(device).requires_grad_()
             for books in alike.values()
         ]
+        self.values: list[Tensor] = []
+        if originals is not None:
+            self.values = [
+                self._stacked(index, originals).clone().requires_grad_()
+                for index in range(len(self.members))
+            ]
 
-    def expand(self, levels: list[Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-        """Weights by name from levels stacked as ``self.levels`` are."""
+    def _stacked(self, index: int, originals: Mapping[str, Tensor]) -> Tensor:
+        parts = [originals[name].reshape(g, -1) for name, g, _, _ in self.members[index]]
+        return torch.cat(parts).to(self.levels[index].device)
+
+    def expand(self) -> dict[str, Tensor]:
+        """Weights by name, float32, with gradients to levels and trained values."""
         weights = {}
-        for members, stacked, codes in zip(self.members, levels, self.codes, strict=True):
-            values = _Expand.apply(stacked, codes, dtype)
-            parts = values.split([groups for _, groups, _, _ in members])
+        for index, members in enumerate(self.members):
+            levels, codes, values = self.levels[index], self.codes[index], None
+            if self.values:
+                values, levels = self.values[index], levels.sort(dim=1).values
+                codes = nearest(values.detach(), levels.detach()).long()
+            expanded = _Expand.apply(levels, codes, values)
+            parts = expanded.split([groups for _, groups, _, _ in members])
             for (name, _, shape, _), part in zip(members, parts, strict=True):
                 weights[name] = part.reshape(shape)
         return weights
 
     @torch.no_grad()
-    def reassign(self, originals: dict[str, Tensor]) -> float:
+    def reassign(self, originals: Mapping[str, Tensor]) -> float:
         """Give every original value its nearest level; returns the share that changed."""
+        return self._assign([self._stacked(i, originals) for i in range(len(self.members))])
+
+    @torch.no_grad()
+    def _assign(self, stacks: list[Tensor]) -> float:
         changed, total = 0, 0
-        for index, members in enumerate(self.members):
-            levels, codes = self.levels[index], self.codes[index]
-            values = torch.cat([originals[n].reshape(g, -1) for n, g, _, _ in members])
+        for values, levels, codes in zip(stacks, self.levels, self.codes, strict=True):
             ordered, places = levels.sort(dim=1)
-            found = places.gather(1, nearest(values.to(levels.device), ordered).long())
+            found = places.gather(1, nearest(values, ordered).long())
             changed += int((found != codes).sum())
             total += codes.numel()
-            # In place: the optimiser and a compiled step hold on to this very tensor.
+            # In place: a captured step holds on to this very tensor.
             codes.copy_(found)
         return changed / max(1, total)
 
     @torch.no_grad()
     def codebooks(self) -> dict[str, Codebook]:
         """The codebooks as they stand, levels in the type they came in, on the CPU."""
+        if self.values:
+            self._assign(self.values)
         books = {}
         for members, levels, codes in zip(self.members, self.levels, self.codes, strict=True):
             sizes = [groups for _, groups, _, _ in members]

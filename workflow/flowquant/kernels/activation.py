@@ -15,6 +15,7 @@ from flowquant.kernels.sums import sum_rows
 def _activate(
     x,
     out,
+    kept_out,
     seeds,
     rows,
     dropout,
@@ -22,6 +23,7 @@ def _activate(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     GELU: tl.constexpr,
+    DROP: tl.constexpr,
 ):
     """dropout(ReLU(x)) or dropout(GELU(x)) of a tile of [rows, WIDTH]."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -33,9 +35,13 @@ def _activate(
         value = 0.5 * value * (1 + tl.erf(value * 0.7071067811865476))
     else:
         value = tl.maximum(value, 0.0)
-    counter = tl.program_id(1) * (COLUMNS // 4) + tl.arange(0, COLUMNS // 4)
-    counter = row[:, None] * ((WIDTH + 3) // 4) + counter[None, :]
-    value = value * kept_tile(tl.load(seeds), counter, dropout) / (1 - dropout)
+    if DROP:
+        counter = tl.program_id(1) * (COLUMNS // 8) + tl.arange(0, COLUMNS // 8)
+        counter = row[:, None] * ((WIDTH + 7) // 8) + counter[None, :]
+        kept = kept_tile(tl.load(seeds), counter, dropout)
+        value = value * kept / (1 - dropout)
+        if GELU:
+            tl.store(kept_out + place, kept.to(tl.int8), mask=inside)
     tl.store(out + place, value.to(out.dtype.element_ty), mask=inside)
 
 
@@ -45,13 +51,14 @@ def _activate_backward(
     grad,
     out,
     sums,
-    seeds,
+    kept_in,
     rows,
     dropout,
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     GELU: tl.constexpr,
+    DROP: tl.constexpr,
 ):
     """x is what went in for GELU, and what came out for ReLU: where that is 0, so is the slope."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -63,9 +70,8 @@ def _activate_backward(
     if GELU:
         slope = 0.5 * (1 + tl.erf(value * 0.7071067811865476))
         slope += value * 0.3989422804014327 * tl.exp(-0.5 * value * value)
-        counter = tl.program_id(1) * (COLUMNS // 4) + tl.arange(0, COLUMNS // 4)
-        counter = row[:, None] * ((WIDTH + 3) // 4) + counter[None, :]
-        slope *= kept_tile(tl.load(seeds), counter, dropout)
+        if DROP:
+            slope *= tl.load(kept_in + place, mask=inside, other=0).to(tl.float32)
     else:
         slope = tl.where(value > 0, 1.0, 0.0)
     passed = arrived * slope / (1 - dropout)
@@ -83,37 +89,45 @@ def _tiles(x: Tensor) -> tuple[int, int, tuple[int, int]]:
     return rows, width, (triton.cdiv(rows, TILE_ROWS), triton.cdiv(width, TILE_COLUMNS))
 
 
-def activate(x: Tensor, gelu: bool, dropout: float, seed: Tensor) -> Tensor:
-    """dropout(GELU(x)), exact, or dropout(ReLU(x)); contiguous [..., F]."""
+def activate(
+    x: Tensor, gelu: bool, dropout: float, seed: Tensor, kept: Tensor | None = None
+) -> Tensor:
+    """dropout(GELU(x)), exact, or dropout(ReLU(x)); contiguous [..., F].
+
+    With GELU, ``kept`` int8 [..., F] is where to keep what the dropout kept for the backward pass;
+    with ReLU, the output tells.
+    """
     out = torch.empty_like(x)
     rows, width, grid = _tiles(x)
     _activate[grid](
-        *(x, out, seed, rows, dropout),
+        *(x, out, kept, seed, rows, dropout),
         WIDTH=width,
         ROWS=TILE_ROWS,
         COLUMNS=TILE_COLUMNS,
         GELU=gelu,
+        DROP=dropout > 0,
         num_warps=TILE_WARPS,
     )
     return out
 
 
 def activate_backward(
-    saved: Tensor, grad: Tensor, gelu: bool, dropout: float, seed: Tensor
+    saved: Tensor, grad: Tensor, gelu: bool, dropout: float, kept: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The gradient of `activate`, [..., F], and its row sum [F].
 
-    ``saved`` is the input for GELU, the output for ReLU.
+    ``saved`` is the input for GELU, the output for ReLU; ``kept`` is what `activate` wrote.
     """
     out = torch.empty_like(grad)
     rows, width, grid = _tiles(grad)
     sums = torch.empty(grid[0], width, dtype=torch.float32, device=grad.device)
     _activate_backward[grid](
-        *(saved, grad, out, sums, seed, rows, dropout),
+        *(saved, grad, out, sums, kept, rows, dropout),
         WIDTH=width,
         ROWS=TILE_ROWS,
         COLUMNS=TILE_COLUMNS,
         GELU=gelu,
+        DROP=dropout > 0,
         num_warps=TILE_WARPS,
     )
     return out, sum_rows(sums, grad.dtype)

@@ -51,8 +51,8 @@ def _attention(
     value = tl.load(qkv + place + 2 * width, mask=inside, other=0.0)
     weights = _weights(query, key, row, tokens, scale)
     if DROP:
-        counter = (program * TOKENS + row[:, None]) * (TOKENS // 4)
-        counter += tl.arange(0, TOKENS // 4)[None, :]
+        counter = (program * TOKENS + row[:, None]) * (TOKENS // 8)
+        counter += tl.arange(0, TOKENS // 8)[None, :]
         weights = weights * kept_tile(tl.load(seeds), counter, dropout) / (1 - dropout)
     mixed = tl.dot(weights.to(value.dtype), value)
     place = batch * tokens * width + head * SIZE + row[:, None] * width + column[None, :]
@@ -91,8 +91,8 @@ def _attention_backward(
     through = tl.dot(mixed, tl.trans(value))
     dropped = weights
     if DROP:
-        counter = (program * TOKENS + row[:, None]) * (TOKENS // 4)
-        counter += tl.arange(0, TOKENS // 4)[None, :]
+        counter = (program * TOKENS + row[:, None]) * (TOKENS // 8)
+        counter += tl.arange(0, TOKENS // 8)[None, :]
         kept = kept_tile(tl.load(seeds), counter, dropout) / (1 - dropout)
         dropped = weights * kept
         through = through * kept

@@ -36,7 +36,7 @@ def _add_norm(
     place = row[:, None].to(tl.int64) * WIDTH + column[None, :]
     branch = tl.load(y + place, mask=inside, other=0.0).to(tl.float32)
     if DROP:
-        counter = row[:, None] * (PADDED // 4) + tl.arange(0, PADDED // 4)[None, :]
+        counter = row[:, None] * (PADDED // 8) + tl.arange(0, PADDED // 8)[None, :]
         kept = kept_tile(tl.load(seeds), counter, dropout)
         branch = branch * kept / (1 - dropout)
         if KEEP:

@@ -1,0 +1,40 @@
+"""Work on a GPU captured once as a CUDA graph: each replay costs one launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+# What is compiled or allocated at first use, and optimisers' moments, must be there before.
+WARMUP_RUNS = 3
+
+
+def capture(
+    work: Callable[[], object], changed: Callable[[], Iterable[Tensor]] = lambda: ()
+) -> torch.cuda.CUDAGraph:
+    """A graph of what ``work`` launches; its warm-up runs leave no trace.
+
+    Args:
+        work: Works in place, on tensors that stay where they are.
+        changed: The tensors that `work` goes on from, asked for before and after the warm-up:
+            what they held is put back, and those that the warm-up made are zeroed.
+    """
+    before = {id(tensor): (tensor, tensor.detach().clone()) for tensor in changed()}
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(WARMUP_RUNS):
+            work()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    with torch.no_grad():
+        for tensor in changed():
+            if id(tensor) in before:
+                tensor.copy_(before[id(tensor)][1])
+            else:
+                tensor.zero_()
+    return graph
