@@ -94,7 +94,8 @@ def test_activation_and_its_gradient(gelu, dropout):
     found = activate(x.detach(), gelu, dropout, SEED, mask)
     kept = (found != 0) | (plain == 0)
     assert kept.float().mean().item() == pytest.approx(1 - dropout * (1 if gelu else 0.5), abs=0.03)
-    torch.testing.assert_close(found, (plain * kept / (1 - dropout)).detach(), atol=1e-6, rtol=1e-5)
+    # Φ is within 3e-7, and x within 4: far below bfloat16's 4e-3.
+    torch.testing.assert_close(found, (plain * kept / (1 - dropout)).detach(), atol=2e-6, rtol=1e-5)
     grad = torch.randn_like(plain)
     (plain * kept / (1 - dropout)).backward(grad)
     saved = x.detach() if gelu else found
