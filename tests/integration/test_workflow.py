@@ -76,6 +76,8 @@ def test_the_table_says_how_it_was_made(finished):
     assert rows["full"]["effective_bits"] == "32.0"
     assert rows["ot/2bit"]["n"] == "100"
     assert rows["ot/2bit"]["extractor"] == "classifier"
+    assert rows["ot/2bit"]["evaluations"] == "2.0"
+    assert rows["real"]["evaluations"] == ""
     assert rows["real"]["accuracy"] == ""
 
 
