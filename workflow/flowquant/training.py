@@ -90,6 +90,15 @@ def _half_copy(network: nn.Module, device: torch.device) -> nn.Module:
     return copy
 
 
+def _not_finite(where: str, loss: float) -> UserError:
+    return UserError(
+        where,
+        found=f"a loss of {loss}",
+        expected="a finite loss",
+        remedy="Lower `training.learning_rate` or lengthen `training.warmup_epochs`.",
+    )
+
+
 @dataclass(frozen=True)
 class Part:
     """Some rows of a split, int64 [N]."""
@@ -297,11 +306,8 @@ class Training:
             after_step()
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
-            raise UserError(
-                f"training step {p.epoch * steps + int(bad[0])}",
-                found=f"a loss of {losses[bad[0]].item()}",
-                expected="a finite loss",
-                remedy="Lower `training.learning_rate` or lengthen `training.warmup_epochs`.",
+            raise _not_finite(
+                f"training step {p.epoch * steps + int(bad[0])}", losses[bad[0]].item()
             )
         return losses.mean().item()
 
@@ -329,6 +335,8 @@ class Training:
         started, p = time.monotonic(), self.progress
         train_loss = self.train_epoch(fit, bar, after_step)
         validation_loss = self.validate(held_out)
+        if not math.isfinite(validation_loss):
+            raise _not_finite(f"validation after epoch {p.epoch + 1}", validation_loss)
         p.epoch, p.step = p.epoch + 1, 0
         p.seconds += time.monotonic() - started
         self.curve.append(
