@@ -67,10 +67,12 @@ def generate(
     seed: int,
     batch: int,
     device: torch.device,
+    first: int = 0,
 ) -> tuple[Tensor, float]:
     """Images for labels [N] or attributes [N, A].
 
-    Image i depends on the seed, i and its label: ``batch`` changes nothing but rounding. It is
+    Image i depends on the seed, i and its label: ``batch`` changes nothing but rounding, and the
+    images can be made in shards, from image ``first`` on (only the first shows a bar). ``batch`` is
     halved when the GPU's memory does not hold it. (``dopri5`` chooses its steps for a whole batch:
     there ``batch`` changes images within the tolerance.)
 
@@ -84,14 +86,14 @@ def generate(
     sampler = Sampler(network, config.flow, solver, device)
     images: list[Tensor] = []
     done, evaluations, batch = 0, 0, min(batch, len(labels))
-    with tqdm(total=len(labels), desc="sampling", unit="image") as bar:
+    with tqdm(total=len(labels), desc="sampling", unit="image", disable=first > 0) as bar:
         while done < len(labels):
             # On a GPU batches are of one size, so that one captured step serves all: the last is
             # filled up with images that are thrown away.
             wanted = labels[done : done + batch]
             spare = batch - len(wanted) if device.type == "cuda" else 0
             filled = torch.cat([wanted, wanted[:1].expand(spare, *wanted.shape[1:])])
-            rows = range(done, done + len(filled))
+            rows = range(first + done, first + done + len(filled))
             try:
                 found = sampler(initial_noise(config.flow, seed, rows, shape), filled)
                 images.append(to_uint8(found[: len(wanted)]).cpu())

@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 
 from flowquant.cli import run
-from flowquant.device import DeviceName, Precision, choose_device
-from flowquant.generate import Condition, generate, labels_to_sample
+from flowquant.device import DeviceName, Precision, choose_devices
+from flowquant.generate import Condition, labels_to_sample
 from flowquant.sampler import SolverConfig
 from flowquant.samples import Origin, write_grid, write_samples
+from flowquant.shards import generate_sharded
 from flowquant.solver import SolverName
 from flowquant.variant import load_variant
 
@@ -44,6 +45,7 @@ def sample(
     batch: int = 256,
     packed: bool = False,
     device: DeviceName = "auto",
+    devices: int = 1,
 ) -> None:
     """Sample images from a model file or a quantized model file.
 
@@ -61,17 +63,19 @@ def sample(
         batch: Images integrated at a time.
         packed: Keep quantized matrices packed in memory and expand them as needed.
         device: Where to compute.
+        devices: On how many devices; each samples a share of the images.
 
     Raises:
-        UserError: if the weights cannot be read, or there are too few test images.
+        UserError: if the weights cannot be read, or there are too few test images or devices.
     """
     network, config = load_variant(model, packed)
     labels = labels_to_sample(config.condition, sampling.per_class, sampling.condition, data)
     solver = SolverConfig(
         sampling.solver, sampling.steps, sampling.guidance, sampling.precision, sampling.tolerance
     )
-    images, evaluations = generate(
-        network, config, labels, solver, seed, batch, choose_device(device)
+    places = choose_devices(device, devices, "sampling.devices")
+    images, evaluations = generate_sharded(
+        network, config, labels, solver, seed, batch, places, model, packed
     )
     write_samples(output, images, labels, Origin(dataset, variant, seed, evaluations))
     classes = 10 if config.condition.kind == "attributes" else config.condition.count
