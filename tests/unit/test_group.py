@@ -141,7 +141,7 @@ def ends(tmp_path, data, model, kind):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 

@@ -13,6 +13,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from tqdm import tqdm
+
 from flowquant.errors import UserError
 
 
@@ -34,16 +36,8 @@ def helpers(
     context = get_context("spawn")
     links: list[Connection] = []
     processes: list[BaseProcess] = []
-    for given in arguments:
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_help, args=(theirs, work, given), daemon=True)
-        process.start()
-        theirs.close()
-        links.append(ours)
-        processes.append(process)
     abandoned = threading.Event()
     watch = threading.Thread(target=_watch, args=(processes, abandoned), daemon=True)
-    watch.start()
 
     def results() -> list[Any]:
         try:
@@ -53,14 +47,21 @@ def helpers(
             raise
 
     try:
+        for given in arguments:
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_help, args=(theirs, work, given), daemon=True)
+            process.start()
+            theirs.close()
+            links.append(ours)
+            processes.append(process)
+        watch.start()
         yield results
+        watch.join()
     except BaseException:
         abandoned.set()
         for helper in processes:
             helper.kill()
         raise
-    finally:
-        watch.join()
 
 
 def _watch(processes: list[BaseProcess], abandoned: threading.Event) -> None:
@@ -80,10 +81,14 @@ def _help(link: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Bars here share no lock with other processes: if this one is killed, nothing is left behind.
+    tqdm.set_lock(threading.RLock())
     try:
         link.send(work(*arguments))
     except UserError as error:
         sys.exit(f"error: {error}")
+    # The work is done and sent: what libraries do at their end must not make it a failure.
+    os._exit(0)
 
 
 def _end_with_parent() -> None:
