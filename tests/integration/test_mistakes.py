@@ -45,6 +45,10 @@ def fails(workflow, *targets, message):
             "`presets.digits.network.patch`: found 3; expected a divisor of the image size 8",
         ),
         (
+            {"presets": {"digits": {"training": {"devices": 7}}}},
+            "`presets.digits.training.devices`: found 7; expected a divisor of the batch",
+        ),
+        (
             {"methods": {"x": {"levels": "best"}}},
             "`methods.x.levels`: found 'best'; expected one of",
         ),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -76,6 +77,8 @@ def test_the_table_says_how_it_was_made(finished):
     assert rows["full"]["effective_bits"] == "32.0"
     assert rows["ot/2bit"]["n"] == "100"
     assert rows["ot/2bit"]["extractor"] == "classifier"
+    assert rows["ot/2bit"]["evaluations"] == "2.0"
+    assert rows["real"]["evaluations"] == ""
     assert rows["real"]["accuracy"] == ""
 
 
@@ -104,10 +107,14 @@ def test_nothing_is_left_to_do(finished):
             | {"plot_samples": 1, "all": 1},
         ),
         ({"batch": 7}, {}),
+        ({"presets": {"digits": {"training": {"devices": 2}, "sampling": {"devices": 2}}}}, {}),
         ({"data_root": "elsewhere"}, {}),
         ({"run": "another"}, None),
     ],
-    ids=["plot", "bits", "method", "seed", "metrics", "steps", "batch", "data_root", "run"],
+    ids=[
+        *("plot", "bits", "method", "seed", "metrics", "steps"),
+        *("batch", "devices", "data_root", "run"),
+    ],
 )
 def test_a_changed_line_makes_just_what_it_must(finished, change, jobs):
     finished.configure("change.yaml", change)
@@ -157,6 +164,20 @@ def test_the_papers_graph(finished):
     assert jobs["downstream"] == jobs["sample"] - 9  # CelebA has no classifier
     assert jobs["inception_weights"] == 1
     assert not (finished.folder / "data").exists()
+
+
+def test_jobs_ask_for_a_gpu_for_each_device(fresh):
+    shares = {"training": {"devices": 3}, "sampling": {"devices": 2}}
+    shares["training"]["batch"] = 48
+    for device, gpus in (("auto", ["3", "2"]), ("cpu", ["0", "0"])):
+        fresh.configure("shares.yaml", {"device": device, "presets": {"digits": shares}})
+        target = "results/tiny/sampling/digits/full/seed0.png"
+        done = fresh.snakemake(
+            "--dry-run", target, "--resources", "gpu=4", config=("tiny.yaml", "shares.yaml")
+        )
+        assert re.findall(r"gpu=(\d), device=\w+, devices=(\d)", done.stdout) == list(
+            zip(gpus, ["3", "2"], strict=True)
+        )
 
 
 def test_quantized_files_carry_the_models_configuration(finished):

@@ -26,7 +26,7 @@ def results(tmp_path):
         for seed in (1, 0):
             origin = {"dataset": "mnist", "variant": variant, "seed": seed, "n": 1000}
             name = f"{variant.replace('/', '_')}_{seed}"
-            values = dict.fromkeys(METRICS, 10.0 * index + seed)
+            values = dict.fromkeys(METRICS, 10.0 * index + seed) | {"evaluations": 80.0 + index}
             write("evaluations", name, origin | values | {"extractor": "classifier"})
             scores = {"accuracy": 1 / index, "precision": 0.5, "recall": 0.5, "f1": 0.5}
             write("downstreams", name, origin | scores)
@@ -73,11 +73,12 @@ def test_the_table(results):
     assert [row["variant"] for row in rows] == ["full", "ot/16bit", "ot/2bit"]
     assert rows[2]["bits"] == "2"
     assert rows[0]["bits"] == "32"
+    assert rows[0]["evaluations"] == "81.0"
     assert float(rows[2]["accuracy"]) == 0.5
     assert rows[2]["real_accuracy"] == "0.99"
     text = results["table"].read_text()
     assert "| mnist | ot/2bit | 2.01 | 12,345 | 20.50 ± 0.71 |" in text
-    assert "1000 samples a seed, seeds 0 1, features by classifier" in text
+    assert "1000 samples a seed, seeds 0 1, 81 to 83 evaluations an image, features by" in text
     assert "99.0% of real test images" in text
 
 

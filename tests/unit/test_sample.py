@@ -6,12 +6,13 @@ import torch
 from PIL import Image
 
 from flowquant.errors import UserError
+from flowquant.generate import asked_for, generate
 from flowquant.model import load_network, write_model
 from flowquant.network import ConditionConfig
 from flowquant.quantize import MethodConfig, quantize
-from flowquant.sample import SamplingConfig, asked_for, generate, sample
-from flowquant.sampler import SolverConfig
-from flowquant.samples import read_samples, write_grid
+from flowquant.sample import SamplingConfig, sample
+from flowquant.sampler import Sampler, SolverConfig
+from flowquant.samples import Origin, read_samples, write_grid
 
 CPU = torch.device("cpu")
 
@@ -26,7 +27,7 @@ def test_samples_do_not_depend_on_the_batch(tiny_model, weights):
     network = load_network(weights, tiny_model)
     labels = asked_for(tiny_model.condition, per_class=4)
     batches = [
-        generate(network, tiny_model, labels, SolverConfig(steps=8), 3, batch, CPU)
+        generate(network, tiny_model, labels, SolverConfig(steps=8), 3, batch, CPU)[0]
         for batch in (12, 5, 1)
     ]
     for images in batches[1:]:
@@ -40,10 +41,89 @@ def test_seeds_differ_and_repeat(tiny_model, weights):
     network = load_network(weights, tiny_model)
     labels = asked_for(tiny_model.condition, per_class=2)
     first, again, other = (
-        generate(network, tiny_model, labels, SolverConfig(steps=4), s, 6, CPU) for s in (0, 0, 1)
+        generate(network, tiny_model, labels, SolverConfig(steps=4), s, 6, CPU)[0]
+        for s in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    """A GPU memory, so to speak, that holds as many images as `room` says; the batches tried."""
+    integrate, memory = Sampler.__call__, {"room": 0, "tried": []}
+
+    def limited(self, noise, condition):
+        memory["tried"].append(len(noise))
+        if len(noise) > memory["room"]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return integrate(self, noise, condition)
+
+    monkeypatch.setattr(Sampler, "__call__", limited)
+    return memory
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(tiny_model, weights, small_memory, capsys):
+    network = load_network(weights, tiny_model)
+    labels, solver = asked_for(tiny_model.condition, per_class=4), SolverConfig(steps=4)
+    small_memory["room"] = 5
+    images, evaluations = generate(network, tiny_model, labels, solver, 3, 12, CPU)
+    assert small_memory["tried"] == [12, 6, 3, 3, 3, 3]
+    assert evaluations == 4
+    assert "out of memory: going on with batches of 3" in capsys.readouterr().out
+    small_memory["room"] = 12
+    assert torch.equal(images, generate(network, tiny_model, labels, solver, 3, 3, CPU)[0])
+
+
+def test_a_memory_that_fills_up_later_loses_no_image(tiny_model, weights, small_memory):
+    network = load_network(weights, tiny_model)
+    labels, solver = asked_for(tiny_model.condition, per_class=4), SolverConfig(steps=4)
+    small_memory["room"] = 12
+    undisturbed, _ = generate(network, tiny_model, labels, solver, 3, 12, CPU)
+    whole = Sampler.__call__
+
+    def fills_up(self, noise, condition):
+        found = whole(self, noise, condition)
+        small_memory["room"] = 2
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sampler, "__call__", fills_up)
+        images, _ = generate(network, tiny_model, labels, solver, 3, 5, CPU)
+    assert small_memory["tried"] == [12, 5, 5, 3, 2, 2, 2, 1]
+    # As under any other batch: equal but for rounding.
+    assert images.shape == undisturbed.shape
+    assert (images.int() - undisturbed.int()).abs().max() <= 1
+
+
+def test_a_memory_that_holds_not_one_image(tiny_model, weights, small_memory):
+    network = load_network(weights, tiny_model)
+    with pytest.raises(UserError, match=r"too little for one image .* set `device: cpu`"):
+        generate(network, tiny_model, torch.tensor([0, 1]), SolverConfig(steps=1), 0, 2, CPU)
+    assert small_memory["tried"] == [2, 1]
+
+
+@pytest.mark.parametrize(("solver", "count"), [("euler", 6), ("midpoint", 12), ("heun", 12)])
+def test_evaluations_are_those_of_the_network(tiny_model, weights, solver, count):
+    network, calls = load_network(weights, tiny_model), []
+    network.register_forward_pre_hook(lambda *_: calls.append(1))
+    config = SolverConfig(solver, 6, guidance=2.0)
+    _, found = generate(network, tiny_model, torch.tensor([0, 1, 2]), config, 0, 3, CPU)
+    assert found == len(calls) == count
+
+
+def test_a_finer_tolerance_takes_more_evaluations(tiny_model, weights):
+    """Batches choose their own steps: what is told is the mean over images."""
+    network, labels = load_network(weights, tiny_model), torch.tensor([0, 1, 2])
+    calls = []
+    network.register_forward_pre_hook(lambda *_: calls.append(1))
+    told = []
+    for tolerance in (1e-2, 1e-6):
+        solver = SolverConfig("dopri5", 1, tolerance=tolerance)
+        calls.clear()
+        told.append(generate(network, tiny_model, labels, solver, 0, 1, CPU)[1])
+        assert told[-1] == pytest.approx(len(calls) / 3)
+    assert told[0] < told[1]
 
 
 def test_classes_are_asked_for_in_turn():
@@ -83,7 +163,7 @@ def test_stage_on_full_and_quantized_weights(tmp_path, tiny_model, weights):
     assert images.shape == (36, 1, 8, 8)
     assert images.dtype == torch.uint8
     assert labels.bincount().tolist() == [12, 12, 12]
-    assert (origin.dataset, origin.variant, origin.seed) == ("squares", "model", 5)
+    assert origin == Origin("squares", "model", 5, evaluations=4)
     # The tiny network has no tensor of more than 65,536 values: 16 bits lose nothing at all.
     assert torch.equal(images, found["ot"][0])
     grid = np.asarray(Image.open(tmp_path / "model.png"))

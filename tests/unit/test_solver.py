@@ -49,6 +49,9 @@ def test_adaptive_solver_keeps_its_tolerance():
     found, evaluations = solve(lambda x, t: x, start, "dopri5", 1)
     assert found.item() == pytest.approx(math.e, rel=1e-4)
     assert 6 < evaluations < 100
+    coarse, fewer = solve(lambda x, t: x, start, "dopri5", 1, tolerance=1e-1)
+    assert fewer < evaluations
+    assert coarse.item() == pytest.approx(math.e, rel=1e-1)
 
 
 @pytest.mark.parametrize("solver", FIXED)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from flowquant.dataset import Split, write_dataset
 from flowquant.errors import UserError
 from flowquant.model import read_model
+from flowquant.resume import is_finite
 from flowquant.train import hold_out, train
 from flowquant.training import Part, Training, TrainingConfig, learning_rate
 
@@ -121,6 +122,47 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path, data, tiny
     with pytest.raises(UserError, match=r"training step \d+: found a loss of (nan|inf)"):
         run(tmp_path, data, tiny_model, replace(CONFIG, learning_rate=1e30, clip=None, ema=None))
     assert not (tmp_path / "model.safetensors").exists()
+
+
+def broken_at(step, after=False):
+    """`Training.step` that breaks the weights before (or after) the step of this number."""
+    original, taken = Training.step, []
+
+    def breaking(self, *args):
+        taken.append(1)
+        if len(taken) - 1 == step and not after:
+            self._weights.data.fill_(torch.nan)
+        found = original(self, *args)
+        if len(taken) - 1 == step and after:
+            self._weights.data.fill_(torch.inf)
+        return found
+
+    return breaking
+
+
+def test_the_last_good_state_outlives_a_loss_of_nan(tmp_path, data, tiny_model, monkeypatch):
+    """A checkpoint after every step, and weights that break in the third epoch."""
+    whole = run(tmp_path / "whole", data, tiny_model)
+    folder = tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "step", broken_at(12))
+        with pytest.raises(UserError, match="training step 12: found a loss of nan"):
+            run(folder, data, tiny_model, checkpoint_seconds=0)
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert is_finite(state)
+    assert (state["progress"]["epoch"], state["progress"]["step"]) == (2, 2)  # five steps an epoch
+    resumed = run(folder, data, tiny_model)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_weights_that_break_in_the_last_step_are_not_kept(tmp_path, data, tiny_model, monkeypatch):
+    config = replace(CONFIG, epochs=1, ema=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "step", broken_at(4, after=True))
+        with pytest.raises(UserError, match="validation after epoch 1: found a loss of nan"):
+            run(tmp_path, data, tiny_model, config, checkpoint_seconds=0)
+    assert not (tmp_path / "model.safetensors").exists()
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progress"]["step"] == 4
 
 
 def test_early_stop_and_halving(tiny_model, monkeypatch):

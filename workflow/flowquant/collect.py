@@ -25,6 +25,7 @@ COLUMNS = (
     "bytes",
     "n",
     "seeds",
+    "evaluations",
     "extractor",
     "fid",
     "fid_std",
@@ -103,6 +104,7 @@ def table_row(
         "bytes": size.get("bytes"),
         "n": evaluation["n"],
         "seeds": " ".join(str(seed) for seed in evaluation["seeds"]),
+        "evaluations": evaluation["evaluations"],
         "extractor": evaluation["extractor"],
         "fid": evaluation["fid"],
         "fid_std": evaluation.get("fid_std"),
@@ -126,6 +128,21 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def mean_evaluations(results: list[dict[str, Any]]) -> float | None:
+    """Evaluations of the velocity for an image, over seeds; nothing for real images."""
+    counts = [result.get("evaluations") for result in results]
+    known = [count for count in counts if count is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _evaluations(rows: list[dict[str, Any]], dataset: str) -> str:
+    counts = {row["evaluations"] for row in rows if row["dataset"] == dataset} - {None}
+    if not counts:
+        return ""
+    least, most = f"{min(counts):g}", f"{max(counts):g}"
+    return f"{least if least == most else f'{least} to {most}'} evaluations an image, "
 
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
@@ -157,8 +174,8 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
             cells.append(text if spread is None else f"{text} ± {format(spread, style)}")
         lines.append("| " + " | ".join(cells) + " |")
     notes = [
-        f"- {dataset}: {row['n']} samples a seed, seeds {row['seeds']}, features by "
-        f"{row['extractor']}"
+        f"- {dataset}: {row['n']} samples a seed, seeds {row['seeds']}, "
+        f"{_evaluations(rows, dataset)}features by {row['extractor']}"
         + (
             f"; the classifier is right on {row['real_accuracy']:.1%} of real test images"
             if row["real_accuracy"] is not None
@@ -207,7 +224,11 @@ def collect(
     found = by_variant(evaluations)
     names = sorted(found, key=sort_key)
     evaluated = {
-        name: average(found[name], EVALUATION) | {"extractor": found[name][0]["extractor"]}
+        name: average(found[name], EVALUATION)
+        | {
+            "extractor": found[name][0]["extractor"],
+            "evaluations": mean_evaluations(found[name]),
+        }
         for name in names
     }
     judged = {

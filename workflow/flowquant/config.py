@@ -156,7 +156,7 @@ def _check_refinement(where: str, refine: Mapping[str, Any] | None) -> None:
 
 def _check_preset(where: str, preset: Mapping[str, Any], evaluation: Mapping[str, Any]) -> None:
     image, condition, network = preset["image"], preset["condition"], preset["network"]
-    sampling, dropout = preset["sampling"], preset["training"]["condition_dropout"]
+    sampling, training = preset["sampling"], preset["training"]
     layout = preset["source"].get("layout", {})
     checks = [
         (
@@ -202,11 +202,18 @@ def _check_preset(where: str, preset: Mapping[str, Any], evaluation: Mapping[str
             "Leave `sampling.condition` out, or use attributes.",
         ),
         (
-            sampling["guidance"] == 1 or dropout > 0,
+            sampling["guidance"] == 1 or training["condition_dropout"] > 0,
             "sampling.guidance",
             f"{sampling['guidance']} for a network that never learned to do without a condition",
             "1, or `training.condition_dropout` above 0",
             "Set `training.condition_dropout` to what the network is (or was) trained with.",
+        ),
+        (
+            training["batch"] % training["devices"] == 0,
+            "training.devices",
+            f"{training['devices']}",
+            f"a divisor of the batch {training['batch']}",
+            "Choose `batch` and `devices` so that all devices take the same share.",
         ),
         (
             layout.get("test", True) is not None or layout.get("test_fraction") is not None,

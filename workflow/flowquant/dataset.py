@@ -26,6 +26,17 @@ class Split:
         return len(self.images)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a split, int64 [N]."""
+
+    split: Split
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
 def write_dataset(
     path: Path,
     train: Split,

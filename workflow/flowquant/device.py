@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from flowquant.claim import claim
 from flowquant.errors import UserError
 
 DeviceName = Literal["auto", "cuda", "cpu"]
@@ -19,8 +20,20 @@ def choose_device(name: DeviceName) -> torch.device:
     Raises:
         UserError: if a GPU is demanded and there is none.
     """
+    return choose_devices(name, 1, "device")[0]
+
+
+def choose_devices(name: DeviceName, count: int, key: str) -> list[torch.device]:
+    """``count`` devices to compute on, GPUs that no job beside this one has claimed first.
+
+    A CPU is as many devices as are asked for.
+
+    Raises:
+        UserError: if a GPU is demanded and there is none, or there are fewer than the
+            configuration key ``key`` asks for.
+    """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
+        return [torch.device("cpu")] * count
     if not torch.cuda.is_available():
         raise UserError(
             "device",
@@ -29,7 +42,18 @@ def choose_device(name: DeviceName) -> torch.device:
             remedy="Set `device: auto` or `device: cpu` in the configuration, or run on a node "
             "with a GPU and a CUDA build of PyTorch.",
         )
-    return torch.device("cuda")
+    visible = torch.cuda.device_count()
+    if count > visible:
+        raise UserError(
+            key,
+            found=f"{count}, but PyTorch sees {visible} GPU{'s' if visible > 1 else ''} here",
+            expected=f"at most {visible}",
+            remedy=f"Set `{key}` to what a node has, or ask for a larger node.",
+        )
+    devices = [torch.device("cuda", index) for index in claim(count)]
+    # What names no device, streams and kernels, means this one.
+    torch.cuda.set_device(devices[0])
+    return devices
 
 
 def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:

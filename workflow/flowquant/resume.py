@@ -36,8 +36,20 @@ def load_state(path: Path, name: str, device: torch.device) -> dict[str, Any] | 
     return state if state.pop("identity") == name else None
 
 
+def is_finite(state: object) -> bool:
+    """Whether no tensor in these nested dictionaries and lists holds NaN or infinity."""
+    if isinstance(state, dict):
+        return all(map(is_finite, state.values()))
+    if isinstance(state, list | tuple):
+        return all(map(is_finite, state))
+    return not isinstance(state, torch.Tensor) or bool(state.isfinite().all())
+
+
 class Keeper:
     """Keeps a run's state: every so often, and when the process is told to end (SIGTERM).
+
+    A state with NaN or infinity, losses included, is never kept: the last good one stays, and the
+    run finds its bad loss itself.
 
     A context manager to call after every step. Told to end, it saves and leaves with 143, the exit
     code of SIGTERM, so that Snakemake's ``retries`` start the job again and the run goes on.
@@ -68,9 +80,17 @@ class Keeper:
 
     def __call__(self) -> None:
         """Save if it is time to."""
-        if self._told_to_end or time.monotonic() - self._saved >= self._seconds:
-            save_state(self._path, self._name, self._state())
-            self._saved = time.monotonic()
+        if not self._told_to_end and time.monotonic() - self._saved < self._seconds:
+            return
+        state = self._state()
+        # Only here, where saving waits for the GPU anyway.
+        good = is_finite(state)
+        if good:
+            save_state(self._path, self._name, state)
+        self._saved = time.monotonic()
         if self._told_to_end:
-            print(f"told to end: kept the state in {self._path}", file=sys.stderr)
+            kept = (
+                "kept the state" if good else "NaN or infinity; kept the last good state, if any,"
+            )
+            print(f"told to end: {kept} in {self._path}", file=sys.stderr)
             sys.exit(128 + signal.SIGTERM)

@@ -14,12 +14,13 @@ from flowquant.solver import STEPS, SolverName, Velocity, solve, start_times
 
 @dataclass(frozen=True)
 class SolverConfig:
-    """How the flow is integrated."""
+    """How the flow is integrated: in ``steps`` equal steps, or within ``tolerance`` by dopri5."""
 
     solver: SolverName = "euler"
     steps: int = 100
     guidance: float = 1.0
     precision: Precision = "bfloat16"
+    tolerance: float = 1e-5
 
 
 class Sampler:
@@ -27,6 +28,8 @@ class Sampler:
 
     On a GPU the network computes in the configured precision, the state stays float32, and one
     solver step is captured as a CUDA graph: a replay costs one launch and no synchronisation.
+    ``evaluations`` says how often the last batch's velocity was evaluated; under guidance an
+    evaluation is one pass of the network, of twice the batch.
     """
 
     def __init__(
@@ -50,7 +53,11 @@ class Sampler:
         noise, condition = noise.to(self.device), condition.to(self.device)
         if self.device.type == "cpu" or self.config.solver == "dopri5":
             found, self.evaluations = solve(
-                self._velocity(condition), noise, self.config.solver, self.config.steps
+                self._velocity(condition),
+                noise,
+                self.config.solver,
+                self.config.steps,
+                self.config.tolerance,
             )
             return found
         if self._graph is None or self._x.shape != noise.shape:

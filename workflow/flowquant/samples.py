@@ -16,12 +16,14 @@ from flowquant.errors import UserError
 class Origin:
     """Which variant of which dataset's model, and which seed, a result belongs to.
 
-    ``variant`` is ``full``, ``real`` or ``{method}/{bits}bit``.
+    ``variant`` is ``full``, ``real`` or ``{method}/{bits}bit``. ``evaluations``: how often the
+    velocity was evaluated for each image, on average; nothing for real images.
     """
 
     dataset: str
     variant: str
     seed: int
+    evaluations: float | None = None
 
 
 def write_samples(path: Path, images: Tensor, labels: Tensor, origin: Origin) -> None:

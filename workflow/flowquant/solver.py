@@ -41,28 +41,31 @@ def start_times(steps: int, device: torch.device | str = "cpu") -> Tensor:
     return torch.arange(steps, dtype=torch.float64).div(steps).float().to(device)
 
 
-def solve(velocity: Velocity, x: Tensor, solver: SolverName, steps: int) -> tuple[Tensor, int]:
+def solve(
+    velocity: Velocity, x: Tensor, solver: SolverName, steps: int, tolerance: float = 1e-5
+) -> tuple[Tensor, int]:
     """Integrate from t = 0 to t = 1.
 
     Args:
         velocity: v(x, t) for x [B, …] and t [1].
         x: The state at t = 0, [B, …]; not changed.
-        solver: ``euler``, ``midpoint`` and ``heun`` take equal steps; ``dopri5`` chooses its own
-            (torchdiffeq, relative and absolute tolerance 1e-5).
+        solver: ``euler``, ``midpoint`` and ``heun`` take equal steps; ``dopri5`` chooses its own,
+            the same for the whole batch (torchdiffeq).
         steps: Number of equal steps; ``dopri5`` does not use it.
+        tolerance: Of ``dopri5``, relative and absolute; the others do not use it.
 
     Returns:
         The state at t = 1, and how many times v was evaluated.
     """
     if solver == "dopri5":
-        return _dopri5(velocity, x)
+        return _dopri5(velocity, x, tolerance)
     step, evaluations = STEPS[solver]
     for t in start_times(steps, x.device).to(x.dtype).split(1):
         x = step(velocity, x, t, 1 / steps)
     return x, steps * evaluations
 
 
-def _dopri5(velocity: Velocity, x: Tensor) -> tuple[Tensor, int]:
+def _dopri5(velocity: Velocity, x: Tensor, tolerance: float) -> tuple[Tensor, int]:
     from torchdiffeq import odeint
 
     evaluations = 0
@@ -73,4 +76,5 @@ def _dopri5(velocity: Velocity, x: Tensor) -> tuple[Tensor, int]:
         return velocity(state, t.view(1).to(state.dtype))
 
     ends = torch.tensor([0.0, 1.0], device=x.device)
-    return odeint(counted, x, ends, rtol=1e-5, atol=1e-5, method="dopri5")[-1], evaluations
+    found = odeint(counted, x, ends, rtol=tolerance, atol=tolerance, method="dopri5")[-1]
+    return found, evaluations

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,12 +16,13 @@ from tqdm import tqdm
 from flowquant import keyed
 from flowquant.artifacts import atomic, sha256, write_json
 from flowquant.cli import run
-from flowquant.dataset import Split, check_fits, place, read_dataset, read_validation
-from flowquant.device import DeviceName, choose_device
+from flowquant.dataset import Part, Split, check_fits, place, read_dataset, read_validation
+from flowquant.device import DeviceName, choose_devices
 from flowquant.errors import UserError
+from flowquant.group import Group, together
 from flowquant.model import ModelConfig, describe_model, write_model
 from flowquant.resume import Keeper, identity, load_state
-from flowquant.training import Part, Training, TrainingConfig
+from flowquant.training import Training, TrainingConfig
 
 
 def hold_out(split: Split, count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -62,6 +66,41 @@ def fit_and_held_out(
     return Part(split, fit), Part(split, rest)
 
 
+def go_on(
+    run_: Training,
+    fit: Part,
+    held_out: Part,
+    bar: tqdm[Any],
+    after_step: Callable[[], None] = lambda: None,
+) -> None:
+    """Train to the end, whatever end it is."""
+    try:
+        while not run_.finished:
+            run_.run_epoch(fit, held_out, bar, after_step)
+    finally:
+        run_.release()
+
+
+def follow(
+    group: Group,
+    device: torch.device,
+    data: Path,
+    model: ModelConfig,
+    training: TrainingConfig,
+    seed: int,
+    checkpoint: Path,
+    name: str,
+) -> None:
+    """A helper's part of a training run: its share of each batch; it writes nothing."""
+    fit, held_out = fit_and_held_out(data, model, training, seed, device)
+    run_ = Training(model, training, seed, device, group)
+    if (state := load_state(checkpoint, name, device)) is not None:
+        run_.load_state(state)
+    # The first process comes to the same error, and tells it.
+    with suppress(UserError):
+        go_on(run_, fit, held_out, tqdm(disable=True))
+
+
 def train(
     data: Path,
     output: Path,
@@ -73,12 +112,14 @@ def train(
     training: TrainingConfig,
     seed: int = 0,
     device: DeviceName = "auto",
+    devices: int = 1,
     checkpoint_seconds: float = 60.0,
 ) -> None:
     """Train a velocity network and write its best weights.
 
     A run that was killed goes on from its checkpoint if it is the same run (same configuration,
-    seed and data) and ends with the weights it would have had.
+    seed and data) and ends with the weights it would have had. It may go on with another number of
+    devices: that changes rounding, and which values dropout drops.
 
     Args:
         data: Dataset file; its training split is used, and its validation split if the preset
@@ -92,36 +133,45 @@ def train(
         training: How to train it.
         seed: Of initial weights, split, order, times, noise and dropout.
         device: Where to compute.
+        devices: On how many devices; each takes its share of a batch.
         checkpoint_seconds: Least time between two checkpoints.
 
     Raises:
-        UserError: if the data do not fit the preset, or the loss is no longer finite.
+        UserError: if the data do not fit the preset, there are too few devices, they cannot share
+            a batch, or the loss is no longer finite.
     """
-    where = choose_device(device)
-    fit, held_out = fit_and_held_out(data, model, training, seed, where)
-    run_ = Training(model, training, seed, where)
+    if training.batch % devices:
+        raise UserError(
+            "training.devices",
+            found=str(devices),
+            expected=f"a divisor of the batch {training.batch}",
+            remedy="Choose `training.batch` and `training.devices` so that devices share alike.",
+        )
+    places = choose_devices(device, devices, "training.devices")
+    fit, held_out = fit_and_held_out(data, model, training, seed, places[0])
     name = identity(sha256(data), asdict(model), asdict(training), seed)
-    if (state := load_state(checkpoint, name, where)) is not None:
-        run_.load_state(state)
-        tqdm.write(f"going on after epoch {run_.progress.epoch}, from {checkpoint}")
-    steps = len(fit) // training.batch
-    done = run_.progress.epoch * steps + run_.progress.step
-    with (
-        tqdm(
-            total=training.epochs * steps,
-            initial=done,
-            unit="step",
-            mininterval=1.0,
-            desc=output.stem,
-        ) as bar,
-        Keeper(checkpoint, name, run_.state, checkpoint_seconds) as keep,
-    ):
-        while not run_.finished:
-            run_.run_epoch(fit, held_out, bar, keep)
+    with together(places, follow, data, model, training, seed, checkpoint, name) as group:
+        run_ = Training(model, training, seed, places[0], group)
+        if (state := load_state(checkpoint, name, places[0])) is not None:
+            run_.load_state(state)
+            tqdm.write(f"going on after epoch {run_.progress.epoch}, from {checkpoint}")
+        steps = len(fit) // training.batch
+        done = run_.progress.epoch * steps + run_.progress.step
+        with (
+            tqdm(
+                total=training.epochs * steps,
+                initial=done,
+                unit="step",
+                mininterval=1.0,
+                desc=output.stem,
+            ) as bar,
+            Keeper(checkpoint, name, run_.state, checkpoint_seconds) as keep,
+        ):
+            go_on(run_, fit, held_out, bar, keep)
     with atomic(curve) as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in run_.curve))
     best = asdict(run_.progress)
-    provenance = {"training": asdict(training), "seed": seed, "best": best}
+    provenance = {"training": asdict(training), "devices": devices, "seed": seed, "best": best}
     write_model(output, run_.best, model, provenance)
     write_json(report, describe_model(output, dataset) | best)
     checkpoint.unlink(missing_ok=True)

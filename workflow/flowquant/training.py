@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from flowquant import keyed
-from flowquant.dataset import Split
+from flowquant.dataset import Part, Split
 from flowquant.device import Precision, compute_dtype
 from flowquant.errors import UserError
 from flowquant.flow import matching_loss, to_unit
+from flowquant.group import Draws, Group
 from flowquant.model import ModelConfig
 
 WARMUP_RUNS = 3
@@ -90,30 +91,37 @@ def _half_copy(network: nn.Module, device: torch.device) -> nn.Module:
     return copy
 
 
-@dataclass(frozen=True)
-class Part:
-    """Some rows of a split, int64 [N]."""
-
-    split: Split
-    rows: Tensor
-
-    def __len__(self) -> int:
-        return len(self.rows)
+def _not_finite(where: str, loss: float) -> UserError:
+    return UserError(
+        where,
+        found=f"a loss of {loss}",
+        expected="a finite loss",
+        remedy="Lower `training.learning_rate` or lengthen `training.warmup_epochs`.",
+    )
 
 
 class Training:
     """A training run that can be stopped after any step and gone on with.
 
-    Every step reseeds torch's generators by (seed, step), so times, noise and dropout need no
-    state of their own. On a GPU a step, from uint8 images to updated weights, is captured as one
-    CUDA graph.
+    Every step reseeds the generators by (seed, step), so times, noise and dropout need no state of
+    their own. On a GPU a step, from uint8 images to updated weights, is captured as one CUDA graph.
+
+    A group's processes each compute on their share of a batch and then make the same update, of the
+    whole batch's mean gradient: they call the same methods, and agree on all but dropout.
     """
 
     def __init__(
-        self, model: ModelConfig, config: TrainingConfig, seed: int, device: torch.device
+        self,
+        model: ModelConfig,
+        config: TrainingConfig,
+        seed: int,
+        device: torch.device,
+        group: Group | None = None,
     ) -> None:
         torch.manual_seed(keyed.key(seed, "initial weights"))
         self.model, self.config, self.seed, self.device = model, config, seed, device
+        self._group = group or Group()
+        self._draws, self._draws_alone = Draws(self._group, device), Draws(Group(), device)
         self.network = model.build().to(device)
         self.average = None if config.ema is None else deepcopy(self.network).requires_grad_(False)
         self._half = compute_dtype(device, config.precision) == torch.bfloat16
@@ -132,7 +140,6 @@ class Training:
         self.best: dict[str, Tensor] = {}
         self.curve: list[dict[str, float]] = []
         self._images = self._labels = torch.empty(0)
-        self._loss = torch.zeros((), device=device)
         self._losses = torch.empty(0)
         self._graph: torch.cuda.CUDAGraph | None = None
 
@@ -148,7 +155,10 @@ class Training:
         self._ordered = [working[index] for index in order]
         names = [name for name, weight in self.network.named_parameters() if weight.requires_grad]
         self._weights = _as_one([_trained(self.network)[index] for index in order])
-        self._weights.requires_grad_().grad = torch.zeros_like(self._weights)
+        # The loss travels with the gradient from device to device.
+        self._reduced = torch.zeros(len(self._weights) + 1, device=self.device)
+        self._loss = self._reduced[-1]
+        self._weights.requires_grad_().grad = self._reduced[:-1]
         self._halves = _as_one([working[index] for index in order if halved[index]])
         self._shared = len(self._weights) - len(self._halves)
         parts = self._weights.detach().split([weight.numel() for weight in self._ordered])
@@ -170,21 +180,22 @@ class Training:
         p, config = self.progress, self.config
         return p.epoch >= config.epochs or p.epoch - p.best_epoch >= config.stop_after
 
-    def loss(self, network: nn.Module, images: Tensor, condition: Tensor) -> Tensor:
+    def loss(
+        self, network: nn.Module, images: Tensor, condition: Tensor, draws: Draws | None = None
+    ) -> Tensor:
         """The flow-matching loss of uint8 images [B, C, H, W], with fresh times and noise."""
-        images = to_unit(images)
-        t = torch.rand(len(images), device=self.device)
-        noise = torch.randn_like(images) * self.model.flow.sigma
+        images, draws = to_unit(images), draws or self._draws_alone
+        t = draws.uniform(len(images))
+        noise = draws.normal(images.shape) * self.model.flow.sigma
         keep = None
         if network.training and self.config.condition_dropout > 0:
-            uniform = torch.rand(len(images), device=self.device)
-            keep = (uniform >= self.config.condition_dropout).float()
+            keep = (draws.uniform(len(images)) >= self.config.condition_dropout).float()
         cast = self._half and network is not self._working
         with torch.autocast(self.device.type, torch.bfloat16, enabled=cast):
             return matching_loss(network, self.model.flow, images, noise, t, condition, keep)
 
     def step(self, split: Split, rows: Tensor, steps_per_epoch: int) -> Tensor:
-        """One optimiser step on some rows; the loss, a scalar on the device that is overwritten."""
+        """One optimiser step on a batch; its loss, a scalar on the device that is overwritten."""
         p = self.progress
         step = p.epoch * steps_per_epoch + p.step
         rate = learning_rate(self.config, step, steps_per_epoch, p.halvings)
@@ -194,7 +205,7 @@ class Training:
             else:
                 group["lr"] = rate
         where = split.images.device
-        rows = rows.to(where)
+        rows = self._group.share(rows).to(where)
         images, labels = split.images[rows], split.labels[rows]
         if self._images.shape != images.shape:
             self._images, self._labels = images.to(self.device), labels.to(self.device)
@@ -203,7 +214,7 @@ class Training:
         else:
             self._images.copy_(images)
             self._labels.copy_(labels)
-        torch.manual_seed(keyed.key(self.seed, "step", step))
+        self._draws.start(self.seed, "step", step)
         if self._graph is None:
             self._update()
         else:
@@ -212,8 +223,8 @@ class Training:
         return self._loss
 
     def _update(self) -> None:
-        """Forward, backward, clip, AdamW and average, on the images and labels in place."""
-        loss = self.loss(self._working, self._images, self._labels)
+        """Forward, backward, mean, clip, AdamW and average, on the images and labels in place."""
+        loss = self.loss(self._working, self._images, self._labels, self._draws)
         self._working.zero_grad(set_to_none=True)
         loss.backward()
         gradient = self._weights.grad
@@ -227,12 +238,13 @@ class Training:
             ]
             if found:
                 part.copy_(torch.cat(found))
+        self._loss.copy_(loss.detach())
+        self._group.mean_(self._reduced)
         if self.config.clip is not None:
             nn.utils.clip_grad_norm_(self._weights, self.config.clip)
         self.optimizer.step()
         if self.average is not None and self.config.ema is not None:
             self._means.lerp_(self._weights.detach(), 1 - self.config.ema)
-        self._loss.copy_(loss.detach())
         self._synchronise()
 
     @torch.no_grad()
@@ -250,9 +262,15 @@ class Training:
         torch.cuda.current_stream().wait_stream(aside)
         self._working.zero_grad(set_to_none=True)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        self._draws.serve(self._graph)
+        # NCCL's watchdog, another thread, may ask for events meanwhile.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._update()
         self._restore(before)
+
+    def release(self) -> None:
+        """Let go of the captured step: NCCL ends only after the graphs that hold its operations."""
+        self._graph = None
 
     def _restore(self, before: dict[str, Any]) -> None:
         # In place: the graph holds the addresses of weights, averages and moments.
@@ -288,7 +306,7 @@ class Training:
         for index in range(p.step, steps):
             losses[index] = self.step(part.split, batches[index], steps)
             bar.update()
-            if time.monotonic() - shown > bar.mininterval:
+            if not bar.disable and time.monotonic() - shown > bar.mininterval:
                 # Reading the loss waits for the GPU; once a second does no harm.
                 bar.set_postfix(
                     epoch=p.epoch + 1, loss=f"{losses[index].item():.4f}", refresh=False
@@ -297,26 +315,29 @@ class Training:
             after_step()
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
-            raise UserError(
-                f"training step {p.epoch * steps + int(bad[0])}",
-                found=f"a loss of {losses[bad[0]].item()}",
-                expected="a finite loss",
-                remedy="Lower `training.learning_rate` or lengthen `training.warmup_epochs`.",
+            raise _not_finite(
+                f"training step {p.epoch * steps + int(bad[0])}", losses[bad[0]].item()
             )
         return losses.mean().item()
 
     @torch.no_grad()
     def validate(self, part: Part) -> float:
-        """The candidate's mean loss, with the same times and noise every epoch."""
+        """The candidate's mean loss, with the same times and noise every epoch.
+
+        The processes of a group take turns at the batches.
+        """
         network = self.candidate.eval()
         total = torch.zeros((), device=self.device)
         split = part.split
         for index, rows in enumerate(part.rows.to(split.images.device).split(512)):
-            torch.manual_seed(keyed.key(self.seed, "validation", index))
+            if index % self._group.size != self._group.rank:
+                continue
+            self._draws_alone.start(self.seed, "validation", index)
             images, labels = split.images[rows], split.labels[rows]
             loss = self.loss(network, images.to(self.device), labels.to(self.device))
             total += loss * len(rows)
-        return total.item() / len(part)
+        self._group.mean_(total)
+        return total.item() * self._group.size / len(part)
 
     def run_epoch(
         self,
@@ -329,6 +350,8 @@ class Training:
         started, p = time.monotonic(), self.progress
         train_loss = self.train_epoch(fit, bar, after_step)
         validation_loss = self.validate(held_out)
+        if not math.isfinite(validation_loss):
+            raise _not_finite(f"validation after epoch {p.epoch + 1}", validation_loss)
         p.epoch, p.step = p.epoch + 1, 0
         p.seconds += time.monotonic() - started
         self.curve.append(

@@ -72,10 +72,21 @@ def preset(wildcards):
 
 
 def flags(*parts):
-    """A params function: the preset's named parts as command-line options of a stage."""
+    """A params function: the preset's named parts as command-line options of a stage.
+
+    Without the number of devices, which says where and how to compute, not what.
+    """
     return lambda wildcards: command_flags(
-        {part: preset(wildcards)[part] for part in parts}
+        {
+            part: {k: v for k, v in preset(wildcards)[part].items() if k != "devices"}
+            for part in parts
+        }
     )
+
+
+def per_device(part, amount=1):
+    """A resources function: so much for each device that shares ``training`` or ``sampling``."""
+    return lambda wildcards: amount * preset(wildcards)[part]["devices"]
 
 
 def model_options(preset):

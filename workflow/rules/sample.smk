@@ -12,12 +12,13 @@ rule sample:
     conda:
         ENVIRONMENT
     resources:
-        gpu=GPU,
+        gpu=per_device("sampling", GPU),
         device=config["device"],
-        # Results do not depend on it: a resource, so that changing it makes nothing stale.
+        devices=per_device("sampling"),
+        # Results do not depend on these: resources, so that changing them makes nothing stale.
         batch=config["batch"],
         packed=str(config["packed"]),
-        mem_mb=8000,
+        mem_mb=per_device("sampling", 8000),
         runtime="8h",
     params:
         sampling=flags("sampling"),
@@ -27,7 +28,8 @@ rule sample:
         "python -m flowquant.sample --model {input.model} {params.data} "
         "--output {output.images} --grid {output.grid} "
         "--dataset {wildcards.dataset} --variant {wildcards.variant} --seed {wildcards.seed} "
-        "--batch {resources.batch} --packed {resources.packed} --device {resources.device} "
+        "--batch {resources.batch} --packed {resources.packed} "
+        "--device {resources.device} --devices {resources.devices} "
         "{params.sampling} 2> {log}"
 
 

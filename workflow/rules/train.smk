@@ -16,9 +16,10 @@ rule train:
         ENVIRONMENT
     threads: 8
     resources:
-        gpu=GPU,
+        gpu=per_device("training", GPU),
         device=config["device"],
-        mem_mb=16000,
+        devices=per_device("training"),
+        mem_mb=per_device("training", 16000),
         runtime="24h",
     params:
         model=model_flags,
@@ -29,7 +30,8 @@ rule train:
     shell:
         "python -m flowquant.train --data {input} --output {output.model} "
         "--report {output.report} --curve {output.curve} --checkpoint {params.checkpoint} "
-        "--dataset {wildcards.dataset} --device {resources.device} "
+        "--dataset {wildcards.dataset} "
+        "--device {resources.device} --devices {resources.devices} "
         "{params.model} {params.training} 2>&1 | tee {log}"
 
 
