@@ -12,14 +12,17 @@ WARMUP_RUNS = 3
 
 
 def capture(
-    work: Callable[[], object], changed: Callable[[], Iterable[Tensor]] = lambda: ()
+    work: Callable[[], object],
+    changed: Callable[[], Iterable[Tensor]] = lambda: (),
+    prepare: Callable[[torch.cuda.CUDAGraph], object] = lambda graph: None,
 ) -> torch.cuda.CUDAGraph:
     """A graph of what ``work`` launches; its warm-up runs leave no trace.
 
     Args:
-        work: Works in place, on tensors that stay where they are.
+        work: Works in place, on tensors that stay where they are for as long as the graph is used.
         changed: The tensors that `work` goes on from, asked for before and after the warm-up:
             what they held is put back, and those that the warm-up made are zeroed.
+        prepare: What to do to the graph before the capture.
     """
     before = {id(tensor): (tensor, tensor.detach().clone()) for tensor in changed()}
     aside = torch.cuda.Stream()
@@ -29,7 +32,9 @@ def capture(
             work()
     torch.cuda.current_stream().wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    prepare(graph)
+    # Other threads, such as NCCL's watchdog, may ask the GPU for events meanwhile.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         work()
     with torch.no_grad():
         for tensor in changed():

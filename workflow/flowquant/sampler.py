@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from flowquant.capture import capture
 from flowquant.device import Precision, compute_dtype
 from flowquant.flow import FlowConfig, guided_velocity
 from flowquant.solver import STEPS, SolverName, Velocity, solve, start_times
@@ -44,7 +45,7 @@ class Sampler:
             self.network.cast(dtype)  # type: ignore[operator]
             fuse(self.network)
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._x = self._condition = self._index = torch.empty(0)
+        self._x = self._condition = self._index = self._times = torch.empty(0)
         self.evaluations = 0
 
     @torch.inference_mode()
@@ -80,21 +81,12 @@ class Sampler:
         self._graph = None
         self._x, self._condition = noise.clone(), condition.clone()
         self._index = torch.zeros(1, dtype=torch.int64, device=self.device)
-        times = start_times(self.config.steps, self.device)
+        self._times = start_times(self.config.steps, self.device)
         velocity, (step, _) = self._velocity(self._condition), STEPS[self.config.solver]
 
         def advance() -> None:
-            t = times.index_select(0, self._index)
+            t = self._times.index_select(0, self._index)
             self._x.copy_(step(velocity, self._x, t, 1 / self.config.steps))
             self._index.add_(1).remainder_(self.config.steps)
 
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            # What is compiled or allocated at first use must be before the capture.
-            for _ in range(2):
-                advance()
-        torch.cuda.current_stream().wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            advance()
+        self._graph = capture(advance)

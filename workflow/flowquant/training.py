@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from flowquant import keyed
+from flowquant.capture import capture
 from flowquant.dataset import Part, Split
 from flowquant.device import Precision, compute_dtype
 from flowquant.errors import UserError
 from flowquant.flow import matching_loss, to_unit
 from flowquant.group import Draws, Group
 from flowquant.model import ModelConfig
-
-WARMUP_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -161,10 +160,13 @@ class Training:
         self._weights.requires_grad_().grad = self._reduced[:-1]
         self._halves = _as_one([working[index] for index in order if halved[index]])
         self._shared = len(self._weights) - len(self._halves)
-        parts = self._weights.detach().split([weight.numel() for weight in self._ordered])
+        sizes = [weight.numel() for weight in self._ordered]
+        self._gradients = self._reduced[:-1].split(sizes)
+        parts = self._weights.detach().split(sizes)
         for weight, part in zip(self._ordered, parts, strict=True):
             if weight.dtype == torch.float32:
                 weight.data = part.view_as(weight)
+        self._means = torch.empty(0)
         if self.average is not None:
             means = dict(self.average.named_parameters())
             self._means = _as_one([means[names[index]] for index in order])
@@ -210,7 +212,7 @@ class Training:
         if self._images.shape != images.shape:
             self._images, self._labels = images.to(self.device), labels.to(self.device)
             if self.device.type == "cuda":
-                self._capture()
+                self._graph = capture(self._update, self._changed, self._draws.serve)
         else:
             self._images.copy_(images)
             self._labels.copy_(labels)
@@ -227,17 +229,14 @@ class Training:
         loss = self.loss(self._working, self._images, self._labels, self._draws)
         self._working.zero_grad(set_to_none=True)
         loss.backward()
-        gradient = self._weights.grad
-        assert gradient is not None
-        for dtype, part in (
-            (torch.float32, gradient[: self._shared]),
-            (torch.bfloat16, gradient[self._shared :]),
-        ):
-            found = [
-                w.grad.flatten() for w in self._ordered if w.grad is not None and w.dtype == dtype
-            ]
-            if found:
-                part.copy_(torch.cat(found))
+        found = [
+            (part, weight.grad.flatten())
+            for part, weight in zip(self._gradients, self._ordered, strict=True)
+            if weight.grad is not None
+        ]
+        # One operation for all, whatever their types.
+        parts, gradients = zip(*found, strict=True)
+        torch._foreach_copy_(parts, gradients)
         self._loss.copy_(loss.detach())
         self._group.mean_(self._reduced)
         if self.config.clip is not None:
@@ -251,40 +250,13 @@ class Training:
     def _synchronise(self) -> None:
         self._halves.copy_(self._weights[self._shared :])
 
-    def _capture(self) -> None:
-        """Capture `_update`; what its warm-up runs change is put back."""
-        before = deepcopy(self.state())
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(WARMUP_RUNS):
-                self._update()
-        torch.cuda.current_stream().wait_stream(aside)
-        self._working.zero_grad(set_to_none=True)
-        self._graph = torch.cuda.CUDAGraph()
-        self._draws.serve(self._graph)
-        # NCCL's watchdog, another thread, may ask for events meanwhile.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._update()
-        self._restore(before)
+    def _changed(self) -> Iterator[Tensor]:
+        yield from (self._weights, self._halves, self._means)
+        yield from self.optimizer.state[self._weights].values()
 
     def release(self) -> None:
         """Let go of the captured step: NCCL ends only after the graphs that hold its operations."""
         self._graph = None
-
-    def _restore(self, before: dict[str, Any]) -> None:
-        # In place: the graph holds the addresses of weights, averages and moments.
-        self.network.load_state_dict(before["network"])
-        if self.average is not None:
-            self.average.load_state_dict(before["average"])
-        known = before["optimizer"]["state"]
-        for index, state in self.optimizer.state_dict()["state"].items():
-            for name, tensor in state.items():
-                if index in known:
-                    tensor.copy_(known[index][name])
-                else:
-                    tensor.zero_()
-        self._synchronise()
 
     def train_epoch(
         self, part: Part, bar: tqdm[Any], after_step: Callable[[], None] = lambda: None
