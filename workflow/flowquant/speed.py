@@ -113,7 +113,7 @@ def training_step(bench: Bench, config: TrainingConfig) -> tuple[Comparison, dic
         steps += 1
 
     project = measure(step, device, budget)
-    part = None if batch == config.batch else f"steps of {batch} images, in place of {config.batch}"
+    part = None if batch == config.batch else f"steps of {batch} of {config.batch} images"
 
     def whole(timing: Timing) -> Way:
         flops = step_flops(model, config.batch)
@@ -155,7 +155,7 @@ def sampling(
     timing = measure(together, device, SAMPLING * bench.seconds)
     part = None
     if (images, steps) != (sizes.images, sizes.steps):
-        part = f"{images} images × {steps} steps, in place of {sizes.images} × {sizes.steps}"
+        part = f"{images} of {sizes.images} images × {steps} of {sizes.steps} steps"
     scale = sizes.images / images * sizes.steps / steps
     ceiling = bench.own_shapes(batch)
     what = f"sampling, {sizes.images} images × {sizes.steps} steps"
@@ -189,8 +189,8 @@ def _one_at_a_time(
     taken = max(1, min(sizes.steps, int(budget / RUNS / a_step)))
     timing = measure(lambda: one(taken), device, budget)
     part = (
-        f"{min(sizes.images, timing.repeats * timing.runs)} images × {taken} steps, one at a time, "
-        f"in place of {sizes.images} × {sizes.steps}"
+        f"{min(sizes.images, timing.repeats * timing.runs)} of {sizes.images} images × "
+        f"{taken} of {sizes.steps} steps, one at a time"
     )
     whole = timing.seconds * sizes.images * sizes.steps / taken
     return Way(whole, timing, flops, part)
@@ -210,7 +210,7 @@ def quantizing(bench: Bench, weights: Mapping[str, Tensor]) -> list[Comparison]:
         def work(part: Mapping[str, Tensor], bits: int, method: MethodConfig = method) -> None:
             quantize_weights(part, method, dict.fromkeys(part, bits))
 
-        name = "equal mass" if levels == "equal_mass" else "k-means, published equal mass"
+        name = "equal mass" if levels == "equal_mass" else "k-means (published: equal mass)"
         for bits in widths:
             project = _over_layers(bench, moved, partial(work, bits=bits), bench.device.type)
             what = f"quantizing, {bits} bits, {name}"
@@ -234,7 +234,8 @@ def _over_layers(
 
     one_layer = measure(lambda: work(first(1)), device, 0, least=1)
     count = min(layers, int(budget / RUNS / one_layer.seconds))
-    if count == layers:
+    # A GPU takes the whole at once, not layer by layer.
+    if count == layers or device.type == "cuda":
         timing = measure(lambda: work(weights), device, budget)
         return Way(timing.seconds, timing)
     part = first(max(1, count))
@@ -264,13 +265,13 @@ def looking(
     batched = measure(
         lambda: look_at(network, some, extractor, device, LOOK_BATCH, verbose=False), device, budget
     )
-    part = None if count == images else f"{count} images, in place of {images}"
+    part = None if count == images else f"{count} of {images} images"
     name = "Inception" if extractor == "inception-v3-compat" else f"{architecture}, random weights"
     return Comparison(
         f"features of {images} images, {name}",
         images,
         "images/s",
-        Way(alone.seconds * images, alone, None, f"one image, in place of {images}"),
+        Way(alone.seconds * images, alone, None, f"1 of {images} images"),
         Way(batched.seconds * images / count, batched, None, part),
     )
 

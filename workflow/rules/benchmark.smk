@@ -7,8 +7,8 @@ rule benchmark_dataset:
         "<logs>/benchmark/{dataset}.log",
     conda:
         ENVIRONMENT
-    # All that the machine has, so that nothing runs beside it.
-    threads: 64
+    # As many as most machines have, so that nothing runs beside it.
+    threads: 16
     resources:
         gpu=GPU,
         device=config["device"],
