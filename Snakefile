@@ -27,6 +27,7 @@ include: "workflow/rules/collect.smk"
 include: "workflow/rules/plot.smk"
 include: "workflow/rules/fidelity.smk"
 include: "workflow/rules/theory.smk"
+include: "workflow/rules/benchmark.smk"
 
 
 rule all:
@@ -60,3 +61,8 @@ rule samples:
 rule evaluations:
     input:
         TARGETS["evaluations"],
+
+
+rule benchmark:
+    input:
+        TARGETS["benchmarks"],

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from flowquant.artifacts import write_json
+from flowquant.baseline import quantize_all_by_ranks
 from flowquant.cli import run
 from flowquant.device import DeviceName, choose_device
 from flowquant.flow import velocity
@@ -21,36 +20,9 @@ from flowquant.method import MethodConfig, quantize_weights, selected
 from flowquant.model import ModelConfig, load_network, read_model
 from flowquant.packed_file import read_packed, write_quantized
 from flowquant.packed_network import PackedLinear, load_packed
+from flowquant.timing import measure
 
 MIB = 1 << 20
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def seconds(work: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
-    """The least time of several runs, after one that does not count."""
-    times = []
-    for _ in range(repeats + 1):
-        _wait(device)
-        started = time.perf_counter()
-        work()
-        _wait(device)
-        times.append(time.perf_counter() - started)
-    return min(times[1:])
-
-
-def published_equal_mass(weights: dict[str, Tensor], count: int) -> None:
-    """Equal-mass levels by a double argsort in NumPy, as is usual: what to be faster than."""
-    for tensor in weights.values():
-        values = tensor.numpy().ravel()
-        order = np.argsort(values)
-        ranks = np.argsort(order)
-        means = [chunk.mean() for chunk in np.array_split(values[order], min(count, len(values)))]
-        ends = np.cumsum([len(c) for c in np.array_split(order, min(count, len(values)))])
-        np.array(means)[np.searchsorted(ends, ranks, side="right")]
 
 
 def quantizing(weights: dict[str, Tensor], device: torch.device, rows: bool) -> dict[str, Any]:
@@ -63,12 +35,14 @@ def quantizing(weights: dict[str, Tensor], device: torch.device, rows: bool) -> 
             widths = (*range(1, 9), 16) if levels == "equal_mass" else range(1, 9)
             for bits in tqdm(widths, desc=f"{levels} {granularity}"):
                 table = dict.fromkeys(weights, bits)
-                found.setdefault(f"{levels}, {granularity}", {})[bits] = round(
-                    seconds(lambda t=table, m=method: quantize_weights(moved, m, t), device, 1),  # type: ignore[misc]
-                    3,
-                )
+
+                def work(method: MethodConfig = method, table: dict[str, int] = table) -> None:
+                    quantize_weights(moved, method, table)
+
+                timing = measure(work, device, budget=0, least=1)
+                found.setdefault(f"{levels}, {granularity}", {})[bits] = round(timing.seconds, 3)
     started = time.perf_counter()
-    published_equal_mass(weights, 2**16)
+    quantize_all_by_ranks(weights, 16)
     found["double argsort, 16 bits"] = round(time.perf_counter() - started, 3)
     return found
 
@@ -104,7 +78,7 @@ def running(
     results: dict[str, Any] = {}
     shape = (config.image.channels, config.image.size, config.image.size)
 
-    def measure(name: str, network: nn.Module, weight_bytes: int) -> None:
+    def note(name: str, network: nn.Module, weight_bytes: int) -> None:
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         for batch in (1, 16, 256, 1000):
             x = torch.randn(batch, *shape, device=device)
@@ -117,7 +91,10 @@ def running(
                 with torch.autocast(device.type, dtype, enabled=dtype == torch.bfloat16):
                     velocity(network, config.flow, x, t, c)
 
-            row = {"weights_mib": weight_bytes / MIB, "seconds": seconds(evaluate, device)}
+            row = {
+                "weights_mib": weight_bytes / MIB,
+                "seconds": measure(evaluate, device, 0).seconds,
+            }
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
                 evaluate()
@@ -129,7 +106,7 @@ def running(
         return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
     network = load_network({n: t.to(device) for n, t in full.items()}, config)
-    measure("full", network, size(network))
+    note("full", network, size(network))
     del network
     for bits in (1, 2, 4, 8):
         method = MethodConfig("uniform", "row", "linear", (), 5, "float16", "float16")
@@ -137,7 +114,7 @@ def running(
         path = folder / f"{bits}bit.safetensors"
         write_quantized(path, quantize_weights(full, method, widths), {"tensors": {}})
         packed = load_packed(read_packed(path)[0], config).to(device)
-        measure(f"packed {bits} bits", packed, size(packed))
+        note(f"packed {bits} bits", packed, size(packed))
         results[f"packed {bits} bits"] = {"file_mib": path.stat().st_size / MIB}
         if device.type == "cuda":
             results[f"kernels {bits} bits"] = kernels(packed, device)
@@ -162,8 +139,8 @@ def kernels(network: nn.Module, device: torch.device) -> dict[str, Any]:
             return layer.fused(x)
 
         found[str(tokens)] = {
-            "fused": seconds(fused, device, 10),
-            "expanded": seconds(expanded, device, 10),
+            "fused": measure(fused, device, 0, 10).seconds,
+            "expanded": measure(expanded, device, 0, 10).seconds,
         }
     return found
 

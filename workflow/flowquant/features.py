@@ -92,19 +92,42 @@ def extract(
     Raises:
         UserError: if the weights are unreadable.
     """
+    network = load_extractor(extractor, weights, device)
+    return look_at(network, images, extractor, device, batch)
+
+
+def load_extractor(
+    extractor: ExtractorName, weights: Path, device: torch.device
+) -> FeatureExtractorBase:
+    """The network that `look_at` asks; raises as `extract` does."""
     if extractor == "inception-v3-compat":
         _check_plain_weights(weights)
-    cuda = device.type == "cuda"
-    network = create_feature_extractor(
+    return create_feature_extractor(
         extractor,
         list(OUTPUTS[extractor]),
-        cuda=cuda,
+        cuda=device.type == "cuda",
         feature_extractor_weights_path=str(weights),
         verbose=False,
     )
+
+
+def look_at(
+    network: FeatureExtractorBase,
+    images: Tensor,
+    extractor: ExtractorName,
+    device: torch.device,
+    batch: int,
+    verbose: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """What `extract` returns, by a network that `load_extractor` made."""
     # `save_cpu_ram` means: no worker processes; the images are in memory already.
     found = get_featuresdict_from_dataset(
-        _RgbImages(images), network, batch, cuda, save_cpu_ram=True, verbose=True
+        _RgbImages(images),
+        network,
+        batch,
+        device.type == "cuda",
+        save_cpu_ram=True,
+        verbose=verbose,
     )
     features, logits = (found[name].float() for name in OUTPUTS[extractor])
     return features, logits

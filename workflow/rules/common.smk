@@ -192,6 +192,27 @@ def samples_per_seed(wildcards):
     return per_class * (10 if condition["kind"] == "attributes" else condition["count"])
 
 
+def benchmark_sizes(wildcards):
+    """How much a benchmark samples, as options: what each variant samples of one seed."""
+    sampling = preset(wildcards)["sampling"]
+    sizes = {key: sampling[key] for key in ("steps", "precision")}
+    return command_flags({"sizes": sizes | {"images": samples_per_seed(wildcards)}})
+
+
+def benchmark_extractor(wildcards):
+    """What a benchmark looks at images with; weights count if they are at hand, as no input."""
+    inception = config["evaluation"]["weights"]["path"]
+    return command_flags(
+        {
+            "extractor": EXTRACTOR,
+            "weights": inception or "results/data/inception-v3-compat.pth",
+            "architecture": (preset(wildcards)["classifier"] or {}).get(
+                "architecture", "resnet18"
+            ),
+        }
+    )
+
+
 ALLOCATED = [
     f"{name}_{width}bit" for name in MIXED for width in METHODS[name]["widths"]
 ]
@@ -234,6 +255,9 @@ TARGETS = {
         dataset=DATASETS if config["fidelity"] is not None else [],
         variant=QUANTIZED,
         seed=config["seeds"],
+    ),
+    "benchmarks": expand(
+        "<run>/speed/{dataset}.{format}", dataset=DATASETS, format=["json", "md"]
     ),
     "plots": expand(
         "<run>/plots/{figure}.{format}",
