@@ -19,7 +19,7 @@ from flowquant.refine import refine
 from flowquant.refinement import RefineConfig, one_cycle
 from flowquant.trainable import TrainableLevels
 
-SETTINGS = RefineConfig(120, 32, 3e-3, "fixed", 3e-3, 0, "images", 16, 5, "float32", 0)
+SETTINGS = RefineConfig(120, 32, 3e-3, "fixed", 3e-3, 0.003, 0, "images", 16, 5, "float32", 0)
 TRAINED = replace(SETTINGS, assignments="trained")
 
 

@@ -55,5 +55,9 @@ def _seconds(product: Product, dtype: torch.dtype, device: torch.device, budget:
 
     if device.type == "cpu":
         return measure(multiply, device, budget).seconds
-    graph = capture(lambda: [multiply() for _ in range(TOGETHER)])
-    return measure(graph.replay, device, budget).seconds / TOGETHER
+
+    def together() -> None:
+        for _ in range(TOGETHER):
+            multiply()
+
+    return measure(capture(together).replay, device, budget).seconds / TOGETHER

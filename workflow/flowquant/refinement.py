@@ -34,6 +34,7 @@ class RefineConfig:
     learning_rate: float
     assignments: Literal["fixed", "trained"]
     value_learning_rate: float
+    damping: float
     rounds: int
     data: Literal["images", "trajectories"]
     trajectories: int
@@ -115,6 +116,7 @@ class Refinement:
         self.curve: list[dict[str, float]] = []
         self.draw = self._source(split)
         self._total = torch.zeros((), device=device)
+        self._damping = torch.zeros((), device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def _source(self, split: Split) -> Callable[[int], Points]:
@@ -157,6 +159,7 @@ class Refinement:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        self.levels.damp(self._damping)
         self._total += loss.detach()
 
     def train(self, steps: int, bar: tqdm[Any]) -> None:
@@ -181,6 +184,7 @@ class Refinement:
                     group["lr"].fill_(rate)
                 else:
                     group["lr"] = rate
+            self._damping.fill_(config.damping * self.step / config.steps)
             torch.manual_seed(keyed.key(config.seed, "refine", self.step))
             if self._graph is None:
                 self._update()

@@ -80,6 +80,7 @@ class TrainableLevels:
             for books in alike.values()
         ]
         self.values: list[Tensor] = []
+        self._taken: list[Tensor] = []
         if originals is not None:
             self.values = [
                 self._stacked(index, originals).clone().requires_grad_()
@@ -92,17 +93,28 @@ class TrainableLevels:
 
     def expand(self) -> dict[str, Tensor]:
         """Weights by name, float32, with gradients to levels and trained values."""
-        weights = {}
+        weights, self._taken = {}, []
         for index, members in enumerate(self.members):
             levels, codes, values = self.levels[index], self.codes[index], None
             if self.values:
                 values, levels = self.values[index], levels.sort(dim=1).values
                 codes = nearest(values.detach(), levels.detach()).long()
             expanded = _Expand.apply(levels, codes, values)
+            self._taken.append(expanded.detach())
             parts = expanded.split([groups for _, groups, _, _ in members])
             for (name, _, shape, _), part in zip(members, parts, strict=True):
                 weights[name] = part.reshape(shape)
         return weights
+
+    @torch.no_grad()
+    def damp(self, share: Tensor) -> None:
+        """Move trained values by a share of the way to the levels they took last.
+
+        Else values near the middle of two levels jump to and fro, and the loss with them
+        (Nagel et al., ICML 2022, who add the distance to the loss).
+        """
+        for values, taken in zip(self.values, self._taken, strict=False):
+            values.lerp_(taken, share)
 
     @torch.no_grad()
     def reassign(self, originals: Mapping[str, Tensor]) -> float:
