@@ -27,6 +27,7 @@ include: "workflow/rules/collect.smk"
 include: "workflow/rules/plot.smk"
 include: "workflow/rules/fidelity.smk"
 include: "workflow/rules/theory.smk"
+include: "workflow/rules/sweep.smk"
 
 
 rule all:
@@ -60,3 +61,9 @@ rule samples:
 rule evaluations:
     input:
         TARGETS["evaluations"],
+
+
+rule sweep:
+    input:
+        rules.collect_sweep.output,
+        expand("<run>/plots/{dataset}_sweep.{format}", dataset=DATASETS, format=FORMATS),

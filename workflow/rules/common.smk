@@ -181,6 +181,19 @@ def samples_per_seed(wildcards):
     return per_class * (10 if condition["kind"] == "attributes" else condition["count"])
 
 
+def sweep_flags(wildcards):
+    """What a sweep compares, and the part of the preset's sampling that it keeps, as options."""
+    compared = ("solvers", "evaluations", "tolerances")
+    kept = ("per_class", "condition", "guidance", "precision")
+    sampling = preset(wildcards)["sampling"]
+    return command_flags(
+        {
+            "sweep": {key: config["sweep"][key] for key in compared}
+            | {key: sampling[key] for key in kept}
+        }
+    )
+
+
 ALLOCATED = [
     f"{name}_{width}bit" for name in MIXED for width in METHODS[name]["widths"]
 ]
@@ -223,6 +236,11 @@ TARGETS = {
         dataset=DATASETS if config["fidelity"] is not None else [],
         variant=QUANTIZED,
         seed=config["seeds"],
+    ),
+    "sweeps": expand(
+        "<run>/sweep/{dataset}/{variant}.json",
+        dataset=DATASETS,
+        variant=config["sweep"]["variants"],
     ),
     "plots": expand(
         "<run>/plots/{figure}.{format}",
