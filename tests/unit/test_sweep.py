@@ -132,8 +132,8 @@ def test_whether_the_ranking_holds(table):
     assert "500 samples, seed 0, features by classifier" in text
     assert "| evaluations | 10 | 26 | 100 |\n|:--|--:|--:|--:|\n" in text
     assert "| ot/2bit | 90.00 | 80.00 | 70.00 |" in text
-    assert "| Spearman’s ρ | 0.500 | 1.000 | 1.000 |" in text
-    assert "| Kendall’s τ | 0.333 | 1.000 | 1.000 |" in text
+    assert "| Spearman's ρ | 0.500 | 1.000 | 1.000 |" in text
+    assert "| Kendall's τ | 0.333 | 1.000 | 1.000 |" in text
     # Full precision's 10 and 8 bits' 11 are 10 % apart.
     assert "| pairs in another order | 1 of 3, ≤ 10.0% apart | 0 of 3 | 0 of 3 |" in text
     # Coarse before fine, whatever their order in the file; the mean count of each variant.
@@ -154,7 +154,7 @@ def test_the_plot(table, tmp_path):
     figures = tuple(tmp_path / f"plot.{suffix}" for suffix in ("png", "svg"))
     plot_sweep(table[0], "mnist", figures, dpi=40)
     assert np.asarray(Image.open(figures[0]).convert("L")).std() > 5
-    assert "dopri5" in figures[1].read_text() or figures[1].stat().st_size > 1000
+    assert figures[1].stat().st_size > 1000
 
 
 def test_variants_are_told_apart():

@@ -65,8 +65,8 @@ def solver_table(rows: list[Row]) -> list[str]:
             [name, *(f"{column[index]:.2f}" for column in fids)]
             for index, name in enumerate(variants)
         ),
-        ["Spearman’s ρ", *(_shown(rank_correlation(column, finest)) for column in fids)],
-        ["Kendall’s τ", *(_shown(concordance(column, finest)) for column in fids)],
+        ["Spearman's ρ", *(_shown(rank_correlation(column, finest)) for column in fids)],
+        ["Kendall's τ", *(_shown(concordance(column, finest)) for column in fids)],
         ["pairs in another order", *(_swaps(column, finest) for column in fids)],
     ]
     lines = ["| " + " | ".join(line) + " |" for line in cells]
@@ -78,8 +78,8 @@ def as_markdown(rows: list[Row]) -> str:
     lines = [
         "# FID over evaluations of the velocity, for each solver",
         "",
-        "The last three lines of a table compare each column’s ranking of the variants with the "
-        "last column’s: rank correlations, and how many pairs of variants change places, with the "
+        "The last three lines of a table compare each column's ranking of the variants with the "
+        "last column's: rank correlations, and how many pairs of variants change places, with the "
         "largest difference between two such FIDs in the last column.",
     ]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):

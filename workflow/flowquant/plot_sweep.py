@@ -43,14 +43,14 @@ def variant_styles(variants: list[str]) -> dict[str, Style]:
 def draw(axes: Axes, rows: list[Row], styles: dict[str, Style]) -> None:
     """Draw one solver's FID, a line for each variant."""
     for variant, style in styles.items():
-        points = sorted(
-            (float(row["evaluations"]), float(row["fid"]))
-            for row in rows
-            if row["variant"] == variant
+        # Two tolerances may cost the same: the coarser one first.
+        line = sorted(
+            (row for row in rows if row["variant"] == variant),
+            key=lambda row: (float(row["evaluations"]), -float(row["tolerance"] or 0)),
         )
         axes.plot(
-            [evaluations for evaluations, _ in points],
-            [fid for _, fid in points],
+            [float(row["evaluations"]) for row in line],
+            [float(row["fid"]) for row in line],
             label=variant.replace("/", " "),
             **{"linewidth": 1.2, "markersize": 4.5, **style},
         )
