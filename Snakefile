@@ -28,6 +28,7 @@ include: "workflow/rules/plot.smk"
 include: "workflow/rules/fidelity.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/benchmark.smk"
+include: "workflow/rules/sweep.smk"
 
 
 rule all:
@@ -66,3 +67,9 @@ rule evaluations:
 rule benchmark:
     input:
         TARGETS["benchmarks"],
+
+
+rule sweep:
+    input:
+        rules.collect_sweep.output,
+        expand("<run>/plots/{dataset}_sweep.{format}", dataset=DATASETS, format=FORMATS),

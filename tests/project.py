@@ -59,9 +59,11 @@ class Workflow:
             check=False,
         )
 
-    def jobs(self, *config: str, base: tuple[str, ...] = ("tiny.yaml",)) -> dict[str, int]:
+    def jobs(
+        self, *config: str, base: tuple[str, ...] = ("tiny.yaml",), targets: tuple[str, ...] = ()
+    ) -> dict[str, int]:
         """How many jobs of each rule a dry run lists."""
-        done = self.snakemake("--dry-run", config=(*base, *config))
+        done = self.snakemake("--dry-run", *targets, config=(*base, *config))
         assert done.returncode == 0, done.stdout
         if "Nothing to be done" in done.stdout:
             return {}

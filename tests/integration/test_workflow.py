@@ -106,13 +106,14 @@ def test_nothing_is_left_to_do(finished):
             {"sample": 3, "evaluate": 3, "downstream": 3, "collect": 1, "plot_metrics": 3}
             | {"plot_samples": 1, "all": 1},
         ),
+        ({"sweep": {"evaluations": [7]}}, {}),
         ({"batch": 7}, {}),
         ({"presets": {"digits": {"training": {"devices": 2}, "sampling": {"devices": 2}}}}, {}),
         ({"data_root": "elsewhere"}, {}),
         ({"run": "another"}, None),
     ],
     ids=[
-        *("plot", "bits", "method", "seed", "metrics", "steps"),
+        *("plot", "bits", "method", "seed", "metrics", "steps", "sweep"),
         *("batch", "devices", "data_root", "run"),
     ],
 )
@@ -183,3 +184,40 @@ def test_jobs_ask_for_a_gpu_for_each_device(fresh):
 def test_quantized_files_carry_the_models_configuration(finished):
     path = finished.folder / RUN / "quantized_models/digits/uniform/2bit.safetensors"
     assert read_metadata(path)["model"]["network"]["width"] == 16
+
+
+def test_a_sweep_over_solvers(finished):
+    """One job a variant; what the sweep does not compare makes nothing of it stale."""
+    content = {"evaluations": [2, 5], "solvers": ["euler", "heun", "dopri5"], "tolerances": [0.1]}
+    finished.configure("sweep.yaml", {"sweep": content})
+    config = {"base": ("tiny.yaml", "sweep.yaml"), "targets": ("sweep",)}
+    after = {"collect_sweep": 1, "plot_sweep": 1, "sweep": 1}
+    assert finished.jobs(**config) == {"sweep_variant": 3} | after
+    done = finished.snakemake("sweep", config=("tiny.yaml", "sweep.yaml"))
+    assert done.returncode == 0, done.stdout[-5000:]
+    run = finished.folder / RUN
+    found = json.loads((run / "sweep/digits/ot/2bit.json").read_text())
+    assert [(row["solver"], row["steps"]) for row in found["rows"]] == [
+        ("euler", 2),
+        ("euler", 5),
+        ("heun", 1),
+        ("heun", 2),
+        ("dopri5", None),
+    ]
+    # The tiny run samples with two Euler steps: the same images, the same FID.
+    scored = json.loads((run / "evaluation/digits/ot/2bit/seed0.json").read_text())
+    assert found["rows"][0]["fid"] == pytest.approx(scored["fid"], rel=1e-4)
+    with (run / "sweep.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 3 * 5
+    assert "### dopri5" in (run / "sweep.md").read_text()
+    pixels = np.asarray(Image.open(run / "plots/digits_sweep.png").convert("L"))
+    assert pixels.std() > 5
+    assert finished.jobs(**config) == {}
+    for change, jobs in (
+        ({"presets": {"digits": {"sampling": {"steps": 3, "solver": "heun"}}}}, {}),
+        ({"plot": {"dpi": 99}}, {"plot_sweep": 1, "sweep": 1}),
+        ({"sweep": {"evaluations": [2, 6]}}, {"sweep_variant": 3} | after),
+        ({"sweep": {"variants": ["full", "ot/2bit"]}}, after),
+    ):
+        finished.configure("change.yaml", change)
+        assert finished.jobs("change.yaml", **config) == jobs

@@ -56,6 +56,13 @@ def test_defaults_are_filled_in_and_the_input_is_left_alone(config):
     assert complete["presets"]["digits"]["flow"] == {"clock": "forward", "sigma": 0.5}
 
 
+def test_a_sweep_is_of_all_variants_unless_it_names_some(config):
+    named = {"full", *(f"{method}/{b}bit" for method in ("uniform", "ot") for b in (2, 4, 8, 16))}
+    assert set(validate(config)["sweep"]["variants"]) == named
+    set_key(config, "sweep/variants", ["full", "ot/2bit"])
+    assert validate(config)["sweep"]["variants"] == ["full", "ot/2bit"]
+
+
 def test_group_granularity_becomes_one_word(config):
     set_key(config, "methods/grouped", {"levels": "uniform", "granularity": {"group": 64}})
     assert validate(config)["methods"]["grouped"]["granularity"] == "group:64"
@@ -115,6 +122,11 @@ MISTAKES = [
     ("presets/digits/classifier", None, "`presets.digits.classifier`: found no classifier"),
     ("presets/digits/condition/kind", "attributes", "`presets.digits.network.condition`"),
     ("evaluation/extractor", "vgg", "`evaluation.extractor`: found 'vgg'; expected one of"),
+    ("sweep/solvers", ["rk4"], "`sweep.solvers.0`: found 'rk4'; expected one of euler"),
+    ("sweep/evaluations", [1], "`sweep.evaluations.0`: found 1; expected Evaluations.*≥ 2"),
+    ("sweep/tolerances", [0], "`sweep.tolerances.0`: found 0; expected Tolerance.*> 0"),
+    ("sweep/variants", ["ot/3bit"], "`sweep.variants`: found 'ot/3bit'; expected one of full, un"),
+    ("presets/digits/sampling/tolerance", 0, "`presets.digits.sampling.tolerance`: found 0"),
     ("plot/formats", ["bmp"], "`plot.formats.0`: found 'bmp'"),
 ]
 

@@ -54,6 +54,21 @@ def test_adaptive_solver_keeps_its_tolerance():
     assert coarse.item() == pytest.approx(math.e, rel=1e-1)
 
 
+@pytest.mark.parametrize("tolerance", [1e-1, 1e-2, 1e-5])
+def test_adaptive_solver_never_looks_beyond_the_end(tolerance):
+    """No network was trained for t > 1: what it says there must not touch the images."""
+    seen = []
+
+    def velocity(x, t):
+        seen.append(t.item())
+        return x.cos() if t.item() <= 1 else torch.full_like(x, 1e6)
+
+    found, _ = solve(velocity, torch.zeros(1, 1, dtype=torch.float64), "dopri5", 1, tolerance)
+    assert 0.99 < max(seen) <= 1
+    # dx/dt = cos x from 0 ends at the Gudermannian of 1.
+    assert found.item() == pytest.approx(math.atan(math.sinh(1)), abs=2 * tolerance)
+
+
 @pytest.mark.parametrize("solver", FIXED)
 def test_evaluations_are_counted(solver):
     calls = []

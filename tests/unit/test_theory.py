@@ -11,7 +11,8 @@ from tiny import tiny_model
 from flowquant.distances import distances
 from flowquant.method import MethodConfig, quantize_tensor
 from flowquant.quantize import quantize
-from flowquant.theory import decay, rank_correlation, theory
+from flowquant.ranking import rank_correlation
+from flowquant.theory import decay, theory
 
 
 def measure(folder: Path, levels: str, bits: int) -> Path:

@@ -1,7 +1,8 @@
-"""Files that are either whole or absent: atomic writes, safetensors with metadata, JSON."""
+"""Files that are either whole or absent: atomic writes, safetensors with metadata, JSON, CSV."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import math
@@ -77,6 +78,14 @@ def read_json(path: Path) -> Any:
             expected="a JSON file",
             remedy="Delete the file and run the workflow again to have it remade.",
         ) from error
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV under a header; nothing (None) becomes an empty cell."""
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import statistics
 from collections import defaultdict
@@ -10,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from flowquant.artifacts import atomic, read_json, write_json
+from flowquant.artifacts import atomic, read_json, write_json, write_table
 from flowquant.cli import run
 
 EVALUATION = ("fid", "kid_mean", "kid_std", "is_mean", "is_std", "precision", "recall")
@@ -120,14 +119,6 @@ def table_row(
         "psnr_std": fidelity.get("psnr_std"),
         "ssim": fidelity.get("ssim"),
     }
-
-
-def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as CSV."""
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def mean_evaluations(results: list[dict[str, Any]]) -> float | None:
@@ -250,7 +241,7 @@ def collect(
     ]
     write_json(evaluation_results, nest(evaluated))
     write_json(downstream_results, nest({n: judged[n] for n in names if n in judged}))
-    write_table(summary, rows)
+    write_table(summary, COLUMNS, rows)
     with atomic(table) as temporary:
         temporary.write_text(as_markdown(rows), encoding="utf-8")
 

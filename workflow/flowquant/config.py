@@ -32,7 +32,8 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with all defaults filled in.
 
     Every method row gets its ``bits`` and its ``widths``, the names of its variants: its bits,
-    or its budgets where it has them. ``granularity: {group: 64}`` becomes ``"group:64"``.
+    or its budgets where it has them. ``granularity: {group: 64}`` becomes ``"group:64"``, and
+    ``sweep.variants: null`` the names of all variants.
 
     Raises:
         UserError: at the first key that is unknown, of the wrong type or impossible.
@@ -48,7 +49,12 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(row["granularity"], dict):
             row["granularity"] = f"group:{row['granularity']['group']}"
         _check_refinement(f"methods.{name}.refine", row["refine"])
-    _check_names(complete)
+    variants = ["full"] + [
+        f"{name}/{width}bit" for name, row in complete["methods"].items() for width in row["widths"]
+    ]
+    if complete["sweep"]["variants"] is None:
+        complete["sweep"]["variants"] = variants
+    _check_names(complete, variants)
     for preset in complete["presets"].values():
         if preset["source"].get("least_side", 0) is None:
             preset["source"]["least_side"] = preset["network"]["patch"]
@@ -133,7 +139,7 @@ def _describe(schema: Mapping[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _check_names(config: Mapping[str, Any]) -> None:
+def _check_names(config: Mapping[str, Any], variants: list[str]) -> None:
     for name in config["datasets"]:
         if name not in config["presets"]:
             raise UserError(
@@ -141,6 +147,14 @@ def _check_names(config: Mapping[str, Any]) -> None:
                 found=f"'{name}'",
                 expected=f"one of {some(sorted(config['presets']))}",
                 remedy="Add a preset for it under `presets` (config/datasets.yaml has examples).",
+            )
+    for variant in config["sweep"]["variants"]:
+        if variant not in variants:
+            raise UserError(
+                "configuration key `sweep.variants`",
+                found=f"'{variant}'",
+                expected=f"one of {some(variants)}",
+                remedy="Name a variant that `methods` and `bits` make, or leave the key out.",
             )
 
 

@@ -11,11 +11,10 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import calculate_precision_recall_part
 
-from flowquant.artifacts import read_tensors, sha256, write_json
+from flowquant.artifacts import write_json
 from flowquant.cli import run
 from flowquant.device import DeviceName, choose_device
-from flowquant.errors import UserError
-from flowquant.features import ExtractorName, extract
+from flowquant.features import ExtractorName, extract, read_features
 from flowquant.samples import read_samples
 
 
@@ -89,25 +88,17 @@ def evaluate(
         UserError: if a file is unreadable, or the real features come from other weights.
     """
     images, _, origin = read_samples(samples)
-    tensors, metadata = read_tensors(real)
-    digest = sha256(weights)
-    if metadata.get("weights_sha256") != digest:
-        raise UserError(
-            real,
-            found=f"features by weights {metadata.get('weights_sha256')}",
-            expected=f"features by {weights} ({digest})",
-            remedy="Delete the file and run the workflow again.",
-        )
+    of_real, digest = read_features(real, weights)
     features, logits = extract(images, extractor, weights, choose_device(device))
     write_json(
         output,
         {
             **asdict(origin),
             "n": len(images),
-            "n_real": len(tensors["features"]),
+            "n_real": len(of_real),
             "extractor": extractor,
             "weights_sha256": digest,
-            **measure(features, logits, tensors["features"], metrics),
+            **measure(features, logits, of_real, metrics),
         },
     )
 

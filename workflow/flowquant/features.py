@@ -13,6 +13,7 @@ from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor, get_featuresdict_from_dataset
 
 from flowquant.architecture import penultimate, read_classifier
+from flowquant.artifacts import read_tensors, sha256
 from flowquant.errors import UserError
 
 ExtractorName = Literal["inception-v3-compat", "classifier"]
@@ -131,6 +132,24 @@ def look_at(
     )
     features, logits = (found[name].float() for name in OUTPUTS[extractor])
     return features, logits
+
+
+def read_features(path: Path, weights: Path) -> tuple[Tensor, str]:
+    """The features [M, F] that `real_features` wrote, and the SHA-256 of the extractor's weights.
+
+    Raises:
+        UserError: if the file is unreadable, or its features come from other weights.
+    """
+    tensors, metadata = read_tensors(path)
+    digest = sha256(weights)
+    if metadata.get("weights_sha256") != digest:
+        raise UserError(
+            path,
+            found=f"features by weights {metadata.get('weights_sha256')}",
+            expected=f"features by {weights} ({digest})",
+            remedy="Delete the file and run the workflow again.",
+        )
+    return tensors["features"], digest
 
 
 def _check_plain_weights(path: Path) -> None:

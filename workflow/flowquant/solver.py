@@ -76,5 +76,10 @@ def _dopri5(velocity: Velocity, x: Tensor, tolerance: float) -> tuple[Tensor, in
         return velocity(state, t.view(1).to(state.dtype))
 
     ends = torch.tensor([0.0, 1.0], device=x.device)
-    found = odeint(counted, x, ends, rtol=tolerance, atol=tolerance, method="dopri5")[-1]
-    return found, evaluations
+    # A step must end at t = 1: by itself torchdiffeq steps beyond it, where no network was trained,
+    # and interpolates back.
+    options = {"step_t": ends[1:]}
+    found = odeint(
+        counted, x, ends, rtol=tolerance, atol=tolerance, method="dopri5", options=options
+    )
+    return found[-1], evaluations

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from flowquant.artifacts import atomic, read_json, write_json
 from flowquant.cli import run
 from flowquant.figure import save, series_style
+from flowquant.ranking import rank_correlation
 
 # Widths between which the decay of the squared error is fitted: 2^(−2b) would be 2 bits a bit.
 FITTED = (2, 6)
@@ -39,15 +40,6 @@ def decay(errors: dict[float, float]) -> float | None:
         return None
     bits, logs = np.array(points).T
     return float(-np.polyfit(bits, logs, 1)[0])
-
-
-def rank_correlation(first: list[float], second: list[float]) -> float | None:
-    """Spearman's ρ, or nothing for fewer than three pairs or constant ones."""
-    from scipy.stats import spearmanr
-
-    if len(first) < 3 or len(set(first)) < 2 or len(set(second)) < 2:
-        return None
-    return float(spearmanr(first, second).statistic)
 
 
 def summarise(results: list[dict[str, Any]], fids: dict[str, float]) -> dict[str, Any]:

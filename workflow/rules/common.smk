@@ -213,6 +213,19 @@ def benchmark_extractor(wildcards):
     )
 
 
+def sweep_flags(wildcards):
+    """What a sweep compares, and the part of the preset's sampling that it keeps, as options."""
+    compared = ("solvers", "evaluations", "tolerances")
+    kept = ("per_class", "condition", "guidance", "precision")
+    sampling = preset(wildcards)["sampling"]
+    return command_flags(
+        {
+            "sweep": {key: config["sweep"][key] for key in compared}
+            | {key: sampling[key] for key in kept}
+        }
+    )
+
+
 ALLOCATED = [
     f"{name}_{width}bit" for name in MIXED for width in METHODS[name]["widths"]
 ]
@@ -258,6 +271,11 @@ TARGETS = {
     ),
     "benchmarks": expand(
         "<run>/speed/{dataset}.{format}", dataset=DATASETS, format=["json", "md"]
+    ),
+    "sweeps": expand(
+        "<run>/sweep/{dataset}/{variant}.json",
+        dataset=DATASETS,
+        variant=config["sweep"]["variants"],
     ),
     "plots": expand(
         "<run>/plots/{figure}.{format}",
