@@ -5,6 +5,7 @@ sorted values cost two look-ups, so a Lloyd step costs K binary searches however
 are. Lloyd's iteration only finds a local optimum, so it starts from several places, the best of
 which wins: equal mass, the density f^(1/3) that is optimal for many levels (Panter and Dite, 1951),
 and, where it is affordable, the exact optimum over a coarse choice of cuts by dynamic programming.
+With nearly as many levels as values, the cuts lie in the widest gaps.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def lloyd(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     runs = Runs(values.gather(1, order))
     cuts, exact = best_start(runs, count)
     if not exact:
-        steps = MOST_STEPS if 4 * count <= n else MOST_STEPS // 4
+        steps = MOST_STEPS if 4 * count <= n else MOST_STEPS // 3
         cuts = descend(runs, cuts, steps)
         if reaches := affordable_reaches(n, groups, count):
             cuts = descend(runs, polish(runs, cuts, reaches), steps)
@@ -58,6 +59,10 @@ def best_start(runs: Runs, count: int) -> tuple[Tensor, bool]:
         return programme_cuts(runs, count, distinct_cuts(runs, distinct)), True
     if groups <= FEW_GROUPS and (coarse := min(coarse, MOST_CUTS)) >= 4 * count:
         return programme_cuts(runs, count, panter_dite_cuts(runs, coarse)), False
+    if 5 * count > 2 * n:
+        return gap_cuts(runs, count), False
+    if count > FEW_LEVELS:
+        return panter_dite_cuts(runs, count), False
     starts = [
         descend(runs, cuts(runs, count), steps=3) for cuts in (equal_mass_cuts, panter_dite_cuts)
     ]
@@ -89,10 +94,17 @@ class Runs:
         self.centre = self.ordered.mean(1, keepdim=True)
         self.ordered -= self.centre
         groups, n = ordered.shape
-        sums = self.ordered.new_zeros(2, groups, n + 1)
-        self.first, self.second = sums
+        self.span = self.ordered[:, -1:] - self.ordered[:, :1]
+        self.first, self.second = self.ordered.new_zeros(2, groups, n + 1)
         torch.cumsum(self.ordered, 1, out=self.first[:, 1:])
         torch.cumsum(self.ordered.square(), 1, out=self.second[:, 1:])
+
+    def __getitem__(self, chosen: Tensor) -> Runs:
+        """Those of some groups."""
+        part = object.__new__(Runs)
+        for name, tensor in vars(self).items():
+            setattr(part, name, tensor[chosen])
+        return part
 
     def centred_means(self, cuts: Tensor) -> Tensor:
         """The mean of each run less the group's; an empty run's is the value at its cut."""
@@ -140,6 +152,13 @@ def panter_dite_cuts(runs: Runs, count: int) -> Tensor:
     share = (wanted - start) / (end - start).clamp(min=torch.finfo(torch.float64).tiny)
     cuts = torch.lerp(places[upper - 1].double(), places[upper].double(), share).round().long()
     return F.pad(F.pad(cuts, (1, 0)), (0, 1), value=n)
+
+
+def gap_cuts(runs: Runs, count: int) -> Tensor:
+    """Cuts at the widest gaps between neighbours, for nearly as many levels as values."""
+    n = runs.ordered.shape[1]
+    widest = runs.ordered.diff(dim=1).topk(count - 1, dim=1, sorted=False).indices + 1
+    return F.pad(F.pad(widest.sort(dim=1).values, (1, 0)), (0, 1), value=n)
 
 
 def distinct_cuts(runs: Runs, most: int) -> Tensor:
@@ -216,17 +235,26 @@ def polish(runs: Runs, cuts: Tensor, reaches: Sequence[float]) -> Tensor:
 
 
 def descend(runs: Runs, cuts: Tensor, steps: int) -> Tensor:
-    """Lloyd's iteration: means of the runs, then cuts half-way between means, till they stand."""
-    n = runs.ordered.shape[1]
-    span = runs.ordered[:, -1:] - runs.ordered[:, :1]
-    levels = runs.centred_means(cuts)
+    """Lloyd's iteration: means of the runs, then cuts half-way between means, till they stand.
+
+    Groups whose levels stand are left alone from then on.
+    """
+    cuts, rows = cuts.clone(), torch.arange(len(cuts), device=cuts.device)
+    # To ask is to wait for the GPU, so it is asked seldom.
+    often = 10 if cuts.is_cuda else 2
+    here, levels, n = cuts, runs.centred_means(cuts), runs.ordered.shape[1]
     for step in range(steps):
         middles = (levels[:, 1:] + levels[:, :-1]) / 2
-        inner = torch.searchsorted(runs.ordered, middles.contiguous(), right=True)
-        cuts = F.pad(F.pad(inner, (1, 0)), (0, 1), value=n)
-        moved = runs.centred_means(cuts)
-        # To ask is to wait for the GPU, so it is asked seldom.
-        if step % 10 == 9 and bool(((moved - levels).abs() <= TOLERANCE * span).all()):
-            break
+        inner = torch.searchsorted(runs.ordered, middles, right=True)
+        here = F.pad(F.pad(inner, (1, 0)), (0, 1), value=n)
+        moved = runs.centred_means(here)
+        if step % often == often - 1:
+            still = ((moved - levels).abs() <= TOLERANCE * runs.span).all(1)
+            if bool(still.any()):
+                cuts[rows] = here
+                rows, here, moved, runs = rows[~still], here[~still], moved[~still], runs[~still]
+                if not len(rows):
+                    return cuts
         levels = moved
+    cuts[rows] = here
     return cuts
