@@ -13,14 +13,22 @@ from flowquant.architecture import (
 )
 from flowquant.artifacts import write_tensors
 from flowquant.errors import UserError
-from flowquant.evaluate import MetricsConfig, evaluate, measure
-from flowquant.features import extract
+from flowquant.evaluate import MetricsConfig, evaluate
+from flowquant.evaluate import measure as measure_against
+from flowquant.features import RealFeatures, extract
+from flowquant.metrics import coverage, kernel_distance, radii
 from flowquant.network import ImageConfig
 from flowquant.real_features import real_features
 from flowquant.samples import Origin, write_samples
 
-METRICS = MetricsConfig(kid_subsets=5, kid_subset_size=1000, is_splits=2, neighbours=3)
+METRICS = MetricsConfig(kid_subsets=5, kid_subset_size=1000, is_splits=2)
 CPU = torch.device("cpu")
+
+
+def measure(features, logits, real, config):
+    return measure_against(
+        features, logits, RealFeatures(real, radii(real.double(), 3), 3, ""), config, CPU
+    )
 
 
 def gaussian(n, mean, std, seed):
@@ -64,6 +72,19 @@ def test_kid_is_unbiased_and_subsets_fit():
     assert abs(near) < 0.5 < far
 
 
+def test_as_torch_fidelity():
+    from torch_fidelity.metric_kid import kid_features_to_metric
+    from torch_fidelity.metric_prc import calculate_precision_recall_part
+
+    a = gaussian(300, [0.0] * 30, [1.0] * 30, 0).double()
+    b = gaussian(500, [0.3] * 30, [1.1] * 30, 1).double()
+    wanted = kid_features_to_metric(a, b, kid_subsets=7, kid_subset_size=100, verbose=False)
+    assert kernel_distance(a, b, 7, 100) == pytest.approx(tuple(wanted.values()), rel=1e-9)
+    found = coverage(a, b, radii(b, 3)), coverage(b, a, radii(a, 3))
+    assert found == pytest.approx(calculate_precision_recall_part(a, b, 3), abs=1e-7)
+    assert 0 < found[0] < 1
+
+
 @pytest.fixture
 def classifier(tmp_path):
     config = ArchitectureConfig("resnet18", ImageConfig(1, 8), classes=3)
@@ -94,7 +115,7 @@ def test_stage(tmp_path, classifier):
     train = Split(images.clone(), split.labels.clone())
     data = tmp_path / "data.safetensors"
     write_dataset(data, train, split, ImageConfig(1, 8), ConditionConfig("class", 3), {})
-    real_features(data, classifier, tmp_path / "real.safetensors", "classifier", device="cpu")
+    real_features(data, classifier, tmp_path / "real.safetensors", "classifier", 3, device="cpu")
     write_samples(tmp_path / "s.safetensors", images, split.labels, Origin("squares", "full", 4))
     arguments = (tmp_path / "s.safetensors", tmp_path / "real.safetensors", classifier)
     evaluate(*arguments, tmp_path / "out.json", "classifier", METRICS, device="cpu")

@@ -57,7 +57,7 @@ def test_a_row_is_what_sampling_and_evaluation_give(tmp_path, tiny_model):
     splits = [Split(images.clone(), torch.arange(30) % 3) for _ in range(2)]
     data, real = tmp_path / "data.safetensors", tmp_path / "real.safetensors"
     write_dataset(data, *splits, tiny_model.image, tiny_model.condition, {})
-    real_features(data, weights, real, "classifier", device="cpu")
+    real_features(data, weights, real, "classifier", 3, device="cpu")
 
     names = ("squares", "full", 3)
     output = tmp_path / "sweep.json"

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
-from torch_fidelity.metric_kid import kid_features_to_metric
-from torch_fidelity.metric_prc import calculate_precision_recall_part
 
 from flowquant.artifacts import write_json
 from flowquant.cli import run
 from flowquant.device import DeviceName, choose_device
-from flowquant.features import ExtractorName, extract, read_features
+from flowquant.features import ExtractorName, RealFeatures, extract, read_features
+from flowquant.metrics import coverage, kernel_distance, radii
 from flowquant.samples import read_samples
 
 
@@ -28,39 +28,40 @@ class MetricsConfig:
     kid_subsets: int
     kid_subset_size: int
     is_splits: int
-    neighbours: int
 
 
 def measure(
-    features: Tensor, logits: Tensor, real: Tensor, config: MetricsConfig
+    features: Tensor,
+    logits: Tensor,
+    real: RealFeatures,
+    config: MetricsConfig,
+    device: torch.device,
 ) -> dict[str, float]:
-    """Compare features [N, F] and logits [N, classes] of samples with real features [M, F].
+    """Compare features [N, F] and logits [N, classes] of samples with those of real images.
 
     Returns:
         ``fid``, ``kid_mean`` and ``kid_std`` (over subsets), ``is_mean`` and ``is_std`` (over
         splits), ``precision`` and ``recall`` (of manifolds, Kynkäänniemi et al. 2019).
     """
-    features, real = features.double(), real.double()
     fid = fid_statistics_to_metric(
-        fid_features_to_statistics(features), fid_features_to_statistics(real), verbose=False
-    )
-    kid = kid_features_to_metric(
-        features,
-        real,
-        kid_subsets=config.kid_subsets,
-        kid_subset_size=min(config.kid_subset_size, len(features), len(real)),
+        fid_features_to_statistics(features.double()),
+        fid_features_to_statistics(real.features.double()),
         verbose=False,
     )
     score = isc_features_to_metric(logits, splits=config.is_splits)
-    precision, recall = calculate_precision_recall_part(features, real, config.neighbours)
+    ours, theirs, radius = (
+        tensor.to(device).double() for tensor in (features, real.features, real.radii)
+    )
+    size = min(config.kid_subset_size, len(ours), len(theirs))
+    kid_mean, kid_std = kernel_distance(ours, theirs, config.kid_subsets, size)
     return {
         "fid": fid["frechet_inception_distance"],
-        "kid_mean": kid["kernel_inception_distance_mean"],
-        "kid_std": kid["kernel_inception_distance_std"],
+        "kid_mean": kid_mean,
+        "kid_std": kid_std,
         "is_mean": score["inception_score_mean"],
         "is_std": score["inception_score_std"],
-        "precision": precision,
-        "recall": recall,
+        "precision": coverage(ours, theirs, radius),
+        "recall": coverage(theirs, ours, radii(ours, real.neighbours)),
     }
 
 
@@ -82,23 +83,23 @@ def evaluate(
         output: JSON to write: whose samples, how many, which extractor, and the metrics.
         extractor: Which network.
         metrics: Settings of the metrics.
-        device: Where to compute features.
+        device: Where to compute.
 
     Raises:
         UserError: if a file is unreadable, or the real features come from other weights.
     """
     images, _, origin = read_samples(samples)
-    of_real, digest = read_features(real, weights)
-    features, logits = extract(images, extractor, weights, choose_device(device))
+    of_real, where = read_features(real, weights), choose_device(device)
+    features, logits = extract(images, extractor, weights, where)
     write_json(
         output,
         {
             **asdict(origin),
             "n": len(images),
-            "n_real": len(of_real),
+            "n_real": len(of_real.features),
             "extractor": extractor,
-            "weights_sha256": digest,
-            **measure(features, logits, of_real, metrics),
+            "weights_sha256": of_real.digest,
+            **measure(features, logits, of_real, metrics, where),
         },
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -134,8 +135,25 @@ def look_at(
     return features, logits
 
 
-def read_features(path: Path, weights: Path) -> tuple[Tensor, str]:
-    """The features [M, F] that `real_features` wrote, and the SHA-256 of the extractor's weights.
+@dataclass(frozen=True)
+class RealFeatures:
+    """What `real_features` wrote.
+
+    Args:
+        features: Of real images, float32 [M, F].
+        radii: Distance of each to its ``neighbours``-th nearest other one, float64 [M].
+        neighbours: How many.
+        digest: SHA-256 of the extractor's weights.
+    """
+
+    features: Tensor
+    radii: Tensor
+    neighbours: int
+    digest: str
+
+
+def read_features(path: Path, weights: Path) -> RealFeatures:
+    """Read what `real_features` wrote.
 
     Raises:
         UserError: if the file is unreadable, or its features come from other weights.
@@ -149,7 +167,7 @@ def read_features(path: Path, weights: Path) -> tuple[Tensor, str]:
             expected=f"features by {weights} ({digest})",
             remedy="Delete the file and run the workflow again.",
         )
-    return tensors["features"], digest
+    return RealFeatures(tensors["features"], tensors["radii"], metadata["neighbours"], digest)
 
 
 def _check_plain_weights(path: Path) -> None:

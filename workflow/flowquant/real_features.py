@@ -1,4 +1,4 @@
-"""Features of the real test images, once per dataset and extractor."""
+"""Features of the real test images and their neighbourhoods, once per dataset and extractor."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from flowquant.cli import run
 from flowquant.dataset import read_dataset
 from flowquant.device import DeviceName, choose_device
 from flowquant.features import ExtractorName, extract
+from flowquant.metrics import radii
 
 
 def real_features(
@@ -16,26 +17,29 @@ def real_features(
     weights: Path,
     output: Path,
     extractor: ExtractorName,
+    neighbours: int,
     device: DeviceName = "auto",
 ) -> None:
-    """Write the features of a dataset's test split.
+    """Write the features of a dataset's test split, and how far each one's neighbours are.
 
     Args:
         data: Dataset file.
         weights: The extractor's weights.
         output: Features file to write.
         extractor: Which network.
+        neighbours: How many a neighbourhood, for precision and recall, reaches to.
         device: Where to compute.
 
     Raises:
         UserError: if the data or the weights are unreadable.
     """
     _, test = read_dataset(data)
-    features, _ = extract(test.images, extractor, weights, choose_device(device))
+    where = choose_device(device)
+    features, _ = extract(test.images, extractor, weights, where)
     write_tensors(
         output,
-        {"features": features},
-        {"extractor": extractor, "weights_sha256": sha256(weights)},
+        {"features": features, "radii": radii(features.to(where).double(), neighbours).cpu()},
+        {"extractor": extractor, "weights_sha256": sha256(weights), "neighbours": neighbours},
     )
 
 

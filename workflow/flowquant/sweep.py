@@ -86,8 +86,8 @@ def sweep(
     """
     network, config = load_variant(model, packed)
     labels = labels_to_sample(config.condition, sweep.per_class, sweep.condition, data)
-    of_real, digest = read_features(real, weights)
-    target = fid_features_to_statistics(of_real.double())
+    of_real = read_features(real, weights)
+    target = fid_features_to_statistics(of_real.features.double())
     where = choose_device(device)
     rows = []
     for solver in solver_configs(sweep):
@@ -117,9 +117,9 @@ def sweep(
             "variant": variant,
             "seed": seed,
             "n": len(labels),
-            "n_real": len(of_real),
+            "n_real": len(of_real.features),
             "extractor": extractor,
-            "weights_sha256": digest,
+            "weights_sha256": of_real.digest,
             "guidance": sweep.guidance,
             "rows": rows,
         },

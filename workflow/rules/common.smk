@@ -50,6 +50,7 @@ VARIANTS = ["full"] + [
 CLASSIFIED = [name for name, preset in PRESETS.items() if preset["classifier"]]
 IMPORTED = [name for name, preset in PRESETS.items() if preset["checkpoint"]]
 EXTRACTOR = config["evaluation"]["extractor"]
+METRICS = config["evaluation"]["metrics"]
 
 
 def names(choices):

@@ -36,10 +36,12 @@ rule real_features:
         runtime="1h",
     params:
         extractor=EXTRACTOR,
+        neighbours=METRICS["neighbours"],
         code=digest("real_features"),
     shell:
         "python -m flowquant.real_features --data {input.data} --weights {input.weights} "
-        "--output {output} --extractor {params.extractor} --device {resources.device} 2> {log}"
+        "--output {output} --extractor {params.extractor} --neighbours {params.neighbours} "
+        "--device {resources.device} 2> {log}"
 
 
 rule evaluate:
@@ -64,7 +66,9 @@ rule evaluate:
         runtime="1h",
     params:
         extractor=EXTRACTOR,
-        metrics=command_flags({"metrics": config["evaluation"]["metrics"]}),
+        metrics=command_flags(
+            {"metrics": {k: v for k, v in METRICS.items() if k != "neighbours"}}
+        ),
         code=digest("evaluate"),
     shell:
         "python -m flowquant.evaluate --samples {input.samples} --real {input.real} "
