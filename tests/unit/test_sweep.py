@@ -74,7 +74,7 @@ def test_a_row_is_what_sampling_and_evaluation_give(tmp_path, tiny_model):
     samples, score = tmp_path / "samples.safetensors", tmp_path / "score.json"
     sampling = SamplingConfig("heun", 2, 10, precision="float32")
     sample(model, samples, tmp_path / "grid.png", *names, sampling, device="cpu")
-    metrics = MetricsConfig(kid_subsets=1, kid_subset_size=10, is_splits=1, neighbours=3)
+    metrics = MetricsConfig(kid_subsets=1, kid_subset_size=10, is_splits=1)
     evaluate(samples, real, weights, score, "classifier", metrics, device="cpu")
     scored = json.loads(score.read_text())
     assert rows[3]["fid"] == pytest.approx(scored["fid"])

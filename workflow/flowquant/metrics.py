@@ -35,13 +35,16 @@ def kernel_distance(features: Tensor, real: Tensor, subsets: int, size: int) -> 
         found = kernel(a, a)
         return (found.sum() - found.trace()) / (size * (size - 1))
 
+    # A subset of all is all of them, in whatever order.
+    whole = [within(part) if len(part) == size else None for part in (features, real)]
     found = []
     for _ in range(subsets):
         x, y = (
             part[torch.from_numpy(draws.choice(len(part), size, replace=False)).to(part.device)]
             for part in (features, real)
         )
-        found.append(within(x) + within(y) - 2 * kernel(x, y).mean())
+        alike = [within(p) if w is None else w for p, w in zip((x, y), whole, strict=True)]
+        found.append(alike[0] + alike[1] - 2 * kernel(x, y).mean())
     distances = torch.stack(found)
     return distances.mean().item(), distances.std(correction=0).item()
 
