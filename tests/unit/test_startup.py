@@ -18,8 +18,8 @@ ALLOWED = {
     - {"allocate", "collect", "download", "theory"}
     - {"plot_allocation", "plot_fidelity", "plot_metrics"},
     "matplotlib": {stage for stage in STAGES if stage.startswith("plot_")} | {"theory"},
-    "torchvision": {"benchmark", "classifier", "downstream", "evaluate", "real_features"},
-    "torch_fidelity": {"benchmark", "evaluate", "real_features"},
+    "torchvision": {"benchmark", "classifier", "downstream", "evaluate", "real_features", "sweep"},
+    "torch_fidelity": {"benchmark", "evaluate", "real_features", "sweep"},
     "ot": set(),
     "scipy": set(),
     "sklearn": set(),
