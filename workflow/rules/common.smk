@@ -29,8 +29,13 @@ INTERPRETER = (
     else f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
 )
 PYTHONPATH = f"{shlex.quote(str(PACKAGE_ROOT))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"
+# A cluster that ends a job tells all its processes (SIGTERM): the shell waits for the stage, which
+# may have a state to keep, and `tee` for what the stage says; without `tee`, saying it kills it.
+LAST_WORDS = """trap : TERM; tee() {{ ( trap "" TERM; exec tee "$@" ); }}; """
 # A prefix replaces Snakemake's own, which makes a failure in a pipeline the pipeline's.
-shell.prefix(f"set -euo pipefail; {INTERPRETER}export PYTHONPATH={PYTHONPATH}; ")
+shell.prefix(
+    f"set -euo pipefail; {LAST_WORDS}{INTERPRETER}export PYTHONPATH={PYTHONPATH}; "
+)
 
 
 pathvars:
