@@ -80,14 +80,16 @@ def _as_one(weights: list[Tensor]) -> Tensor:
     return vector
 
 
-def _half_copy(network: nn.Module, device: torch.device) -> nn.Module:
-    """A copy to compute with in bfloat16, while the optimiser works on float32 weights."""
-    from flowquant.fused import fuse_for_training
+def _half_copies(network: nn.Module, device: torch.device) -> tuple[nn.Module, nn.Module]:
+    """Copies in bfloat16 to train and to validate with; the optimiser works on float32 weights."""
+    from flowquant.fused import fuse, fuse_for_training
 
-    copy = deepcopy(network)
-    copy.cast(torch.bfloat16)  # type: ignore[operator]
-    fuse_for_training(copy, device)
-    return copy
+    copies = deepcopy(network), deepcopy(network).requires_grad_(False).eval()
+    for copy in copies:
+        copy.cast(torch.bfloat16)  # type: ignore[operator]
+    fuse_for_training(copies[0], device)
+    fuse(copies[1])
+    return copies
 
 
 def _not_finite(where: str, loss: float) -> UserError:
@@ -123,8 +125,9 @@ class Training:
         self._draws, self._draws_alone = Draws(self._group, device), Draws(Group(), device)
         self.network = model.build().to(device)
         self.average = None if config.ema is None else deepcopy(self.network).requires_grad_(False)
-        self._half = compute_dtype(device, config.precision) == torch.bfloat16
-        self._working = _half_copy(self.network, device) if self._half else self.network
+        self._working, self._judged = self.network, self.candidate
+        if compute_dtype(device, config.precision) == torch.bfloat16:
+            self._working, self._judged = _half_copies(self.network, device)
         self._flatten()
         on_gpu = device.type == "cuda"
         rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
@@ -192,9 +195,7 @@ class Training:
         keep = None
         if network.training and self.config.condition_dropout > 0:
             keep = (draws.uniform(len(images)) >= self.config.condition_dropout).float()
-        cast = self._half and network is not self._working
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=cast):
-            return matching_loss(network, self.model.flow, images, noise, t, condition, keep)
+        return matching_loss(network, self.model.flow, images, noise, t, condition, keep)
 
     def step(self, split: Split, rows: Tensor, steps_per_epoch: int) -> Tensor:
         """One optimiser step on a batch; its loss, a scalar on the device that is overwritten."""
@@ -298,7 +299,9 @@ class Training:
 
         The processes of a group take turns at the batches.
         """
-        network = self.candidate.eval()
+        network = self._judged.eval()
+        if network is not self.candidate:
+            torch._foreach_copy_(list(network.parameters()), list(self.candidate.parameters()))
         total = torch.zeros((), device=self.device)
         split = part.split
         for index, rows in enumerate(part.rows.to(split.images.device).split(512)):
