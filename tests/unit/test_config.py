@@ -98,7 +98,31 @@ MISTAKES = [
     ),
     ("methods/ot/granularity", "column", "key `methods.ot.granularity`"),
     ("methods/ot", {"scope": "all"}, "key `methods.ot.levels`: found nothing"),
+    ("methods/ot/granularity", {"grup": 64}, "`methods.ot.granularity.grup`: found an unknown key"),
+    (
+        "methods/ot/granularity",
+        {"group": 1},
+        "`methods.ot.granularity.group`: found 1; expected .*≥ 2",
+    ),
+    ("methods/ot/budget", 17, "`methods.ot.budget`: found 17; expected .*≤ 16"),
+    ("methods/ot/budget", [2, 0], r"`methods.ot.budget.1`: found 0; expected number, > 0"),
+    (
+        "fidelity",
+        {"smaples": 5},
+        "`fidelity.smaples`: found an unknown key.*Did you mean `samples`",
+    ),
+    ("presets/digits/classifier/epohcs", 5, "`presets.digits.classifier.epohcs`: found an unknown"),
     ("methods/full", {"levels": "uniform"}, "`methods.full`"),
+    (
+        "methods/ot/refine",
+        {"steps": 5, "assignments": "trained", "rounds": 1},
+        "`methods.ot.refine.rounds`: found 1 with `assignments: trained`; expected 0",
+    ),
+    (
+        "methods/ot/refine",
+        {"steps": 5, "compile": True},
+        "`methods.ot.refine.compile`: found an unkn",
+    ),
     ("datasets", ["mnits"], "key `datasets`: found 'mnits'; expected one of celeba, cifar10"),
     (
         "presets/digits/network/patch",
