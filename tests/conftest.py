@@ -11,7 +11,9 @@ if not Path("/dev/nvidia0").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import pytest
+import torch
 
+from flowquant.dataset import Split, write_dataset
 from flowquant.flow import FlowConfig
 from flowquant.model import ModelConfig
 from flowquant.network import ConditionConfig, ImageConfig, NetworkConfig
@@ -38,6 +40,20 @@ def tiny_model() -> ModelConfig:
         ),
         FlowConfig(clock="forward", sigma=0.5),
     )
+
+
+@pytest.fixture
+def data(tmp_path, tiny_model) -> Path:
+    """A hundred images: a bright square at a place that tells the class."""
+    labels = torch.arange(100) % 3
+    images = torch.zeros(100, 1, 8, 8, dtype=torch.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[0, 2 * label : 2 * label + 3] = 255
+    split, test = Split(images, labels), Split(images[:9].clone(), labels[:9].clone())
+    write_dataset(
+        tmp_path / "data.safetensors", split, test, tiny_model.image, tiny_model.condition, {}
+    )
+    return tmp_path / "data.safetensors"
 
 
 @pytest.fixture

@@ -9,44 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_train import CONFIG as ALONE
 
-from flowquant.dataset import Split, write_dataset
 from flowquant.errors import UserError
 from flowquant.group import Draws, Group
 from flowquant.model import read_model
 from flowquant.train import train
-from flowquant.training import TrainingConfig
 from project import ROOT
 
-CONFIG = TrainingConfig(
-    epochs=3,
-    batch=16,
-    learning_rate=1e-3,
-    weight_decay=0.01,
-    schedule="plateau",
-    warmup_epochs=1,
-    halve_after=3,
-    stop_after=10,
-    clip=1.0,
-    validation=20,
-    condition_dropout=0.2,
-    ema=0.9,
-    precision="float32",
-)
-
-
-@pytest.fixture
-def data(tmp_path, tiny_model) -> Path:
-    """A hundred images: a bright square at a place that tells the class."""
-    labels = torch.arange(100) % 3
-    images = torch.zeros(100, 1, 8, 8, dtype=torch.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[0, 2 * label : 2 * label + 3] = 255
-    split = Split(images, labels)
-    test = Split(images[:9].clone(), labels[:9].clone())
-    path = tmp_path / "data.safetensors"
-    write_dataset(path, split, test, tiny_model.image, tiny_model.condition, {})
-    return path
+CONFIG = replace(ALONE, epochs=3, schedule="plateau")
 
 
 def run(folder: Path, data: Path, model, config=CONFIG, devices=1):

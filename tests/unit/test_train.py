@@ -10,7 +10,7 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from flowquant.dataset import Split, write_dataset
+from flowquant.dataset import Split
 from flowquant.errors import UserError
 from flowquant.model import read_model
 from flowquant.resume import is_finite
@@ -33,20 +33,6 @@ CONFIG = TrainingConfig(
     precision="float32",
 )
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def data(tmp_path, tiny_model) -> Path:
-    """A hundred images: a bright square at a place that tells the class."""
-    labels = torch.arange(100) % 3
-    images = torch.zeros(100, 1, 8, 8, dtype=torch.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[0, 2 * label : 2 * label + 3] = 255
-    split, test = Split(images, labels), Split(images[:9].clone(), labels[:9].clone())
-    write_dataset(
-        tmp_path / "data.safetensors", split, test, tiny_model.image, tiny_model.condition, {}
-    )
-    return tmp_path / "data.safetensors"
 
 
 def run(folder: Path, data: Path, model, config=CONFIG, **more):

@@ -49,9 +49,7 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(row["granularity"], dict):
             row["granularity"] = f"group:{row['granularity']['group']}"
         _check_refinement(f"methods.{name}.refine", row["refine"])
-    variants = ["full"] + [
-        f"{name}/{width}bit" for name, row in complete["methods"].items() for width in row["widths"]
-    ]
+    variants = variants_of(complete["methods"])
     if complete["sweep"]["variants"] is None:
         complete["sweep"]["variants"] = variants
     _check_names(complete, variants)
@@ -61,6 +59,13 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
     for name in complete["datasets"]:
         _check_preset(f"presets.{name}", complete["presets"][name], complete["evaluation"])
     return complete
+
+
+def variants_of(methods: Mapping[str, Any]) -> list[str]:
+    """Names of all variants: full precision, and every width of every method (validated rows)."""
+    return ["full"] + [
+        f"{name}/{width}bit" for name, row in methods.items() for width in row["widths"]
+    ]
 
 
 def _depth(error: ValidationError) -> Any:

@@ -100,7 +100,8 @@ class TrainableLevels:
                 values, levels = self.values[index], levels.sort(dim=1).values
                 codes = nearest(values.detach(), levels.detach()).long()
             expanded = _Expand.apply(levels, codes, values)
-            self._taken.append(expanded.detach())
+            if values is not None:
+                self._taken.append(expanded.detach())
             parts = expanded.split([groups for _, groups, _, _ in members])
             for (name, _, shape, _), part in zip(members, parts, strict=True):
                 weights[name] = part.reshape(shape)
@@ -113,7 +114,7 @@ class TrainableLevels:
         Else values near the middle of two levels jump to and fro, and the loss with them
         (Nagel et al., ICML 2022, who add the distance to the loss).
         """
-        for values, taken in zip(self.values, self._taken, strict=False):
+        for values, taken in zip(self.values, self._taken, strict=True):
             values.lerp_(taken, share)
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ sys.path.insert(0, str(PACKAGE_ROOT))
 
 from snakemake.exceptions import WorkflowError
 
-from flowquant.config import command_flags, validate
+from flowquant.config import command_flags, validate, variants_of
 from flowquant.digest import digest
 from flowquant.errors import UserError
 
@@ -49,13 +49,14 @@ PRESETS = {name: config["presets"][name] for name in DATASETS}
 METHODS = config["methods"]
 REFINED = [name for name, row in METHODS.items() if row["refine"]]
 MIXED = [name for name, row in METHODS.items() if row["budget"]]
-VARIANTS = ["full"] + [
-    f"{name}/{width}bit" for name, row in METHODS.items() for width in row["widths"]
-]
+VARIANTS = variants_of(METHODS)
 CLASSIFIED = [name for name, preset in PRESETS.items() if preset["classifier"]]
 IMPORTED = [name for name, preset in PRESETS.items() if preset["checkpoint"]]
 EXTRACTOR = config["evaluation"]["extractor"]
 METRICS = config["evaluation"]["metrics"]
+INCEPTION = (
+    config["evaluation"]["weights"]["path"] or "results/data/inception-v3-compat.pth"
+)
 
 
 def names(choices):
@@ -183,10 +184,7 @@ def extractor_weights(wildcards):
     """The weights of the feature extractor."""
     if EXTRACTOR == "classifier":
         return f"<run>/classifiers/{wildcards.dataset}.safetensors"
-    return (
-        config["evaluation"]["weights"]["path"]
-        or "results/data/inception-v3-compat.pth"
-    )
+    return INCEPTION
 
 
 def samples_per_seed(wildcards):
@@ -207,11 +205,10 @@ def benchmark_sizes(wildcards):
 
 def benchmark_extractor(wildcards):
     """What a benchmark looks at images with; weights count if they are at hand, as no input."""
-    inception = config["evaluation"]["weights"]["path"]
     return command_flags(
         {
             "extractor": EXTRACTOR,
-            "weights": inception or "results/data/inception-v3-compat.pth",
+            "weights": INCEPTION,
             "architecture": (preset(wildcards)["classifier"] or {}).get(
                 "architecture", "resnet18"
             ),
