@@ -118,3 +118,16 @@ def test_linear_weights_are_matrices_without_embeddings(tiny_model):
         "time_mlp.0.weight",
         "time_mlp.2.weight",
     } | {prefix + name for prefix in layer for name in per_layer}
+
+
+@pytest.mark.parametrize("kind", ["embedding", "linear"])
+def test_withholding_keeps_the_type_a_network_computes_in(tiny_model, kind):
+    # A float32 mask must not make all that follows float32: fused layers take one type.
+    model = replace(tiny_model, network=replace(tiny_model.network, condition=kind))
+    network = model.build().eval()
+    network.cast(torch.bfloat16)
+    seen = []
+    network.transformer.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))
+    shape = (2, model.image.channels, model.image.size, model.image.size)
+    network(torch.randn(shape), torch.rand(2), torch.tensor([1, 2]), torch.tensor([1.0, 0.0]))
+    assert seen == [torch.bfloat16]

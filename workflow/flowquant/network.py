@@ -171,7 +171,8 @@ class FlowTransformer(nn.Module):
         patches = x.to(dtype).view(batch, channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
         tokens = self.patch_proj(patches.reshape(batch, rows * columns, channels * p * p))
         time_embedding = self.time_mlp(time[:, None]).to(dtype)
-        context = self._embed(condition, keep) + time_embedding
+        kept = None if keep is None else keep[:, None].to(dtype)
+        context = self._embed(condition, kept) + time_embedding
         tokens = self.transformer(tokens + context[:, None] + self.pos_emb)
         patches = self.out_proj(tokens).view(batch, rows, columns, channels, p, p)
         image = patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height, width)
@@ -185,11 +186,11 @@ class FlowTransformer(nn.Module):
     def _embed(self, condition: Tensor, keep: Tensor | None) -> Tensor:
         if hasattr(self, "class_emb"):
             embedded = self.class_emb(condition)
-            return embedded if keep is None else embedded * keep[:, None]
+            return embedded if keep is None else embedded * keep
         if condition.dim() == 1:
             condition = F.one_hot(condition, self.conditions)
         values = condition.to(self.attr_emb.weight.dtype)
-        return self.attr_emb(values if keep is None else values * keep[:, None])
+        return self.attr_emb(values if keep is None else values * keep)
 
 
 # Whatever takes (x, time, condition, keep) as `FlowTransformer.forward` does, and can `cast` itself
