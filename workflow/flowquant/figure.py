@@ -27,11 +27,17 @@ matplotlib.rcParams.update(
 # Okabe and Ito's colours, told apart by readers of every colour vision; markers for print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", ":")
 
 
 def series_style(index: int) -> dict[str, Any]:
-    """Colour and marker of the index-th series."""
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+    """Colour, marker and line of the index-th series; colours recur with another line."""
+    around, place = divmod(index, len(COLOURS))
+    return {
+        "color": COLOURS[place],
+        "marker": MARKERS[place],
+        "linestyle": LINES[around % len(LINES)],
+    }
 
 
 def save(figure: Figure, paths: tuple[Path, ...], dpi: int) -> None:

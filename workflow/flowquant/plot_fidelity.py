@@ -48,7 +48,6 @@ def plot_fidelity(results: tuple[Path, ...], outputs: tuple[Path, ...], dpi: int
                 [t for t, _ in points],
                 [value for _, value in points],
                 label=result["variant"].replace("/", " "),
-                linestyle="-" if index < len(found) / 2 else "--",
                 **style,
             )
         axes.set_xlabel("t (0 noise, 1 image)")

@@ -16,6 +16,8 @@ from flowquant.figure import save, series_style
 
 PUBLISHED_EXTRACTOR = "inception-v3-compat"
 Metric = Literal["fid", "is", "accuracy"]
+# Longer legends would hide lines, and go beside them.
+MOST_INSIDE = 5
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,7 @@ def draw(
                 [position[bits] for bits in sorted(points, reverse=True)],
                 [points[bits] for bits in sorted(points, reverse=True)],
                 label=f"{method}, published",
-                alpha=0.3,
-                linestyle="--",
-                **series_style(index),
+                **series_style(index) | {"alpha": 0.3, "linestyle": "--"},
             )
     real = next((row for row in rows if row["variant"] == "real"), None)
     floor = (full or {}).get("real_accuracy") if metric == "accuracy" else (real or {}).get(metric)
@@ -111,7 +111,6 @@ def draw(
     axes.set_yscale(style.scale)
     if metric == "accuracy":
         axes.set_ylim(0, 1.02)
-    axes.legend()
 
 
 def plot_metrics(
@@ -148,6 +147,11 @@ def plot_metrics(
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.subplots()
     draw(axes, rows, metric, values)
+    if len(axes.get_legend_handles_labels()[0]) <= MOST_INSIDE:
+        axes.legend()
+    else:
+        figure.set_figwidth(7)
+        figure.legend(loc="outside right center", fontsize=8, handlelength=3)
     n, seeds = rows[0]["n"], len(rows[0]["seeds"].split())
     axes.set_title(
         f"{dataset}: {n} samples × {seeds} seed{'s' if seeds > 1 else ''}, "

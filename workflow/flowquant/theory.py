@@ -166,8 +166,7 @@ def _draw_ranking(axes: Axes, summary: dict[str, Any]) -> None:
         axes.plot(
             [max(row["w2_squared"], 1e-12) for row in rows],
             [row["fid"] for row in rows],
-            linestyle="",
-            **series_style(index),
+            **series_style(index) | {"linestyle": ""},
         )
     axes.set_xlabel("W₂² ÷ variance")
     axes.set_ylabel("FID")
