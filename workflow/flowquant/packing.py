@@ -43,15 +43,18 @@ def pack(values: Tensor, bits: int) -> Tensor:
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
     """The inverse of `pack`: ``count`` integers of ``bits`` bits, int32 [count]."""
-    if bits == 8:
-        return packed[:count].to(torch.int32)
+    mask = (1 << bits) - 1
+    if 8 % bits == 0:
+        # No value crosses bytes: all of a byte's at once.
+        shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=packed.device)
+        values = (packed[:, None] >> shifts).bitwise_and_(mask)
+        return values.flatten()[:count].to(torch.int32)
     groups = -(-count // 8)
     if len(packed) < groups * bits:
         packed = torch.nn.functional.pad(packed, (0, groups * bits - len(packed)))
     kind = torch.uint8 if bits < 8 else torch.int32
     stored = packed.view(-1, bits).to(kind)
     values = torch.zeros(groups, 8, dtype=kind, device=packed.device)
-    mask = (1 << bits) - 1
     for value, byte, shift in _overlaps(bits):
         part = stored[:, byte]
         values[:, value] |= part >> shift if shift >= 0 else part << -shift
