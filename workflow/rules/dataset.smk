@@ -3,6 +3,8 @@ rule dataset:
         "results/data/{dataset}.safetensors",
     log:
         "results/data/logs/{dataset}.log",
+    benchmark:
+        "results/data/benchmarks/{dataset}.tsv"
     conda:
         ENVIRONMENT
     threads: lambda w: 16 if preset(w)["source"]["kind"] in ("celeba", "images") else 1

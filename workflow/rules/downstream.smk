@@ -6,6 +6,8 @@ rule downstream:
         "<run>/downstream/{dataset}/{variant}/seed{seed}.json",
     log:
         "<logs>/downstream/{dataset}/{variant}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/downstream/{dataset}/{variant}/seed{seed}.tsv"
     conda:
         ENVIRONMENT
     resources:

@@ -8,6 +8,8 @@ rule fidelity:
         "<run>/fidelity/{dataset}/{variant}/seed{seed}.json",
     log:
         "<logs>/fidelity/{dataset}/{variant}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/fidelity/{dataset}/{variant}/seed{seed}.tsv"
     wildcard_constraints:
         variant=names(QUANTIZED),
     conda:

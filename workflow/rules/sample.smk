@@ -40,6 +40,8 @@ rule sample_real:
         "<run>/sampling/{dataset}/real/seed{seed}.safetensors",
     log:
         "<logs>/sample/{dataset}/real/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/sample/{dataset}/real/seed{seed}.tsv"
     conda:
         ENVIRONMENT
     resources:

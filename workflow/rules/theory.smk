@@ -6,6 +6,8 @@ rule distances:
         "<run>/distances/{dataset}/{variant}.json",
     log:
         "<logs>/distances/{dataset}/{variant}.log",
+    benchmark:
+        "<benchmarks>/distances/{dataset}/{variant}.tsv"
     wildcard_constraints:
         variant=names(QUANTIZED),
     conda:

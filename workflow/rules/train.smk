@@ -43,6 +43,8 @@ rule import_model:
         report="<run>/models/{dataset}_model.json",
     log:
         "<logs>/import/{dataset}.log",
+    benchmark:
+        "<benchmarks>/import/{dataset}.tsv"
     wildcard_constraints:
         dataset=names(IMPORTED),
     conda:
