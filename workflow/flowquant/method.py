@@ -103,8 +103,9 @@ def quantize_weights(
 
     together = any(tensor.is_cuda for tensor in weights.values())
     batches = _batches(weights, method, widths, together)
-    # One batch a thread: much of the work is NumPy's, which uses one core for each.
-    with _one_thread_each() as threads, ThreadPoolExecutor(threads) as pool:
+    # One batch a thread: much of the work is NumPy's, which uses one core for each. A GPU's is to
+    # tell it what to do, thousands of times, at which threads only get in each other's way.
+    with _one_thread_each() as threads, ThreadPoolExecutor(1 if together else threads) as pool:
         stored = [item for items in pool.map(store, batches) for item in items]
     found = dict(zip([name for names in batches for name in names], stored, strict=True))
     return {name: found[name] for name in weights}
