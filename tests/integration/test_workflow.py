@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -42,6 +43,18 @@ def test_everything_is_made(finished):
     assert set(results["digits"]["ot"]["ot_2bit"]) >= {"fid", "is_mean", "is_std", "kid_mean", "n"}
     curve = (run / "models/digits_training.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in curve] == [1, 2]
+
+
+def test_report_shows_figures_under_captions(finished):
+    done = finished.snakemake("--report", "report.zip")
+    assert done.returncode == 0, done.stdout[-3000:]
+    with zipfile.ZipFile(finished.folder / "report.zip") as archive:
+        shown = {name.rpartition("/")[2] for name in archive.namelist()}
+        page = archive.read("report/report.html").decode()
+    figures = {f"digits_{name}.png" for name in ("fid", "is", "accuracy", "samples", "levels")}
+    assert shown == figures | {"summary.csv", "report.html"}
+    assert "The samples of digits over bits a weight" in page
+    assert "seeds 0. FID" in page.replace("\\n", " ")
 
 
 def test_quantized_files_are_packed(finished):

@@ -13,7 +13,12 @@ rule collect:
     output:
         evaluation_results="<run>/samples_evaluation_results.json",
         downstream_results="<run>/downstream_results.json",
-        summary="<run>/summary.csv",
+        summary=report(
+            "<run>/summary.csv",
+            caption="../report/summary.rst",
+            category="tables",
+            labels={"table": "all variants"},
+        ),
         table="<run>/summary.md",
     log:
         "<logs>/collect.log",

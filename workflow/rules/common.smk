@@ -50,6 +50,7 @@ METHODS = config["methods"]
 REFINED = [name for name, row in METHODS.items() if row["refine"]]
 MIXED = [name for name, row in METHODS.items() if row["budget"]]
 VARIANTS = variants_of(METHODS)
+FORMATS = config["plot"]["formats"]
 CLASSIFIED = [name for name, preset in PRESETS.items() if preset["classifier"]]
 IMPORTED = [name for name, preset in PRESETS.items() if preset["checkpoint"]]
 EXTRACTOR = config["evaluation"]["extractor"]
@@ -71,6 +72,18 @@ wildcard_constraints:
     # A budget of mixed precision may be a fraction.
     bits=r"[0-9]+(\.[0-9]+)?",
     seed="[0-9]+",
+
+
+def figure(name, caption, title):
+    """A figure in each format; ``snakemake --report`` shows the first under a caption."""
+    first, *others = [f"<run>/plots/{name}.{format}" for format in FORMATS]
+    shown = report(
+        first,
+        caption=f"../report/{caption}.rst",
+        category="{dataset}",
+        labels={"figure": title},
+    )
+    return [shown, *others]
 
 
 def preset(wildcards):

@@ -36,7 +36,7 @@ rule plot_fidelity:
             seed=config["seeds"][0],
         ),
     output:
-        expand("<run>/plots/{{dataset}}_fidelity.{format}", format=FORMATS),
+        figure("{dataset}_fidelity", "fidelity", "errors over time"),
     log:
         "<logs>/plot/{dataset}_fidelity.log",
     localrule: True

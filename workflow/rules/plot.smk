@@ -1,6 +1,3 @@
-FORMATS = config["plot"]["formats"]
-
-
 rule plot_metrics:
     input:
         summary=rules.collect.output.summary,
@@ -8,7 +5,7 @@ rule plot_metrics:
         + ("downstream" if w.metric == "accuracy" else "samples_evaluation")
         + "_results.json",
     output:
-        expand("<run>/plots/{{dataset}}_{{metric}}.{format}", format=FORMATS),
+        figure("{dataset}_{metric}", "metric", "{metric} over bits"),
     log:
         "<logs>/plot/{dataset}_{metric}.log",
     wildcard_constraints:
@@ -33,7 +30,7 @@ rule plot_levels:
             variant=QUANTIZED,
         ),
     output:
-        figures=expand("<run>/plots/{{dataset}}_levels.{format}", format=FORMATS),
+        figures=figure("{dataset}_levels", "levels", "levels"),
         data="<run>/plots/{dataset}_levels.json",
     log:
         "<logs>/plot/{dataset}_levels.log",
@@ -59,7 +56,7 @@ rule plot_samples:
             seed=config["seeds"][0],
         ),
     output:
-        expand("<run>/plots/{{dataset}}_samples.{format}", format=FORMATS),
+        figure("{dataset}_samples", "samples", "samples"),
     log:
         "<logs>/plot/{dataset}_samples.log",
     localrule: True
@@ -78,9 +75,10 @@ rule plot_allocation:
     input:
         "<run>/allocations/{dataset}/{method}/{bits}bit.json",
     output:
-        expand(
-            "<run>/plots/{{dataset}}_{{method}}_{{bits}}bit_allocation.{format}",
-            format=FORMATS,
+        figure(
+            "{dataset}_{method}_{bits}bit_allocation",
+            "allocation",
+            "widths of {method}/{bits}bit",
         ),
     log:
         "<logs>/plot/{dataset}_{method}_{bits}bit_allocation.log",

@@ -56,7 +56,7 @@ rule plot_sweep:
     input:
         rules.collect_sweep.output.summary,
     output:
-        expand("<run>/plots/{{dataset}}_sweep.{format}", format=FORMATS),
+        figure("{dataset}_sweep", "sweep", "FID over evaluations"),
     log:
         "<logs>/plot/{dataset}_sweep.log",
     localrule: True

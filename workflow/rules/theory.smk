@@ -31,7 +31,7 @@ rule theory:
     output:
         data="<run>/theory/{dataset}.json",
         table="<run>/theory/{dataset}.md",
-        figures=expand("<run>/plots/{{dataset}}_theory.{format}", format=FORMATS),
+        figures=figure("{dataset}_theory", "theory", "errors over bits, FID over W₂"),
     log:
         "<logs>/theory/{dataset}.log",
     localrule: True
