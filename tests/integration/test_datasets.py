@@ -172,7 +172,7 @@ def test_every_kind_end_to_end(workplace):
     data = workplace / "results" / "data"
     assert read_metadata(data / "tiny_images.safetensors")["names"] == ["cat", "dog"]
     left = {path.name for path in data.iterdir()}
-    assert left == {"logs", *(f"{name}.safetensors" for name in presets)}
+    assert left == {"logs", "benchmarks", *(f"{name}.safetensors" for name in presets)}
     again = snakemake(workplace, "-n", *targets, config=configuration(presets))
     assert "Nothing to be done" in again.stdout + again.stderr
 
