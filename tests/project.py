@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from flowquant.digest import PACKAGE
+
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+STOPWATCH = Path(__file__).parent / "stopwatch"
+
+MODULES = sorted(
+    str(path.relative_to(PACKAGE).with_suffix("")).replace("/", ".")
+    for path in PACKAGE.rglob("*.py")
+    if path.stem != "__init__"
+)
+# The modules with a command line.
+STAGES = [
+    module
+    for module in MODULES
+    if 'if __name__ == "__main__":'
+    in PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+]
 
 
 TINY: dict[str, Any] = {
@@ -50,9 +69,27 @@ class Workflow:
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
         if config:
             command += ["--configfile", *config]
+        return self._run(command)
+
+    def stage(self, name: str, *arguments: str) -> Any:
+        """Run a stage by itself; the completed process, output merged."""
+        return self._run([sys.executable, "-m", f"flowquant.{name}", *arguments])
+
+    def processor_seconds(self) -> dict[str, list[float]]:
+        """What each process of each stage has used up."""
+        found = defaultdict(list)
+        for line in (self.folder / "stopwatch.jsonl").read_text().splitlines():
+            stage, seconds = json.loads(line)
+            found[stage].append(seconds)
+        return found
+
+    def _run(self, command: list[str]) -> Any:
+        paths = os.pathsep.join(map(str, (self.folder / "workflow", STOPWATCH)))
         return subprocess.run(
             command,
             cwd=self.folder,
+            env=os.environ
+            | {"PYTHONPATH": paths, "STOPWATCH": str(self.folder / "stopwatch.jsonl")},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

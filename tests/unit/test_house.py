@@ -7,22 +7,11 @@ import yaml
 
 from flowquant.config import load_schema
 from flowquant.digest import PACKAGE, digest, imported_modules
-from project import ROOT
-
-MODULES = sorted(
-    str(path.relative_to(PACKAGE).with_suffix("")).replace("/", ".")
-    for path in PACKAGE.rglob("*.py")
-    if path.stem != "__init__"
-)
-
-
-def is_stage(module):
-    source = PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text()
-    return 'if __name__ == "__main__":' in source
+from project import MODULES, ROOT, STAGES
 
 
 def test_no_stage_imports_another_stage():
-    stages = {module for module in MODULES if is_stage(module)}
+    stages = set(STAGES)
     assert {"train", "quantize", "sample", "evaluate", "sources.idx"} <= stages
     # Stages that are also the one mechanism for what another one needs.
     allowed = {"download", "import_model"}

@@ -1,17 +1,13 @@
-"""A stage imports only what it needs, and so starts in seconds."""
+"""A stage imports only what it needs; `integration/test_first_step.py` times the rest."""
 
 import json
 import os
-import resource
 import subprocess
 import sys
 
-import pytest
-from test_house import MODULES, is_stage
-
 from flowquant.digest import PACKAGE
+from project import STAGES
 
-STAGES = [module for module in MODULES if is_stage(module)]
 # What takes long to import, and which stages may: all others do without, or ask for it late.
 ALLOWED = {
     "torch": set(STAGES)
@@ -28,9 +24,6 @@ ALLOWED = {
 }
 # torchvision and torch-fidelity bring PyTorch's compiler and Triton with them.
 ALLOWED["torch._dynamo"] = ALLOWED["triton"] = ALLOWED["torchvision"]
-MOST_SECONDS = 8
-# Of each kind: without torch, with it, with torchvision, with everything.
-TIMED = ("collect", "train", "classifier", "evaluate", "benchmark")
 FORKING = """
 import importlib, json, os, sys
 import numpy
@@ -70,12 +63,3 @@ def test_no_stage_imports_what_it_does_not_need():
     for stage, imported in found.items():
         needless = {name for name in imported if stage not in ALLOWED[name]}
         assert not needless, stage
-
-
-@pytest.mark.parametrize("stage", TIMED)
-def test_stages_start_in_seconds(stage):
-    # A processor's seconds: start-up is work for one, which busy neighbours only put off.
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    python("-m", f"flowquant.{stage}", "--help")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime <= MOST_SECONDS
