@@ -3,15 +3,17 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_model
+from tiny import CONFIG, tiny_model
 from torch import nn
 
 from flowquant.method import MethodConfig
-from flowquant.network import SelfAttention
+from flowquant.model import ModelConfig
+from flowquant.network import ConditionConfig, SelfAttention
 from flowquant.packed_file import PackedTensor, read_packed
 from flowquant.packed_network import PackedLinear
 from flowquant.packing import pack
@@ -19,10 +21,13 @@ from flowquant.quantize import quantize
 from flowquant.variant import load_variant
 
 
-def packed_file(folder: Path, bits: int, granularity: str, scope: str) -> Path:
+def packed_file(
+    folder: Path, bits: int, granularity: str, scope: str, config: ModelConfig = CONFIG
+) -> Path:
     output = folder / "packed.safetensors"
     method = MethodConfig("lloyd", granularity, scope, (), 5, "float16", "float16")  # type: ignore[arg-type]
-    quantize(tiny_model(folder), output, folder / "r.json", method, "tiny", "m/2bit", bits)
+    model = tiny_model(folder, config)
+    quantize(model, output, folder / "r.json", method, "tiny", "m/2bit", bits)
     return output
 
 
@@ -45,6 +50,19 @@ def test_packed_and_expanded_networks_agree(
     inputs = torch.randn(3, 1, 8, 8), torch.rand(3), torch.tensor([0, 4, 9])
     torch.testing.assert_close(packed(*inputs), expanded(*inputs))
     assert not any(tensor.is_meta for tensor in packed.state_dict().values())
+
+
+@pytest.mark.parametrize("kind", ["class", "attributes"])
+def test_conditions_through_a_packed_matrix(kind: str, tmp_path: Path) -> None:
+    linear = replace(CONFIG.network, condition="linear")
+    config = replace(CONFIG, condition=ConditionConfig(kind, 40), network=linear)  # type: ignore[arg-type]
+    path = packed_file(tmp_path, 2, "tensor", "linear", config)
+    expanded, _ = load_variant(path)
+    packed, _ = load_variant(path, packed=True)
+    assert isinstance(packed.attr_emb, PackedLinear)
+    condition = torch.tensor([0, 39]) if kind == "class" else torch.ones(2, 40, dtype=torch.uint8)
+    inputs = torch.randn(2, 1, 8, 8), torch.rand(2), condition
+    torch.testing.assert_close(packed(*inputs), expanded(*inputs))
 
 
 def test_a_packed_network_is_as_small_as_its_file(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ CONFIG = ModelConfig(
 )
 
 
-def tiny_model(folder: Path) -> Path:
+def tiny_model(folder: Path, config: ModelConfig = CONFIG) -> Path:
     """A model file with random weights."""
     torch.manual_seed(0)
     path = folder / "model.safetensors"
-    write_model(path, CONFIG.build().state_dict(), CONFIG, {})
+    write_model(path, config.build().state_dict(), config, {})
     return path
 
 

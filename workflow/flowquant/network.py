@@ -189,7 +189,7 @@ class FlowTransformer(nn.Module):
             return embedded if keep is None else embedded * keep
         if condition.dim() == 1:
             condition = F.one_hot(condition, self.conditions)
-        values = condition.to(self.attr_emb.weight.dtype)
+        values = condition.to(self.pos_emb.dtype)
         return self.attr_emb(values if keep is None else values * keep)
 
 
