@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 
 from flowquant.artifacts import write_json
 from flowquant.cli import run
 from flowquant.device import DeviceName, choose_device
 from flowquant.features import ExtractorName, RealFeatures, extract, read_features
-from flowquant.metrics import coverage, kernel_distance, radii
+from flowquant.metrics import coverage, frechet_distance, kernel_distance, radii
 from flowquant.samples import read_samples
 
 
@@ -43,11 +42,6 @@ def measure(
         ``fid``, ``kid_mean`` and ``kid_std`` (over subsets), ``is_mean`` and ``is_std`` (over
         splits), ``precision`` and ``recall`` (of manifolds, Kynkäänniemi et al. 2019).
     """
-    fid = fid_statistics_to_metric(
-        fid_features_to_statistics(features.double()),
-        fid_features_to_statistics(real.features.double()),
-        verbose=False,
-    )
     score = isc_features_to_metric(logits, splits=config.is_splits)
     ours, theirs, radius = (
         tensor.to(device).double() for tensor in (features, real.features, real.radii)
@@ -55,7 +49,7 @@ def measure(
     size = min(config.kid_subset_size, len(ours), len(theirs))
     kid_mean, kid_std = kernel_distance(ours, theirs, config.kid_subsets, size)
     return {
-        "fid": fid["frechet_inception_distance"],
+        "fid": frechet_distance(features, real.features),
         "kid_mean": kid_mean,
         "kid_std": kid_std,
         "is_mean": score["inception_score_mean"],
