@@ -1,7 +1,7 @@
 """Distances of samples' features from real images'.
 
-FID is torch-fidelity's. KID, precision and recall are as torch-fidelity's, but on any device: for
-1,000 samples and 10,000 real images its own, by NumPy on one CPU, take longer than sampling on a GPU.
+FID is torch-fidelity's. KID, precision and recall are as torch-fidelity's, but on any device: its
+own, by NumPy on one CPU, take longer for 1,000 samples and 10,000 real images than a GPU to sample.
 """
 
 from __future__ import annotations
