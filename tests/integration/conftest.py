@@ -12,6 +12,14 @@ from originals import PRESETS, write_originals
 from project import Workflow, copy_project
 
 RUN = "results/everything"
+REFINED: dict[str, Any] = {
+    "levels": "lloyd",
+    "granularity": "row",
+    "scope": "linear",
+    "levels_dtype": "float16",
+    "float_dtype": "float16",
+    "refine": {"steps": 20, "batch": 8},
+}
 # As little work as there can be for each stage, all of them in one run.
 EVERYTHING: dict[str, Any] = {
     "run": "everything",
@@ -19,23 +27,15 @@ EVERYTHING: dict[str, Any] = {
     "datasets": ["tiny_idx"],
     "bits": [2],
     "methods": {
-        "refined": {
-            "levels": "lloyd",
-            "granularity": "row",
-            "scope": "linear",
-            "levels_dtype": "float16",
-            "float_dtype": "float16",
-            "budget": 8,
-            "sensitivity": {"widths": [2, 4], "images": 8},
-            "refine": {"steps": 20, "batch": 8},
-        },
+        "refined": REFINED,
+        "mixed": REFINED | {"budget": 8, "sensitivity": {"widths": [2, 4], "images": 8}},
     },
     "evaluation": {"extractor": "classifier"},
     "plot": {"formats": ["png"], "dpi": 40},
     "fidelity": {"samples": 2, "steps": 2},
     "theory": True,
     "packed": True,
-    "sweep": {"variants": ["refined/8bit"], "evaluations": [2], "tolerances": [0.1]},
+    "sweep": {"variants": ["refined/2bit"], "evaluations": [2], "tolerances": [0.1]},
     "presets": PRESETS
     | {
         "tiny_idx": PRESETS["tiny_idx"] | {"classifier": {"epochs": 1, "batch": 4}},

@@ -1,15 +1,22 @@
-"""A method that is both mixed and refined, from the configuration to the figures' data."""
+"""Refined methods, of one width and of mixed ones, from the configuration to the figures' data."""
 
 import json
 
+import pytest
 
-def test_a_refined_method_of_mixed_widths(everything):
+
+@pytest.mark.parametrize("variant", ["refined/2bit", "mixed/8bit"])
+def test_refined_methods(everything, variant):
     results = everything.folder / "results/everything"
-    refined = json.loads((results / "quantized_models/tiny_idx/refined/8bit.json").read_text())
+    refined = json.loads((results / f"quantized_models/tiny_idx/{variant}.json").read_text())
     assert refined["velocity_error"]["after"] < refined["velocity_error"]["before"]
-    allocation = json.loads((results / "allocations/tiny_idx/refined/8bit.json").read_text())
-    assert allocation["effective_bits"] <= 8
-    fidelity = json.loads((results / "fidelity/tiny_idx/refined/8bit/seed0.json").read_text())
+    fidelity = json.loads((results / f"fidelity/tiny_idx/{variant}/seed0.json").read_text())
     assert 0 < fidelity["ssim"] <= 1
-    assert (results / "plots/tiny_idx_refined_8bit_allocation.png").stat().st_size > 0
-    assert (results / "distances/tiny_idx/refined/8bit.json").stat().st_size > 0
+    assert (results / f"distances/tiny_idx/{variant}.json").stat().st_size > 0
+
+
+def test_a_mixed_method_keeps_its_budget(everything):
+    results = everything.folder / "results/everything"
+    allocation = json.loads((results / "allocations/tiny_idx/mixed/8bit.json").read_text())
+    assert allocation["effective_bits"] <= 8
+    assert (results / "plots/tiny_idx_mixed_8bit_allocation.png").stat().st_size > 0

@@ -13,7 +13,7 @@ from flowquant.artifacts import write_json
 from flowquant.cli import run
 from flowquant.device import DeviceName, choose_device
 from flowquant.features import ExtractorName, RealFeatures, extract, read_features
-from flowquant.metrics import coverage, frechet_distance, kernel_distance, radii
+from flowquant.metrics import coverage, frechet_distance, kernel_distance, radii, statistics
 from flowquant.samples import read_samples
 
 
@@ -49,7 +49,7 @@ def measure(
     size = min(config.kid_subset_size, len(ours), len(theirs))
     kid_mean, kid_std = kernel_distance(ours, theirs, config.kid_subsets, size)
     return {
-        "fid": frechet_distance(features, real.features),
+        "fid": frechet_distance(features, statistics(real.features)),
         "kid_mean": kid_mean,
         "kid_std": kid_std,
         "is_mean": score["inception_score_mean"],

@@ -6,6 +6,8 @@ own, by NumPy on one CPU, take longer for 1,000 samples and 10,000 real images t
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,10 +18,18 @@ SUBSET_SEED = 2020
 ROWS = 2048
 
 
-def frechet_distance(features: Tensor, real: Tensor) -> float:
-    """Fréchet Inception Distance (Heusel et al., 2017) of features [N, F] from real ones [M, F]."""
-    ours, theirs = (fid_features_to_statistics(part.double()) for part in (features, real))
-    found = fid_statistics_to_metric(ours, theirs, verbose=False)
+Statistics: TypeAlias = dict[str, Any]
+
+
+def statistics(features: Tensor) -> Statistics:
+    """Mean and covariance of features [N, F], for `frechet_distance`."""
+    found: Statistics = fid_features_to_statistics(features.double())
+    return found
+
+
+def frechet_distance(features: Tensor, real: Statistics) -> float:
+    """Fréchet Inception Distance (Heusel et al., 2017) of features [N, F] from real ones."""
+    found = fid_statistics_to_metric(statistics(features), real, verbose=False)
     return float(found["frechet_inception_distance"])
 
 

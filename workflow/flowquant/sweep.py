@@ -12,7 +12,7 @@ from flowquant.cli import run
 from flowquant.device import DeviceName, Precision, choose_device
 from flowquant.features import ExtractorName, extract, read_features
 from flowquant.generate import Condition, generate, labels_to_sample
-from flowquant.metrics import frechet_distance
+from flowquant.metrics import frechet_distance, statistics
 from flowquant.sampler import SolverConfig
 from flowquant.solver import STEPS, SolverName
 from flowquant.variant import load_variant
@@ -86,6 +86,7 @@ def sweep(
     network, config = load_variant(model, packed)
     labels = labels_to_sample(config.condition, sweep.per_class, sweep.condition, data)
     of_real = read_features(real, weights)
+    target = statistics(of_real.features)
     where = choose_device(device)
     rows = []
     for solver in solver_configs(sweep):
@@ -100,7 +101,7 @@ def sweep(
                 "steps": None if adaptive else solver.steps,
                 "tolerance": solver.tolerance if adaptive else None,
                 "evaluations": evaluations,
-                "fid": frechet_distance(features, of_real.features),
+                "fid": frechet_distance(features, target),
                 "seconds": round(seconds, 3),
             }
         )
