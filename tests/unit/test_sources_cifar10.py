@@ -13,6 +13,7 @@ import torch
 
 from flowquant.artifacts import read_metadata, sha256
 from flowquant.dataset import read_dataset
+from flowquant.digest import PACKAGE
 from flowquant.errors import UserError
 from flowquant.network import ConditionConfig, ImageConfig
 from flowquant.sources import cifar10 as source
@@ -241,7 +242,7 @@ def test_command_line_ends_in_one_message(tmp_path):
     command += ["--condition.kind", "class", "--condition.count", "10", "--threads", "1"]
     done = subprocess.run(
         [str(part) for part in command],
-        cwd=source.__file__.partition("flowquant")[0],
+        cwd=PACKAGE.parent,
         capture_output=True,
         text=True,
         check=False,
