@@ -13,10 +13,10 @@ if not Path("/dev/nvidia0").exists():
 import pytest
 import torch
 
-from flowquant.dataset import Split, write_dataset
-from flowquant.flow import FlowConfig
-from flowquant.model import ModelConfig
-from flowquant.network import ConditionConfig, ImageConfig, NetworkConfig
+from flowquant.data.dataset import Split, write_dataset
+from flowquant.models.model import ModelConfig
+from flowquant.models.path import FlowConfig
+from flowquant.models.transformer import ConditionConfig, ImageConfig, NetworkConfig
 from project import SHARED_DATA
 
 

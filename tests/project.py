@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from flowquant.digest import PACKAGE
+from flowquant.runtime.digest import PACKAGE, commands
 
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -26,13 +26,7 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
     if path.stem != "__init__"
 )
-# The modules with a command line.
-STAGES = [
-    module
-    for module in MODULES
-    if 'if __name__ == "__main__":'
-    in PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
-]
+STAGES = commands()
 
 
 TINY: dict[str, Any] = {
@@ -71,9 +65,9 @@ class Workflow:
             command += ["--configfile", *config]
         return self._run(command)
 
-    def stage(self, name: str, *arguments: str) -> Any:
+    def stage(self, command: str, *arguments: str) -> Any:
         """Run a stage by itself; the completed process, output merged."""
-        return self._run([sys.executable, "-m", f"flowquant.{name}", *arguments])
+        return self._run([sys.executable, "-m", "flowquant", *command.split(), *arguments])
 
     def processor_seconds(self) -> dict[str, list[float]]:
         """What each process of each stage has used up."""

@@ -23,7 +23,7 @@ rule benchmark_dataset:
         seconds=config["benchmark"]["seconds"],
         code=digest("benchmark"),
     shell:
-        "python -m flowquant.benchmark --output {output.report} --table {output.table} "
+        "python -m flowquant benchmark --output {output.report} --table {output.table} "
         "--dataset {wildcards.dataset} --device {resources.device} --seconds {params.seconds} "
         "--sizes.batch {resources.batch} {params.sizes} {params.looking} {params.model} "
         "{params.training} 2> {log}"

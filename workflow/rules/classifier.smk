@@ -24,6 +24,6 @@ rule classifier:
         training=flags("classifier"),
         code=digest("classifier"),
     shell:
-        "python -m flowquant.classifier --data {input} --output {output.classifier} "
+        "python -m flowquant classifier --data {input} --output {output.classifier} "
         "--report {output.report} --dataset {wildcards.dataset} --device {resources.device} "
         "{params.what} {params.training} 2> {log}"

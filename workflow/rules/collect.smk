@@ -28,7 +28,7 @@ rule collect:
     params:
         code=digest("collect"),
     shell:
-        "python -m flowquant.collect --evaluations {input.evaluations} --models {input.models} "
+        "python -m flowquant collect --evaluations {input.evaluations} --models {input.models} "
         "--downstreams {input.downstreams} --fidelities {input.fidelities} --classifiers {input.classifiers} "
         "--evaluation-results {output.evaluation_results} "
         "--downstream-results {output.downstream_results} "

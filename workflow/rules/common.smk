@@ -9,9 +9,9 @@ sys.path.insert(0, str(PACKAGE_ROOT))
 
 from snakemake.exceptions import WorkflowError
 
-from flowquant.config import command_flags, validate, variants_of
-from flowquant.digest import digest
-from flowquant.errors import UserError
+from flowquant.config.validation import command_flags, validate, variants_of
+from flowquant.runtime.digest import digest
+from flowquant.runtime.errors import UserError
 
 try:
     config = validate(config)
@@ -123,7 +123,7 @@ def model_flags(wildcards):
 def import_checks():
     """Shell lines that check each configured checkpoint and note whether one does not fit."""
     lines = [
-        f"python -m flowquant.import_check --dataset {name} --checkpoint "
+        f"python -m flowquant import_check --dataset {name} --checkpoint "
         f"{shlex.quote(PRESETS[name]['checkpoint'])} {model_options(PRESETS[name])} "
         f"|| {{ echo '{name}: the checkpoint does not fit, see above'; fine=false; }}"
         for name in IMPORTED

@@ -17,7 +17,7 @@ rule dataset:
     params:
         kind=lambda w: preset(w)["source"]["kind"],
         source=source_flags,
-        code=lambda w: digest(f"sources.{preset(w)['source']['kind']}"),
+        code=lambda w: digest(f"dataset {preset(w)['source']['kind']}"),
     shell:
-        "python -m flowquant.sources.{params.kind} --output {output} "
+        "python -m flowquant dataset {params.kind} --output {output} "
         "--data-root {resources.data_root:q} --threads {threads} {params.source} 2>&1 | tee {log}"

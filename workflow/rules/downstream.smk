@@ -18,5 +18,5 @@ rule downstream:
     params:
         code=digest("downstream"),
     shell:
-        "python -m flowquant.downstream --samples {input.samples} "
+        "python -m flowquant downstream --samples {input.samples} "
         "--classifier {input.classifier} --output {output} --device {resources.device} 2> {log}"

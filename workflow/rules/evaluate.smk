@@ -12,9 +12,9 @@ rule inception_weights:
         source=command_flags(
             {key: config["evaluation"]["weights"][key] for key in ("urls", "sha256")}
         ),
-        code=digest("download"),
+        code=digest("inception_weights"),
     shell:
-        "python -m flowquant.download --path {output} {params.source} 2> {log}"
+        "python -m flowquant inception_weights --path {output} {params.source} 2> {log}"
 
 
 rule real_features:
@@ -39,7 +39,7 @@ rule real_features:
         neighbours=METRICS["neighbours"],
         code=digest("real_features"),
     shell:
-        "python -m flowquant.real_features --data {input.data} --weights {input.weights} "
+        "python -m flowquant real_features --data {input.data} --weights {input.weights} "
         "--output {output} --extractor {params.extractor} --neighbours {params.neighbours} "
         "--device {resources.device} 2> {log}"
 
@@ -71,6 +71,6 @@ rule evaluate:
         ),
         code=digest("evaluate"),
     shell:
-        "python -m flowquant.evaluate --samples {input.samples} --real {input.real} "
+        "python -m flowquant evaluate --samples {input.samples} --real {input.real} "
         "--weights {input.weights} --output {output} --extractor {params.extractor} "
         "--device {resources.device} {params.metrics} 2> {log}"

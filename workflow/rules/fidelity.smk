@@ -23,7 +23,7 @@ rule fidelity:
         fidelity=command_flags({"fidelity": config["fidelity"] or {}}),
         code=digest("fidelity"),
     shell:
-        "python -m flowquant.fidelity --model {input.model} --quantized {input.quantized} "
+        "python -m flowquant fidelity --model {input.model} --quantized {input.quantized} "
         "--model-samples {input.model_samples} --quantized-samples {input.quantized_samples} "
         "--output {output} --device {resources.device} {params.fidelity} 2> {log}"
 
@@ -46,5 +46,5 @@ rule plot_fidelity:
         dpi=config["plot"]["dpi"],
         code=digest("plot_fidelity"),
     shell:
-        "python -m flowquant.plot_fidelity --results {input} --outputs {output} "
+        "python -m flowquant plot_fidelity --results {input} --outputs {output} "
         "--dpi {params.dpi} 2> {log}"

@@ -17,7 +17,7 @@ rule plot_metrics:
         dpi=config["plot"]["dpi"],
         code=digest("plot_metrics"),
     shell:
-        "python -m flowquant.plot_metrics --summary {input.summary} "
+        "python -m flowquant plot_metrics --summary {input.summary} "
         "--published {input.published} --dataset {wildcards.dataset} "
         "--metric {wildcards.metric} --outputs {output} --dpi {params.dpi} 2> {log}"
 
@@ -43,7 +43,7 @@ rule plot_levels:
         dpi=config["plot"]["dpi"],
         code=digest("plot_levels"),
     shell:
-        "python -m flowquant.plot_levels --model {input.model} --quantized {input.quantized} "
+        "python -m flowquant plot_levels --model {input.model} --quantized {input.quantized} "
         "--names {params.names} --tensor {params.tensor} --outputs {output.figures} "
         "--data {output.data} --dpi {params.dpi} 2> {log}"
 
@@ -67,7 +67,7 @@ rule plot_samples:
         dpi=config["plot"]["dpi"],
         code=digest("plot_samples"),
     shell:
-        "python -m flowquant.plot_samples --samples {input} --outputs {output} "
+        "python -m flowquant plot_samples --samples {input} --outputs {output} "
         "--columns {params.columns} --dpi {params.dpi} 2> {log}"
 
 
@@ -91,5 +91,5 @@ rule plot_allocation:
         dpi=config["plot"]["dpi"],
         code=digest("plot_allocation"),
     shell:
-        "python -m flowquant.plot_allocation --allocation {input} --outputs {output} "
+        "python -m flowquant plot_allocation --allocation {input} --outputs {output} "
         "--dpi {params.dpi} 2> {log}"

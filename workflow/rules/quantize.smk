@@ -24,7 +24,7 @@ rule quantize:
         width=width_flags,
         code=digest("quantize"),
     shell:
-        "python -m flowquant.quantize --model {input.model} --output {output.packed} "
+        "python -m flowquant quantize --model {input.model} --output {output.packed} "
         "--report {output.report} --dataset {wildcards.dataset} "
         "--variant {wildcards.method}/{wildcards.bits}bit --device {resources.device} "
         "{params.method} {params.width} 2> {log}"
@@ -65,7 +65,7 @@ rule sensitivity:
         ),
         code=digest("sensitivity"),
     shell:
-        "python -m flowquant.sensitivity --model {input.model} --data {input.data} "
+        "python -m flowquant sensitivity --model {input.model} --data {input.data} "
         "--output {output} --dataset {wildcards.dataset} --device {resources.device} "
         "{params.method} {params.sensitivity} 2> {log}"
 
@@ -85,5 +85,5 @@ rule allocate:
     params:
         code=digest("allocate"),
     shell:
-        "python -m flowquant.allocate --sensitivity {input} --output {output} "
+        "python -m flowquant allocate --sensitivity {input} --output {output} "
         "--variant {wildcards.method}/{wildcards.bits}bit --budget {wildcards.bits} 2> {log}"

@@ -28,7 +28,7 @@ rule refine:
         # No output: Snakemake would delete it before a retry, and the retry could not go on.
         checkpoint=lambda w: f"results/{config['run']}/checkpoints/{w.dataset}_{w.method}_{w.bits}bit.pt",
     shell:
-        "python -m flowquant.refine --model {input.model} --unrefined {input.unrefined} "
+        "python -m flowquant refine --model {input.model} --unrefined {input.unrefined} "
         "--data {input.data} --output {output.packed} --report {output.report} "
         "--curve {output.curve} --checkpoint {params.checkpoint} --dataset {wildcards.dataset} "
         "--variant {wildcards.method}/{wildcards.bits}bit --withhold {params.withhold} "

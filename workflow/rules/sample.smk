@@ -25,7 +25,7 @@ rule sample:
         data=lambda w, input: f"--data {input.data}" if input.get("data") else "",
         code=digest("sample"),
     shell:
-        "python -m flowquant.sample --model {input.model} {params.data} "
+        "python -m flowquant sample --model {input.model} {params.data} "
         "--output {output.images} --grid {output.grid} "
         "--dataset {wildcards.dataset} --variant {wildcards.variant} --seed {wildcards.seed} "
         "--batch {resources.batch} --packed {resources.packed} "
@@ -51,5 +51,5 @@ rule sample_real:
         images=samples_per_seed,
         code=digest("sample_real"),
     shell:
-        "python -m flowquant.sample_real --data {input} --output {output} "
+        "python -m flowquant sample_real --data {input} --output {output} "
         "--dataset {wildcards.dataset} --count {params.images} --seed {wildcards.seed} 2> {log}"

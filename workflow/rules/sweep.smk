@@ -27,7 +27,7 @@ rule sweep_variant:
         data=lambda w, input: f"--data {input.data}" if input.get("data") else "",
         code=digest("sweep"),
     shell:
-        "python -m flowquant.sweep --model {input.model} {params.data} --real {input.real} "
+        "python -m flowquant sweep --model {input.model} {params.data} --real {input.real} "
         "--weights {input.weights} --output {output} --dataset {wildcards.dataset} "
         "--variant {wildcards.variant} --seed {params.seed} --extractor {params.extractor} "
         "--batch {resources.batch} --packed {resources.packed} --device {resources.device} "
@@ -48,7 +48,7 @@ rule collect_sweep:
     params:
         code=digest("collect_sweep"),
     shell:
-        "python -m flowquant.collect_sweep --sweeps {input} --summary {output.summary} "
+        "python -m flowquant collect_sweep --sweeps {input} --summary {output.summary} "
         "--table {output.table} 2> {log}"
 
 
@@ -66,5 +66,5 @@ rule plot_sweep:
         dpi=config["plot"]["dpi"],
         code=digest("plot_sweep"),
     shell:
-        "python -m flowquant.plot_sweep --summary {input} --dataset {wildcards.dataset} "
+        "python -m flowquant plot_sweep --summary {input} --dataset {wildcards.dataset} "
         "--outputs {output} --dpi {params.dpi} 2> {log}"

@@ -18,7 +18,7 @@ rule distances:
     params:
         code=digest("distances"),
     shell:
-        "python -m flowquant.distances --model {input.model} --quantized {input.quantized} "
+        "python -m flowquant distances --model {input.model} --quantized {input.quantized} "
         "--output {output} --dataset {wildcards.dataset} --variant {wildcards.variant} 2> {log}"
 
 
@@ -41,6 +41,6 @@ rule theory:
         dpi=config["plot"]["dpi"],
         code=digest("theory"),
     shell:
-        "python -m flowquant.theory --distances {input.distances} --summary {input.summary} "
+        "python -m flowquant theory --distances {input.distances} --summary {input.summary} "
         "--dataset {wildcards.dataset} --data {output.data} --table {output.table} "
         "--outputs {output.figures} --dpi {params.dpi} 2> {log}"

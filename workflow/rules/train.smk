@@ -28,7 +28,7 @@ rule train:
         # No output: Snakemake would delete it before a retry, and the retry could not go on.
         checkpoint=lambda w: f"results/{config['run']}/checkpoints/{w.dataset}.pt",
     shell:
-        "python -m flowquant.train --data {input} --output {output.model} "
+        "python -m flowquant train --data {input} --output {output.model} "
         "--report {output.report} --curve {output.curve} --checkpoint {params.checkpoint} "
         "--dataset {wildcards.dataset} "
         "--device {resources.device} --devices {resources.devices} "
@@ -56,7 +56,7 @@ rule import_model:
         model=model_flags,
         code=digest("import_model"),
     shell:
-        "python -m flowquant.import_model --checkpoint {input} --output {output.model} "
+        "python -m flowquant import_model --checkpoint {input} --output {output.model} "
         "--report {output.report} --dataset {wildcards.dataset} {params.model} 2> {log}"
 
 

@@ -1,0 +1,54 @@
+"""The counted operations are those that PyTorch counts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from flowquant.benchmark.flops import encoder_products, forward_flops, step_flops
+from flowquant.models.transformer import ConditionConfig
+
+
+def counted(work):
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("time", ["linear", "fourier"])
+@pytest.mark.parametrize("condition", ["embedding", "linear"])
+@pytest.mark.parametrize("times", [1, 5])
+def test_forward(tiny_model, time, condition, times):
+    model = replace(tiny_model, network=replace(tiny_model.network, time=time, condition=condition))
+    network = model.build().eval()
+    x, labels = torch.randn(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64)
+    with torch.no_grad():
+        found = counted(lambda: network(x, torch.rand(times), labels))
+    assert found == forward_flops(model, 5, times)
+
+
+def test_attributes(tiny_model):
+    network = replace(tiny_model.network, condition="linear")
+    condition = ConditionConfig("attributes", 40)
+    model = replace(tiny_model, network=network, condition=condition)
+    x, labels = torch.randn(5, 1, 8, 8), torch.ones(5, 40, dtype=torch.uint8)
+    with torch.no_grad():
+        found = counted(lambda: model.build().eval()(x, torch.rand(1), labels))
+    assert found == forward_flops(model, 5, 1)
+
+
+def test_a_step_is_three_forward_passes_all_but_first_layers(tiny_model):
+    network = tiny_model.build().eval()
+    x, labels = torch.randn(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64)
+    found = counted(lambda: network(x, torch.rand(5), labels).square().mean().backward())
+    # No gradient by the images and times themselves.
+    assert found == pytest.approx(step_flops(tiny_model, 5), rel=0.05)
+    assert found <= step_flops(tiny_model, 5)
+
+
+def test_most_operations_are_the_encoders_products(tiny_model):
+    products = encoder_products(tiny_model, 5)
+    assert [p.times for p in products] == [2] * 4
+    assert 0.5 < sum(p.flops for p in products) / forward_flops(tiny_model, 5, 1) < 1

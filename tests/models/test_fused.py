@@ -1,0 +1,168 @@
+"""The GPU kernels, on the CPU through Triton's interpreter, against PyTorch's own operations."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from flowquant.models.fused import encode, encode_training, fuse, fuse_for_training
+from flowquant.models.kernels.activation import activate, activate_backward
+from flowquant.models.kernels.attention import attention, attention_backward
+from flowquant.models.kernels.norm import add_norm, add_norm_backward
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for CPUs")
+SEED = torch.tensor([1234])
+
+
+def reference_attention(qkv, heads):
+    batch, tokens, triple = qkv.shape
+    query, key, value = qkv.view(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(query, key, value)
+    return mixed.transpose(1, 2).reshape(batch, tokens, triple // 3)
+
+
+@pytest.mark.parametrize(("tokens", "heads", "size"), [(49, 3, 32), (16, 2, 8), (64, 1, 48)])
+def test_attention_and_its_gradient(tokens, heads, size):
+    torch.manual_seed(0)
+    qkv = torch.randn(2, tokens, 3 * heads * size, requires_grad=True)
+    wanted = reference_attention(qkv, heads)
+    torch.testing.assert_close(attention(qkv.detach(), heads), wanted, atol=1e-5, rtol=1e-4)
+    grad = torch.randn_like(wanted)
+    wanted.backward(grad)
+    found, row_sum = attention_backward(qkv.detach(), grad, heads)
+    torch.testing.assert_close(found, qkv.grad, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(row_sum, qkv.grad.sum((0, 1)), atol=1e-4, rtol=1e-3)
+
+
+def test_attention_with_dropout():
+    """The output is linear in the values: ⟨g, out⟩ = ⟨grad, values⟩ if both use the same mask."""
+    torch.manual_seed(0)
+    qkv, grad = torch.randn(3, 20, 3 * 32), torch.randn(3, 20, 32)
+    out = attention(qkv, 2, 0.3, SEED)
+    back, _ = attention_backward(qkv, grad, 2, 0.3, SEED)
+    values = (back.view(3, 20, 3, 32)[:, :, 2] * qkv.view(3, 20, 3, 32)[:, :, 2]).sum()
+    torch.testing.assert_close((grad * out).sum(), values, atol=1e-3, rtol=1e-4)
+    assert not torch.equal(out, attention(qkv, 2, 0.3, SEED + 1))
+    # All values 1: each output is its kept weights' sum, 1 on average.
+    qkv.view(3, 20, 3, 32)[:, :, 2] = 1
+    draws = torch.stack([attention(qkv, 2, 0.3, SEED + s) for s in range(20)])
+    assert draws.mean().item() == pytest.approx(1, abs=0.02)
+    assert draws.std() > 0.05
+
+
+@pytest.mark.parametrize(("rows", "width"), [(7, 24), (4, 384), (1, 100)])
+def test_add_norm_and_its_gradient(rows, width):
+    torch.manual_seed(0)
+    tensors = [torch.randn(rows, width) * 3 + 5, torch.randn(rows, width)]
+    tensors += [torch.randn(width), torch.randn(width)]
+    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+    wanted = F.layer_norm(leaves[0] + leaves[1], (width,), leaves[2], leaves[3])
+    total, kept = torch.empty(rows, width), torch.empty(rows, width, dtype=torch.int8)
+    found = add_norm(*tensors, 1e-5, total=total, kept=kept)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(total, tensors[0] + tensors[1])
+    grad = torch.randn(rows, width)
+    wanted.backward(grad)
+    gradients = add_norm_backward(total, grad, tensors[2], 1e-5)
+    for mine, leaf in zip(gradients[:4], leaves, strict=True):
+        torch.testing.assert_close(mine, leaf.grad, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(gradients[4], leaves[1].grad.sum(0), atol=1e-4, rtol=1e-3)
+
+
+def test_add_norm_with_dropout():
+    torch.manual_seed(0)
+    x, y, total = torch.randn(50, 60), torch.randn(50, 60), torch.empty(50, 60)
+    mask = torch.empty(50, 60, dtype=torch.int8)
+    add_norm(x, y, torch.ones(60), torch.zeros(60), 1e-5, 0.25, SEED, total, mask)
+    kept = (total - x).abs() > 1e-6
+    assert torch.equal(kept, mask == 1)
+    assert kept.float().mean().item() == pytest.approx(0.75, abs=0.03)
+    torch.testing.assert_close((total - x)[kept], y[kept] / 0.75, atol=1e-5, rtol=1e-4)
+    of_x, of_y, _, _, row_sum = add_norm_backward(
+        total, torch.randn(50, 60), torch.ones(60), 1e-5, 0.25, mask
+    )
+    torch.testing.assert_close(of_y, of_x * kept / 0.75)
+    torch.testing.assert_close(row_sum, of_y.sum(0), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("gelu", [True, False])
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_activation_and_its_gradient(gelu, dropout):
+    torch.manual_seed(0)
+    x = torch.randn(70, 150, requires_grad=True)
+    plain = F.gelu(x) if gelu else F.relu(x)
+    mask = torch.empty(70, 150, dtype=torch.int8)
+    found = activate(x.detach(), gelu, dropout, SEED, mask)
+    kept = (found != 0) | (plain == 0)
+    assert kept.float().mean().item() == pytest.approx(1 - dropout * (1 if gelu else 0.5), abs=0.03)
+    # Φ is within 3e-7, and x within 4: far below bfloat16's 4e-3.
+    torch.testing.assert_close(found, (plain * kept / (1 - dropout)).detach(), atol=2e-6, rtol=1e-5)
+    grad = torch.randn_like(plain)
+    (plain * kept / (1 - dropout)).backward(grad)
+    saved = x.detach() if gelu else found
+    back, row_sum = activate_backward(saved, grad, gelu, dropout, mask)
+    torch.testing.assert_close(back, x.grad, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(row_sum, x.grad.sum(0), atol=1e-4, rtol=1e-3)
+
+
+def test_a_layer(tiny_model):
+    torch.manual_seed(0)
+    layer = tiny_model.build().transformer.layers[0].eval()
+    x = torch.randn(3, 4, tiny_model.network.width)
+    with torch.inference_mode():
+        torch.testing.assert_close(encode(layer, x), layer(x), atol=1e-5, rtol=1e-4)
+
+
+def test_a_network_in_training(tiny_model):
+    """Without dropout, the fused network has the same output and the same gradients."""
+    torch.manual_seed(0)
+    networks = [tiny_model.build() for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    for network in networks:
+        for layer in network.transformer.layers:
+            layer.dropout.p = layer.self_attn.dropout = 0.0
+    fuse_for_training(networks[1], torch.device("cpu"))
+    x, time, labels = torch.randn(5, 1, 8, 8), torch.rand(5), torch.arange(5) % 3
+    outputs = [network(x, time, labels) for network in networks]
+    torch.testing.assert_close(outputs[1], outputs[0], atol=1e-5, rtol=1e-4)
+    for output in outputs:
+        output.square().sum().backward()
+    pairs = zip(networks[0].named_parameters(), networks[1].parameters(), strict=True)
+    for (name, plain), fused in pairs:
+        torch.testing.assert_close(fused.grad, plain.grad, atol=1e-4, rtol=1e-3, msg=name)
+
+
+def test_more_tokens_than_the_kernels_hold(tiny_model):
+    """The layer's own computation takes over, dropout and gradients included."""
+    layer = tiny_model.build().transformer.layers[0]
+    x = torch.randn(1, 130, tiny_model.network.width)
+    outputs = []
+    for compute in (layer, lambda x: encode_training(layer, torch.zeros(4, dtype=torch.int64), x)):
+        torch.manual_seed(0)
+        layer.zero_grad()
+        output = compute(x)
+        output.sum().backward()
+        outputs.append((output, layer.linear1.bias.grad.clone()))
+    assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
+    with torch.inference_mode():
+        assert torch.equal(encode(layer.eval(), x), layer(x))
+
+
+def test_seeds_are_fresh_every_pass(tiny_model):
+    network = tiny_model.build()
+    fuse_for_training(network, torch.device("cpu"))
+    args = torch.randn(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, dtype=torch.long)
+    torch.manual_seed(1)
+    first, second = network(*args), network(*args)
+    torch.manual_seed(1)
+    assert torch.equal(network(*args), first)
+    assert not torch.equal(first, second)
+
+
+def test_fused_inference_replaces_every_layer(tiny_model):
+    network = tiny_model.build().eval()
+    args = torch.randn(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, dtype=torch.long)
+    with torch.inference_mode():
+        plain = network(*args)
+        fuse(network)
+        torch.testing.assert_close(network(*args), plain, atol=1e-5, rtol=1e-4)
+    assert all("forward" in vars(layer) for layer in network.transformer.layers)

@@ -1,0 +1,95 @@
+"""The path, its loss and its noise, against closed forms."""
+
+import pytest
+import torch
+from torch import nn
+
+from flowquant.models.path import (
+    FlowConfig,
+    initial_noise,
+    interpolate,
+    matching_loss,
+    to_uint8,
+    to_unit,
+    velocity,
+)
+from flowquant.runtime import random
+
+FORWARD = FlowConfig(clock="forward", sigma=0.5)
+BACKWARD = FlowConfig(clock="backward", sigma=0.5)
+
+
+class Told(nn.Module):
+    """Answers with the time it was told."""
+
+    def forward(self, x, time, condition, keep=None):
+        return time.view(-1, 1, 1, 1).expand_as(x)
+
+
+def test_scaling_is_exact_at_every_grey_value():
+    values = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(to_unit(values)), values)
+    assert to_unit(values).min() == -1
+    assert to_unit(values).max() == 1
+
+
+def test_scaling_clamps_and_rounds():
+    assert to_uint8(torch.tensor([-3.0, 3.0, 0.0])).tolist() == [0, 255, 128]
+    # 0.6 of a grey value above 100: truncation would give 100.
+    assert to_uint8(torch.tensor([100.6 / 127.5 - 1])).item() == 101
+
+
+def test_path_ends_at_noise_and_image():
+    noise, image = torch.randn(3, 1, 2, 2), torch.randn(3, 1, 2, 2)
+    t = torch.tensor([0.0, 1.0, 0.25])
+    x = interpolate(noise, image, t)
+    assert torch.equal(x[0], noise[0])
+    assert torch.equal(x[1], image[1])
+    torch.testing.assert_close(x[2], 0.75 * noise[2] + 0.25 * image[2])
+
+
+def test_clocks_tell_opposite_times():
+    x, t = torch.zeros(2, 1, 2, 2), torch.tensor([0.1, 0.7])
+    told = [velocity(Told(), flow, x, t, None)[:, 0, 0, 0] for flow in (FORWARD, BACKWARD)]
+    torch.testing.assert_close(told[0], t)
+    torch.testing.assert_close(told[1], 1 - t)
+
+
+def test_loss_of_a_constant_velocity():
+    class Zero(nn.Module):
+        def forward(self, x, time, condition, keep=None):
+            return torch.zeros_like(x)
+
+    image, noise = torch.full((4, 1, 2, 2), 0.75), torch.full((4, 1, 2, 2), -0.25)
+    loss = matching_loss(Zero(), FORWARD, image, noise, torch.rand(4), None)
+    assert loss.item() == pytest.approx(1.0)
+
+
+def test_noise_does_not_depend_on_the_batch():
+    whole = initial_noise(FORWARD, 7, range(10), (1, 4, 4))
+    parts = [
+        initial_noise(FORWARD, 7, range(a, b), (1, 4, 4)) for a, b in [(0, 3), (3, 4), (4, 10)]
+    ]
+    assert torch.equal(whole, torch.cat(parts))
+    assert torch.equal(initial_noise(FORWARD, 7, range(9, 10), (1, 4, 4))[0], whole[9])
+
+
+def test_noise_depends_on_seed_and_index_and_has_the_right_spread():
+    noise = initial_noise(FORWARD, 0, range(200), (1, 16, 16))
+    other = initial_noise(FORWARD, 1, range(200), (1, 16, 16))
+    assert noise.std().item() == pytest.approx(0.5, rel=0.02)
+    assert noise.mean().item() == pytest.approx(0.0, abs=0.01)
+    # Independent streams: no correlation between seeds or between neighbouring indices.
+    for a, b in [(noise, other), (noise[1:], noise[:-1])]:
+        correlation = (a * b).mean() / 0.25
+        assert abs(correlation.item()) < 0.02
+
+
+def test_keys_differ_by_seed_purpose_and_index():
+    keys = {random.key(s, p, i) for s in range(4) for p in ("a", "b") for i in range(50)}
+    assert len(keys) == 400
+    assert all(0 <= key < 2**63 for key in keys)
+
+
+def test_no_noise_for_no_index():
+    assert random.normal(0, "sample", range(0), (1, 2, 2)).shape == (0, 1, 2, 2)

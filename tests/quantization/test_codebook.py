@@ -1,0 +1,180 @@
+"""Codebooks and the packed file: exact round trips, and what a reader refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from flowquant.quantization.codebook import (
+    Codebook,
+    effective_bits,
+    group_size,
+    stored_bits,
+    with_levels,
+)
+from flowquant.quantization.packed_file import content_sha256, read_quantized, write_quantized
+from flowquant.runtime.errors import UserError
+
+METADATA: dict[str, Any] = {"model": {}, "tensors": {}, "method": {"levels": "lloyd"}}
+
+
+def codebook(
+    bits: int, groups: int = 3, each: int = 35, dtype: torch.dtype = torch.float32
+) -> Codebook:
+    draws = torch.Generator().manual_seed(bits)
+    levels = torch.randn(groups, 2**bits, generator=draws).sort(dim=1).values.to(dtype)
+    indices = torch.randint(2**bits, (groups, each), generator=draws, dtype=torch.int32)
+    return Codebook(levels, indices, (groups, each))
+
+
+def rewrite(
+    path: Path, tensors: dict[str, Tensor] | None = None, sign: bool = True, **changes: Any
+) -> None:
+    """Change tensors or metadata of a file, with or without the digest of the new content."""
+    with safe_open(path, framework="pt") as file:
+        held = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        metadata = json.loads(file.metadata()["flowquant"])
+    held |= tensors or {}
+    held = {name: tensor for name, tensor in held.items() if tensor.numel()}
+    metadata |= changes
+    if sign:
+        metadata["content_sha256"] = content_sha256(held, metadata)
+    save_file(held, path, metadata={"flowquant": json.dumps(metadata)})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "2bit.safetensors"
+    write_quantized(path, {"w": codebook(2), "b": torch.randn(5).half()}, METADATA)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("bits", range(1, 17))
+def test_round_trip_is_exact(bits: int, dtype: torch.dtype, tmp_path: Path) -> None:
+    path = tmp_path / "packed.safetensors"
+    given = {"w": codebook(bits, dtype=dtype), "b": torch.randn(4, 3), "h": torch.randn(7).half()}
+    write_quantized(path, given, METADATA)
+    found, metadata = read_quantized(path)
+    assert isinstance(found["w"], Codebook)
+    assert found["w"].levels.dtype == dtype
+    assert found["w"].indices.equal(given["w"].indices)
+    assert found["w"].expand().equal(given["w"].expand())
+    assert found["b"].equal(given["b"])
+    assert found["h"].dtype == torch.float16
+    assert metadata["effective_bits"] == effective_bits(given)
+
+
+def test_the_file_is_as_small_as_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "packed.safetensors"
+    draws = torch.Generator().manual_seed(0)
+    book = Codebook(
+        torch.randn(64, 4).half(),
+        torch.randint(4, (64, 4096), generator=draws, dtype=torch.int32),
+        (64, 4096),
+    )
+    write_quantized(path, {"w": book}, METADATA)
+    assert stored_bits({"w": book}) == 2 * 64 * 4096 + 16 * 4 * 64
+    assert path.stat().st_size < stored_bits({"w": book}) / 8 + 2048
+
+
+def test_compact_drops_unused_levels_and_keeps_values() -> None:
+    book = Codebook(
+        torch.tensor([[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0]]),
+        torch.tensor([[3, 0, 3], [2, 2, 2]], dtype=torch.int32),
+        (2, 3),
+    )
+    small = book.compact()
+    assert small.levels.shape == (2, 2)
+    assert small.bits == 1
+    assert small.expand().equal(book.expand())
+
+
+@pytest.mark.parametrize(
+    ("shape", "granularity", "size"),
+    [
+        ((6, 4), "tensor", 24),
+        ((6, 4), "row", 4),
+        ((6, 4), "group:2", 2),
+        ((6, 4), "group:3", 4),
+        ((6, 2, 3, 3), "row", 18),
+        ((10,), "row", 10),
+        ((10,), "group:5", 5),
+    ],
+)
+def test_group_size(shape: tuple[int, ...], granularity: str, size: int) -> None:
+    assert group_size(shape, granularity) == size
+
+
+def test_levels_beyond_float16_are_refused() -> None:
+    book = Codebook(torch.tensor([[1e6]]), torch.zeros(1, 3, dtype=torch.int32), (3,))
+    with pytest.raises(OverflowError, match="1e\\+06"):
+        with_levels(book, torch.float16)
+
+
+def test_newer_version_is_refused(file: Path) -> None:
+    rewrite(file, version=2)
+    with pytest.raises(UserError, match=r"format version 2.*Update flowquant"):
+        read_quantized(file)
+
+
+def test_index_past_the_levels_is_refused(file: Path) -> None:
+    rewrite(file, {"w.levels": torch.zeros(3, 3)})
+    with pytest.raises(UserError, match=r"index 3 in w.*below its 3 levels"):
+        read_quantized(file)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"w.indices": torch.zeros(9, dtype=torch.uint8)}, "9 bytes of indices"),
+        ({"w.levels": torch.zeros(2, 4)}, r"levels \[2, 4\]"),
+        ({"w.levels": torch.zeros(0)}, "without its indices or levels"),
+    ],
+)
+def test_wrong_lengths_are_refused(file: Path, tensors: dict[str, Tensor], message: str) -> None:
+    rewrite(file, tensors)
+    with pytest.raises(UserError, match=message):
+        read_quantized(file)
+
+
+def test_tampering_is_refused(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="SHA-256"):
+        read_quantized(file)
+
+
+def test_changed_metadata_are_refused(file: Path) -> None:
+    rewrite(file, sign=False, method={"levels": "uniform"})
+    with pytest.raises(UserError, match="SHA-256"):
+        read_quantized(file)
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.99])
+def test_truncation_is_refused(file: Path, share: float) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=r"2bit\.safetensors.*whole safetensors file"):
+        read_quantized(file)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"w": torch.zeros(3)}, path)
+    with pytest.raises(UserError, match="written by `quantize`"):
+        read_quantized(path)
+
+
+def test_the_documented_example(tmp_path: Path) -> None:
+    path = tmp_path / "example.safetensors"
+    book = Codebook(torch.arange(8.0)[None], torch.tensor([[5, 1, 7]], dtype=torch.int32), (3,))
+    write_quantized(path, {"P": book}, METADATA)
+    with safe_open(path, framework="pt") as file:
+        assert bytes(file.get_tensor("P.indices").tolist()) == bytes.fromhex("CD01")

@@ -1,0 +1,90 @@
+"""Nearness of a quantized model to the full-precision one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from flowquant.quantization.apply import MethodConfig
+from flowquant.runtime.errors import UserError
+from flowquant.sampling.samples import Origin, write_samples
+from flowquant.stages.fidelity import FidelityConfig, fidelity, image_similarity
+from flowquant.stages.plot_fidelity import plot_fidelity
+from flowquant.stages.quantize import quantize
+from tiny import tiny_model
+
+
+def test_similarity_of_images() -> None:
+    images = torch.randint(256, (5, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    images = images.to(torch.uint8)
+    assert image_similarity(images, images) == {"psnr": 100.0, "ssim": pytest.approx(1)}
+    other = images.clone()
+    other[0, 0, 0, 0] = 255 - other[0, 0, 0, 0]
+    difference = (images.double() - other.double()).square().mean()
+    found = image_similarity(images, other)
+    assert found["psnr"] == pytest.approx(10 * torch.log10(255**2 / difference).item())
+    assert found["ssim"] < 1
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    model = tiny_model(tmp_path)
+    labels = torch.arange(10)
+    draws = torch.Generator().manual_seed(0)
+    for variant in ("full", "m/2bit"):
+        images = torch.randint(256, (10, 1, 8, 8), generator=draws).to(torch.uint8)
+        path = tmp_path / f"{variant.replace('/', '_')}.safetensors"
+        write_samples(path, images, labels, Origin("tiny", variant, 3))
+    for bits in (2, 4):
+        quantize(
+            model,
+            tmp_path / f"packed{bits}.safetensors",
+            tmp_path / "r.json",
+            MethodConfig("lloyd", "row", "linear", (), 5),
+            "tiny",
+            "m/2bit",
+            bits,
+        )
+    return {
+        "model": model,
+        "model_samples": tmp_path / "full.safetensors",
+        "quantized_samples": tmp_path / "m_2bit.safetensors",
+    }
+
+
+def test_fewer_bits_are_farther_away(files: dict[str, Path], tmp_path: Path) -> None:
+    found = []
+    for bits in (2, 4):
+        output = tmp_path / f"f{bits}.json"
+        fidelity(
+            **files,
+            quantized=tmp_path / f"packed{bits}.safetensors",
+            output=output,
+            fidelity=FidelityConfig(8, 5),
+            device="cpu",
+        )
+        found.append(json.loads(output.read_text()))
+    for coarse, fine in zip(*(f["paths"]["velocity_error"] for f in found), strict=True):
+        assert coarse > 3 * fine
+    assert found[0]["paths"]["divergence"][0] == 0
+    assert found[0]["paths"]["divergence"][-1] > found[1]["paths"]["divergence"][-1] > 0
+    assert found[0]["middle_layer"]["dimensions"] == 32
+    assert found[1]["middle_layer"]["variance"] == pytest.approx(
+        found[1]["middle_layer"]["full_variance"], rel=0.2
+    )
+    assert (found[0]["variant"], found[0]["seed"], found[0]["n"]) == ("m/2bit", 3, 10)
+    plot_fidelity((tmp_path / "f2.json", tmp_path / "f4.json"), (tmp_path / "p.png",), dpi=50)
+
+
+def test_samples_of_another_seed_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+    images = torch.zeros(10, 1, 8, 8, dtype=torch.uint8)
+    write_samples(files["quantized_samples"], images, torch.arange(10), Origin("tiny", "m", 4))
+    with pytest.raises(UserError, match="seed 4"):
+        fidelity(
+            **files,
+            quantized=tmp_path / "packed2.safetensors",
+            output=tmp_path / "f.json",
+            fidelity=FidelityConfig(8, 5),
+            device="cpu",
+        )

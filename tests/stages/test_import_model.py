@@ -1,0 +1,153 @@
+"""Published checkpoints: every wrapping, and every way in which one may not fit."""
+
+import pickle
+from collections import OrderedDict
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from flowquant.models.model import read_model
+from flowquant.runtime.errors import UserError
+from flowquant.runtime.files import read_json
+from flowquant.stages.import_check import import_check
+from flowquant.stages.import_model import import_model
+
+
+@pytest.fixture
+def weights(tiny_model):
+    torch.manual_seed(0)
+    return OrderedDict(tiny_model.build().state_dict())
+
+
+def wrapped(how, weights):
+    if how.startswith("parallel"):
+        weights = OrderedDict((f"module.{name}", tensor) for name, tensor in weights.items())
+    for nest in ("model", "state_dict"):
+        if nest in how.split():
+            weights = {nest: weights, "epoch": 3, "optimizer": {"lr": 0.1}}
+    return weights
+
+
+def import_into(folder, checkpoint, model):
+    output, report = folder / "out" / "model.safetensors", folder / "out" / "model.json"
+    import_model(checkpoint, output, report, "squares", model)
+    return output, report
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+@pytest.mark.parametrize(
+    "how", ["plain", "model", "state_dict", "parallel", "parallel model", "parallel state_dict"]
+)
+def test_every_wrapping(tmp_path, tiny_model, weights, how, suffix):
+    checkpoint = tmp_path / f"published{suffix}"
+    torch.save(wrapped(how, weights), checkpoint)
+    output, report = import_into(tmp_path, checkpoint, tiny_model)
+    found, config = read_model(output)
+    assert config == tiny_model
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weights[name]) for name in weights)
+    assert read_json(report)["parameters"] == sum(w.numel() for w in weights.values())
+
+
+@pytest.mark.parametrize("how", ["plain", "parallel"])
+def test_safetensors(tmp_path, tiny_model, weights, how):
+    save_file(wrapped(how, weights), tmp_path / "published.safetensors")
+    output, _ = import_into(tmp_path, tmp_path / "published.safetensors", tiny_model)
+    assert read_model(output)[0].keys() == weights.keys()
+
+
+def test_old_format_of_torch_save(tmp_path, tiny_model, weights):
+    torch.save(weights, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    output, _ = import_into(tmp_path, tmp_path / "old.pt", tiny_model)
+    assert read_model(output)[0].keys() == weights.keys()
+
+
+def test_half_precision_becomes_float32(tmp_path, tiny_model, weights):
+    torch.save({name: tensor.half() for name, tensor in weights.items()}, tmp_path / "half.pt")
+    output, _ = import_into(tmp_path, tmp_path / "half.pt", tiny_model)
+    assert {tensor.dtype for tensor in read_model(output)[0].values()} == {torch.float32}
+
+
+class Malicious:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return (open, (str(self.marker), "w"))
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda c, p: p.write_bytes(pickle.dumps(c))])
+def test_malicious_checkpoint_is_refused_and_not_executed(tmp_path, tiny_model, weights, save):
+    marker, checkpoint = tmp_path / "executed", tmp_path / "published.pt"
+    save({"model": weights, "extra": Malicious(marker)}, checkpoint)
+    for stage in (import_into, lambda _, path, model: import_check(path, "squares", model)):
+        with pytest.raises(UserError, match=r"published.pt: found no plain weights"):
+            stage(tmp_path, checkpoint, tiny_model)
+    assert not marker.exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_mismatch_lists_ten_names_of_each_kind(tmp_path, tiny_model, weights):
+    names = sorted(weights)
+    changed = {name: weights[name] for name in names[12:]}
+    changed |= {f"unknown.{i:02d}": torch.zeros(1) for i in range(11)}
+    for name in names[12:25]:
+        changed[name] = torch.zeros(2, 2, 2)
+    torch.save(changed, tmp_path / "published.pt")
+    with pytest.raises(UserError) as error:
+        import_into(tmp_path, tmp_path / "published.pt", tiny_model)
+    missing, unexpected, shapes = str(error.value).split("found ")[1].split("; ")[:3]
+    assert missing == f"missing: {', '.join(names[:10])} and 2 more"
+    assert unexpected.startswith("unexpected: unknown.00, unknown.01")
+    assert unexpected.endswith("unknown.09 and 1 more")
+    assert shapes.startswith("of another shape: ")
+    assert shapes.count("(2, 2, 2) for ") == 10
+    assert shapes.endswith("and 3 more")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(tmp_path, tiny_model, weights, value):
+    weights["pos_emb"][0, 0, 0] = value
+    torch.save(weights, tmp_path / "published.pt")
+    with pytest.raises(UserError, match="NaN or infinite weights in pos_emb"):
+        import_into(tmp_path, tmp_path / "published.pt", tiny_model)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([torch.zeros(2)], "a list that is no state dict"),
+        ({"weights": [1, 2]}, "a dict that is no state dict"),
+        (torch.zeros(2), "a Tensor that is no state dict"),
+    ],
+)
+def test_no_state_dict(tmp_path, tiny_model, content, message):
+    torch.save(content, tmp_path / "published.pt")
+    with pytest.raises(UserError, match=message):
+        import_into(tmp_path, tmp_path / "published.pt", tiny_model)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04" + bytes(50), bytes(range(256))])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_bytes_that_are_no_checkpoint(tmp_path, tiny_model, content, suffix):
+    (tmp_path / f"published{suffix}").write_bytes(content)
+    with pytest.raises(UserError, match=r"found (no plain weights|an unreadable file)"):
+        import_into(tmp_path, tmp_path / f"published{suffix}", tiny_model)
+
+
+def test_absent_checkpoint(tmp_path, tiny_model):
+    with pytest.raises(UserError, match="No such file"):
+        import_check(tmp_path / "published.pt", "squares", tiny_model)
+
+
+def test_check_says_what_fits_and_writes_nothing(tmp_path, tiny_model, weights, capsys):
+    torch.save(weights, tmp_path / "published.pt")
+    import_check(tmp_path / "published.pt", "squares", tiny_model)
+    count = sum(w.numel() for w in weights.values())
+    said = capsys.readouterr().out
+    assert said.startswith("squares: ")
+    assert f"published.pt fits: {len(weights)} tensors, {count:,} parameters" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["published.pt"]

@@ -1,0 +1,77 @@
+"""Distances by POT, and what `theory` makes of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flowquant.quantization.apply import MethodConfig, quantize_tensor
+from flowquant.report.ranking import rank_correlation
+from flowquant.stages.distances import distances
+from flowquant.stages.quantize import quantize
+from flowquant.stages.theory import decay, theory
+from tiny import tiny_model
+
+
+def measure(folder: Path, levels: str, bits: int) -> Path:
+    name = f"{levels}/{bits}bit"
+    method = MethodConfig(levels, "tensor", "linear", (), 5)
+    packed = folder / "packed.safetensors"
+    quantize(tiny_model(folder), packed, folder / "r.json", method, "tiny", name, bits)
+    output = folder / f"{levels}_{bits}.json"
+    distances(folder / "model.safetensors", packed, output, "tiny", name)
+    return output
+
+
+def test_from_distances_to_table_and_plot(tmp_path: Path) -> None:
+    paths = [
+        measure(tmp_path, levels, b) for levels in ("uniform", "equal_mass") for b in (2, 3, 4)
+    ]
+    for path in paths:
+        for tensor in json.loads(path.read_text())["tensors"].values():
+            # Assignments are monotone, so W₂ is the root mean squared error.
+            assert tensor["w2"] == pytest.approx(tensor["mean_squared_error"] ** 0.5, rel=1e-4)
+    summary = tmp_path / "summary.csv"
+    rows = [f"tiny,{path.stem.replace('_', '/')}bit,{10 - i}" for i, path in enumerate(paths)]
+    rows = [row.replace("equal/mass/", "equal_mass/") for row in rows]
+    summary.write_text("\n".join(["dataset,variant,fid", *rows]) + "\n")
+    data, table, figure = (tmp_path / name for name in ("t.json", "t.md", "t.png"))
+    theory(tuple(paths), summary, "tiny", data, table, (figure,), dpi=50)
+    found: dict[str, Any] = json.loads(data.read_text())
+    assert set(found["rho"]["tensor, linear"]) == {"2", "3", "4"}
+    assert found["decay"]["uniform"] > 1.5
+    assert -1 <= found["rank_correlation"]["unrefined"] <= 1
+    assert "Rank correlation" in table.read_text()
+    assert figure.stat().st_size > 1000
+
+
+def test_decay_is_the_slope_in_bits() -> None:
+    assert decay({bits: 4.0**-bits for bits in (2, 3, 4, 8)}) == pytest.approx(2)
+    assert decay({2: 0.1}) is None
+
+
+def test_equal_mass_decays_slower_than_optimal_levels_on_gaussian_tails() -> None:
+    values = torch.randn(1, 100_000, generator=torch.Generator().manual_seed(0))
+    slopes = {}
+    for levels in ("equal_mass", "lloyd"):
+        method = MethodConfig(levels, "tensor", "all", (), 5)
+        slopes[levels] = decay(
+            {
+                bits: (quantize_tensor(values, method, bits).expand() - values)
+                .square()
+                .mean()
+                .item()
+                for bits in range(2, 7)
+            }
+        )
+    assert slopes["lloyd"] == pytest.approx(1.9, abs=0.12)
+    assert slopes["equal_mass"] < slopes["lloyd"] - 0.3
+
+
+def test_rank_correlation() -> None:
+    assert rank_correlation([1, 2, 3, 4], [10, 20, 30, 40]) == pytest.approx(1)
+    assert rank_correlation([1, 2, 3], [5, 4, 1]) == pytest.approx(-1)
+    assert rank_correlation([1, 2], [1, 2]) is None
+    assert rank_correlation([1, 1, 1], [1, 2, 3]) is None

@@ -1,0 +1,70 @@
+"""A stage imports only what it needs; `workflow/test_first_step.py` times the rest."""
+
+import json
+import os
+import subprocess
+import sys
+
+from flowquant.runtime.digest import PACKAGE, module_of
+from project import STAGES
+
+# What takes long to import, and which stages may: all others do without, or ask for it late.
+ALLOWED = {
+    "torch": set(STAGES)
+    - {"allocate", "collect", "inception_weights", "theory"}
+    - {"plot_allocation", "plot_fidelity", "plot_metrics"},
+    "matplotlib": {stage for stage in STAGES if stage.startswith("plot_")} | {"theory"},
+    "torchvision": {"benchmark", "classifier", "downstream", "evaluate", "real_features", "sweep"},
+    "torch_fidelity": {"benchmark", "evaluate", "real_features", "sweep"},
+    "ot": set(),
+    "scipy": set(),
+    "sklearn": set(),
+    "skimage": set(),
+    "torchdiffeq": set(),
+}
+# torchvision and torch-fidelity bring PyTorch's compiler and Triton with them.
+ALLOWED["torch._dynamo"] = ALLOWED["triton"] = ALLOWED["torchvision"]
+FORKING = """
+import importlib, json, os, sys
+import numpy
+
+for preloaded, stages in json.loads(sys.argv[1]):
+    if preloaded:
+        importlib.import_module(preloaded)
+    for stage, module in stages.items():
+        if (child := os.fork()) == 0:
+            importlib.import_module(f"flowquant.{module}")
+            found = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
+            print(json.dumps([stage, found]), flush=True)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0, stage
+"""
+
+
+def python(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_no_stage_imports_what_it_does_not_need():
+    # Children of processes that have imported what they share: what it costs is paid once.
+    groups = {"": set(STAGES) - ALLOWED["torch"]}
+    groups["torchvision"] = ALLOWED["torchvision"]
+    groups["torch"] = set(STAGES) - groups[""] - groups["torchvision"]
+    order = json.dumps(
+        [
+            [name, {stage: module_of(stage) for stage in sorted(groups[name])}]
+            for name in ("", "torch", "torchvision")
+        ]
+    )
+    lines = python("-c", FORKING, order, json.dumps(list(ALLOWED))).stdout.splitlines()
+    found = dict(json.loads(line) for line in lines)
+    assert set(found) == set(STAGES)
+    for stage, imported in found.items():
+        needless = {name for name in imported if stage not in ALLOWED[name]}
+        assert not needless, stage

@@ -1,0 +1,51 @@
+"""A tiny model and dataset that tests of stages share."""
+
+from pathlib import Path
+
+import torch
+
+from flowquant.data.dataset import Split, write_dataset
+from flowquant.models.model import ModelConfig, write_model
+from flowquant.models.path import FlowConfig
+from flowquant.models.transformer import ConditionConfig, ImageConfig, NetworkConfig
+from flowquant.training.flow_matching import TrainingConfig
+
+CONFIG = ModelConfig(
+    ImageConfig(1, 8),
+    ConditionConfig("class", 10),
+    NetworkConfig("transformer", 2, 32, 4, 2, 64, "gelu", 0.0, "fourier", "embedding"),
+    FlowConfig("forward", 0.5),
+)
+TRAINING = TrainingConfig(
+    epochs=4,
+    batch=16,
+    learning_rate=1e-3,
+    weight_decay=0.01,
+    schedule="cosine",
+    warmup_epochs=1,
+    halve_after=3,
+    stop_after=10,
+    clip=1.0,
+    validation=20,
+    condition_dropout=0.2,
+    ema=0.9,
+    precision="float32",
+)
+
+
+def tiny_model(folder: Path, config: ModelConfig = CONFIG) -> Path:
+    """A model file with random weights."""
+    torch.manual_seed(0)
+    path = folder / "model.safetensors"
+    write_model(path, config.build().state_dict(), config, {})
+    return path
+
+
+def tiny_dataset(folder: Path) -> Path:
+    """A dataset file with random images."""
+    path = folder / "data.safetensors"
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (64, 1, 8, 8), generator=draws, dtype=torch.uint8)
+    train, test = (Split(images.clone(), torch.arange(64) % 10) for _ in range(2))
+    write_dataset(path, train, test, CONFIG.image, CONFIG.condition, {})
+    return path

@@ -1,0 +1,162 @@
+"""Refinement: gradients of levels, what it reaches, and going on after a kill."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flowquant.quantization.apply import MethodConfig
+from flowquant.quantization.codebook import Codebook
+from flowquant.quantization.packed_file import read_quantized
+from flowquant.runtime.errors import UserError
+from flowquant.stages.quantize import quantize
+from flowquant.stages.refine import refine
+from flowquant.training import resume
+from flowquant.training.refinement import RefineConfig, one_cycle
+from flowquant.training.trainable import TrainableLevels
+from tiny import CONFIG, tiny_dataset, tiny_model
+
+SETTINGS = RefineConfig(120, 32, 3e-3, "fixed", 3e-3, 0.003, 0, "images", 16, 5, "float32", 0)
+TRAINED = replace(SETTINGS, assignments="trained")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Any]:
+    model = tiny_model(tmp_path)
+    method = MethodConfig("lloyd", "row", "linear", (), 5, "float16", "float16")
+    unrefined = tmp_path / "unrefined.safetensors"
+    quantize(model, unrefined, tmp_path / "r.json", method, "tiny", "m/2bit", 2)
+    return {
+        "model": model,
+        "unrefined": unrefined,
+        "data": tiny_dataset(tmp_path),
+        "output": tmp_path / "refined.safetensors",
+        "report": tmp_path / "refined.json",
+        "curve": tmp_path / "curve.jsonl",
+        "checkpoint": tmp_path / "state.pt",
+        "dataset": "tiny",
+        "variant": "m/2bit",
+        "device": "cpu",
+    }
+
+
+@pytest.mark.parametrize("count", [4, 32])
+def test_gradient_of_a_level_is_the_sum_over_its_values(count: int) -> None:
+    draws = torch.Generator().manual_seed(0)
+    books = {
+        name: Codebook(
+            torch.randn(groups, count, generator=draws),
+            torch.randint(count, (groups, 12), generator=draws, dtype=torch.int32),
+            (groups, 12),
+        )
+        for name, groups in (("a", 3), ("b", 2))
+    }
+    levels = TrainableLevels(books, torch.device("cpu"))
+    assert len(levels.levels) == 1
+    weights = levels.expand()
+    factors = {name: torch.randn(book.shape, generator=draws) for name, book in books.items()}
+    sum((weights[name] * factors[name]).sum() for name in books).backward()  # type: ignore[union-attr]
+    for rows, (name, book) in zip((slice(0, 3), slice(3, 5)), books.items(), strict=True):
+        assert weights[name].equal(book.expand())
+        wanted = torch.zeros_like(book.levels).scatter_add_(1, book.indices.long(), factors[name])
+        torch.testing.assert_close(levels.levels[0].grad[rows], wanted)  # type: ignore[index]
+
+
+def test_trained_values_take_the_nearest_level_and_the_gradient_passes_through() -> None:
+    book = Codebook(torch.tensor([[3.0, -1.0]]), torch.tensor([[0, 0, 1]], dtype=torch.int32), (3,))
+    original = torch.tensor([2.0, 0.5, -4.0])
+    levels = TrainableLevels({"w": book}, torch.device("cpu"), {"w": original})
+    weights = levels.expand()["w"]
+    assert weights.tolist() == [3.0, -1.0, -1.0]
+    (weights * torch.tensor([1.0, 10.0, 100.0])).sum().backward()
+    assert levels.levels[0].grad.tolist() == [[1.0, 110.0]]  # type: ignore[union-attr]
+    assert levels.values[0].grad.tolist() == [[1.0, 10.0, 100.0]]  # type: ignore[union-attr]
+    assert levels.codebooks()["w"].expand().equal(weights)
+
+
+def test_reassignment_gives_the_nearest_level() -> None:
+    book = Codebook(torch.tensor([[5.0, -1.0]]), torch.tensor([[0, 0, 0]], dtype=torch.int32), (3,))
+    levels = TrainableLevels({"w": book}, torch.device("cpu"))
+    share = levels.reassign({"w": torch.tensor([4.0, 0.0, -9.0])})
+    assert levels.codebooks()["w"].expand().tolist() == [5.0, -1.0, -1.0]
+    assert share == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SETTINGS,
+        replace(SETTINGS, data="trajectories"),
+        replace(SETTINGS, rounds=1),
+        TRAINED,
+    ],
+)
+def test_velocity_error_falls_and_the_file_keeps_its_size(
+    files: dict[str, Any], settings: RefineConfig
+) -> None:
+    refine(**files, refine=settings)
+    report = json.loads(files["report"].read_text())
+    error = report["velocity_error"]
+    assert error["after"] < 0.5 * error["before"]
+    before, _ = read_quantized(files["unrefined"])
+    after, metadata = read_quantized(files["output"])
+    assert metadata["refine"]["steps"] == settings.steps
+    assert before.keys() == after.keys()
+    for name, content in after.items():
+        was = before[name]
+        if isinstance(content, Codebook):
+            assert isinstance(was, Codebook)
+            assert content.levels.dtype == was.levels.dtype
+            assert settings.rounds or settings == TRAINED or content.indices.equal(was.indices)
+        else:
+            assert content.dtype == was.dtype  # type: ignore[union-attr]
+    assert after["time_mlp.0.W"].equal(before["time_mlp.0.W"])
+    rows = [json.loads(line) for line in files["curve"].read_text().splitlines()]
+    assert [row["step"] for row in rows] == [50, 100, 120]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, rounds=2), TRAINED])
+def test_a_killed_run_ends_as_if_it_had_not_been(
+    files: dict[str, Any], monkeypatch: pytest.MonkeyPatch, settings: RefineConfig
+) -> None:
+    refine(**files, refine=settings)
+    whole = files["output"].read_bytes()
+    files["output"].unlink()
+    save, saved = resume.save_state, []
+
+    def save_and_die(*arguments: Any) -> None:
+        save(*arguments)
+        saved.append(1)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(resume, "save_state", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        refine(**files, refine=settings, checkpoint_seconds=0)
+    assert not files["output"].exists()
+    refine(**files, refine=settings, checkpoint_seconds=1e9)
+    assert files["output"].read_bytes() == whole
+    assert not files["checkpoint"].exists()
+
+
+def test_divergence_is_told(files: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"Lower `refine\.learning_rate`"):
+        refine(**files, refine=replace(SETTINGS, learning_rate=1e30))
+
+
+def test_one_cycle_rises_and_falls() -> None:
+    rates = [one_cycle(1.0, step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.04)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates.index(max(rates)) == 30
+    assert rates[-1] < 0.001
+
+
+def test_attributes_and_withheld_conditions(files: dict[str, Any]) -> None:
+    assert CONFIG.condition.kind == "class"
+    refine(**files, refine=SETTINGS, withhold=0.5)
+    assert files["output"].exists()

@@ -1,0 +1,123 @@
+"""Every kind of dataset through the same rules: its files, an epoch of training, a few samples."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+
+from flowquant.models.model import ModelConfig
+from flowquant.runtime.files import read_metadata, read_tensors
+from image_files import encoded, write_folder
+from originals import NETWORK, PRESETS, preset, write_images, write_originals
+from project import ROOT
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    """A folder to run the workflow in, with the repository's configuration at hand."""
+    (tmp_path / "results").mkdir()
+    for name in ("config", "results/published"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def snakemake(folder, *arguments, config=None):
+    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2"]
+    command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    if config is not None:
+        (folder / "mine.yaml").write_text(yaml.safe_dump(config))
+        command += ["--configfile", str(folder / "mine.yaml")]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def configuration(presets, **more):
+    return {
+        "run": "tiny",
+        "device": "cpu",
+        "data_root": "originals",
+        "datasets": list(presets),
+        "presets": presets,
+        "methods": {"uniform": {"levels": "uniform"}},
+        "bits": [4],
+        **more,
+    }
+
+
+def test_every_kind_end_to_end(workplace):
+    write_originals(workplace / "originals")
+    targets = [f"results/tiny/sampling/{name}/full/seed0.safetensors" for name in PRESETS]
+    done = snakemake(workplace, *targets, config=configuration(PRESETS))
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    found = {}
+    for name, target in zip(PRESETS, targets, strict=True):
+        tensors, _ = read_tensors(workplace / target)
+        found[name] = tuple(tensors["images"].shape)
+        if name == "tiny_celeba":
+            assert tensors["labels"].tolist() == [[0, 1, 0]] * 10
+    assert found == {
+        "tiny_idx": (10, 1, 8, 8),
+        "tiny_cifar10": (10, 3, 32, 32),
+        "tiny_celeba": (10, 3, 16, 16),
+        "tiny_images": (2, 3, 8, 8),
+    }
+    data = workplace / "results" / "data"
+    assert read_metadata(data / "tiny_images.safetensors")["names"] == ["cat", "dog"]
+    left = {path.name for path in data.iterdir()}
+    assert left == {"logs", "benchmarks", *(f"{name}.safetensors" for name in PRESETS)}
+    again = snakemake(workplace, "-n", *targets, config=configuration(PRESETS))
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_bad_images_end_in_one_message_and_no_output(workplace):
+    write_images(workplace / "originals" / "mine.tar.xz")
+    bad = {"train/cat/bad.jpg": encoded(0, (50, 50), "JPEG")[:300]}
+    write_folder(workplace / "originals" / "mine", bad | {"train/dog/1.png": encoded(1)})
+    write_folder(workplace / "originals" / "mine", {"test/cat/1.png": encoded(2)})
+    write_folder(workplace / "originals" / "mine", {"test/dog/1.png": encoded(3)})
+    presets = {"mine": preset({"kind": "images", "path": "mine"}, 3, 8, 2)}
+    done = snakemake(workplace, "datasets", config=configuration(presets))
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "1 of 4 images unreadable or too small: train/cat/bad.jpg (" in said
+    assert "`on_bad_image: skip`" in said
+    assert "Traceback" not in said
+    left = {path.name for path in (workplace / "results" / "data").iterdir()}
+    assert left == {"logs", "benchmarks"}
+
+
+def test_import_check_says_which_checkpoints_fit(workplace):
+    good = preset({"kind": "idx", "folder": "idx"}, 1, 8, 10)
+    bad = good | {"condition": {"kind": "class", "count": 9}}
+    parts = ("image", "condition")
+    content = {part: good[part] for part in parts}
+    content["network"] = NETWORK | {"family": "transformer", "dropout": 0.1}
+    content["flow"] = {"clock": "backward", "sigma": 0.5}
+    torch.save(ModelConfig.from_dict(content).build().state_dict(), workplace / "published.pt")
+    presets = {
+        "misfit": bad | {"checkpoint": "published.pt"},
+        "fit": good | {"checkpoint": "published.pt"},
+    }
+    done = snakemake(workplace, "import_check", config=configuration(presets))
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "fit: published.pt fits: " in said
+    assert "of another shape: attr_emb.weight (16, 10) for (16, 9)" in said
+    assert "misfit: the checkpoint does not fit" in said
+    assert "Traceback" not in said
+    assert not (workplace / "results" / "tiny" / "models").exists()
+
+
+def test_the_papers_graph_needs_no_data(workplace):
+    done = snakemake(workplace, "-n")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert [path.name for path in (workplace / "results").iterdir()] == ["published"]

@@ -1,0 +1,124 @@
+"""A user's mistakes, told by Snakemake: one message, non-zero exit, nothing left behind."""
+
+import gzip
+import struct
+
+import pytest
+import torch
+import yaml
+
+from flowquant.config.validation import validate
+from flowquant.models.model import ModelConfig
+from project import ROOT, TINY
+
+IDX_PRESET = {
+    "source": {"kind": "idx", "folder": "tiny"},
+    "image": {"channels": 1, "size": 8},
+}
+
+
+def outputs(workflow):
+    return [
+        path
+        for path in (workflow.folder / "results").rglob("*")
+        if path.is_file() and "published" not in path.parts and path.suffix != ".log"
+    ]
+
+
+def fails(workflow, *targets, message):
+    done = workflow.snakemake(*targets, config=("tiny.yaml", "mistake.yaml"))
+    assert done.returncode != 0
+    assert message in done.stdout, done.stdout[-3000:]
+    assert "Traceback (most recent call last)" not in done.stdout
+    assert outputs(workflow) == []
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"bist": [2]}, "configuration key `bist`: found an unknown key; expected one of"),
+        ({"bits": [20]}, "configuration key `bits.0`: found 20"),
+        ({"datasets": ["mars"]}, "configuration key `datasets`: found 'mars'; expected one of"),
+        (
+            {"presets": {"digits": {"network": {"patch": 3}}}},
+            "`presets.digits.network.patch`: found 3; expected a divisor of the image size 8",
+        ),
+        (
+            {"presets": {"digits": {"training": {"devices": 7}}}},
+            "`presets.digits.training.devices`: found 7; expected a divisor of the batch",
+        ),
+        (
+            {"methods": {"x": {"levels": "best"}}},
+            "`methods.x.levels`: found 'best'; expected one of",
+        ),
+    ],
+)
+def test_a_wrong_configuration_stops_before_any_job(fresh, content, message):
+    fresh.configure("mistake.yaml", content)
+    text = fails(fresh, message=message)
+    assert "Job stats" not in text
+
+
+def test_a_truncated_idx_file(fresh):
+    folder = fresh.folder / "data/tiny"
+    folder.mkdir(parents=True)
+    header = struct.pack(">BBBB3I", 0, 0, 8, 3, 10, 8, 8)
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + bytes(600)))
+    fresh.configure("mistake.yaml", {"presets": {"digits": IDX_PRESET}})
+    # The preset merges with the digits', whose source has a key of its own: take it out.
+    text = fails(fresh, "datasets", message="found 600 values; expected 640 (10 × 8 × 8")
+    assert "train-images-idx3-ubyte.gz" in text
+
+
+def test_images_that_are_nowhere(fresh):
+    fresh.configure("mistake.yaml", {"presets": {"digits": IDX_PRESET}})
+    fails(fresh, "datasets", message="found no such file, and no answer from any mirror")
+
+
+@pytest.fixture
+def model():
+    """What the tiny configuration's checkpoint must be."""
+    presets = yaml.safe_load((ROOT / "config/datasets.yaml").read_text())["presets"]
+    digits = presets["digits"]
+    digits["network"] |= TINY["presets"]["digits"]["network"]
+    whole = validate(TINY | {"presets": {"digits": digits}})["presets"]["digits"]
+    return ModelConfig.from_dict(
+        {part: whole[part] for part in ("image", "condition", "network", "flow")}
+    )
+
+
+def test_a_checkpoint_of_other_shapes(fresh, model):
+    weights = model.build().state_dict()
+    weights["out_proj.bias"] = torch.zeros(7)
+    del weights["pos_emb"]
+    torch.save(weights, fresh.folder / "mine.pt")
+    fresh.configure("mistake.yaml", {"presets": {"digits": {"checkpoint": "mine.pt"}}})
+    fails(
+        fresh,
+        "models",
+        message="mine.pt: found missing: pos_emb; of another shape: out_proj.bias (7,) for (4,)",
+    )
+
+
+def test_a_checkpoint_with_nan(fresh, model):
+    weights = model.build().state_dict()
+    weights["pos_emb"][0, 0, 0] = float("nan")
+    torch.save(weights, fresh.folder / "mine.pt")
+    fresh.configure("mistake.yaml", {"presets": {"digits": {"checkpoint": "mine.pt"}}})
+    fails(fresh, "models", message="mine.pt: found NaN or infinite weights in pos_emb")
+
+
+def test_a_missing_checkpoint(fresh):
+    fresh.configure("mistake.yaml", {"presets": {"digits": {"checkpoint": "none.pt"}}})
+    fails(fresh, "models", message="none.pt")
+
+
+def test_an_unwritable_place_or_a_gpu_that_is_not_there(fresh):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    fresh.configure("mistake.yaml", {"device": "cuda"})
+    done = fresh.snakemake("models", config=("tiny.yaml", "mistake.yaml"))
+    assert done.returncode != 0
+    assert "found 'cuda', but PyTorch sees no GPU here" in done.stdout
+    assert not (fresh.folder / "results/tiny/models/digits_model.safetensors").exists()

@@ -1,0 +1,236 @@
+"""The real workflow on a tiny configuration: all is made, and stale means stale."""
+
+import csv
+import json
+import re
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flowquant.quantization.codebook import expand_all
+from flowquant.quantization.packed_file import read_quantized
+from flowquant.runtime.files import read_metadata
+from flowquant.sampling.samples import read_samples
+
+RUN = "results/tiny"
+AFTER_QUANTIZE = {"collect": 1, "plot_metrics": 3, "plot_levels": 1, "plot_samples": 1, "all": 1}
+
+
+def per_variant(count, **more):
+    """Jobs that ``count`` new or changed quantized variants need."""
+    stages = ("quantize", "sample", "evaluate", "downstream")
+    return dict.fromkeys(stages, count) | AFTER_QUANTIZE | more
+
+
+def test_everything_is_made(finished):
+    run = finished.folder / RUN
+    for variant in ("full", "uniform/2bit", "ot/2bit"):
+        images, labels, origin = read_samples(run / f"sampling/digits/{variant}/seed0.safetensors")
+        assert images.shape == (100, 1, 8, 8)
+        assert labels.bincount().tolist() == [10] * 10
+        assert origin.variant == variant
+        for stage in ("evaluation", "downstream"):
+            result = json.loads((run / f"{stage}/digits/{variant}/seed0.json").read_text())
+            assert result["n"] == 100
+    for name in ("fid", "is", "accuracy", "samples", "levels"):
+        pixels = np.asarray(Image.open(run / f"plots/digits_{name}.png").convert("L"))
+        assert pixels.std() > 5, name
+    results = json.loads((run / "samples_evaluation_results.json").read_text())
+    assert set(results["digits"]) == {"real", "full", "uniform", "ot"}
+    assert set(results["digits"]["ot"]["ot_2bit"]) >= {"fid", "is_mean", "is_std", "kid_mean", "n"}
+    curve = (run / "models/digits_training.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in curve] == [1, 2]
+
+
+def test_report_shows_figures_under_captions(finished):
+    done = finished.snakemake("--report", "report.zip")
+    assert done.returncode == 0, done.stdout[-3000:]
+    with zipfile.ZipFile(finished.folder / "report.zip") as archive:
+        shown = {name.rpartition("/")[2] for name in archive.namelist()}
+        page = archive.read("report/report.html").decode()
+    figures = {f"digits_{name}.png" for name in ("fid", "is", "accuracy", "samples", "levels")}
+    assert shown == figures | {"summary.csv", "report.html"}
+    assert "The samples of digits over bits a weight" in page
+    assert "seeds 0. FID" in page.replace("\\n", " ")
+
+
+def test_quantized_files_are_packed(finished):
+    run = finished.folder / RUN
+    parameters = json.loads((run / "models/digits_model.json").read_text())["parameters"]
+    report = json.loads((run / "quantized_models/digits/ot/2bit.json").read_text())
+    path = run / "quantized_models/digits/ot/2bit.safetensors"
+    content = path.read_bytes()
+    # A tiny network's file is mostly names and provenance: what counts is what follows the header.
+    stored = len(content) - 8 - int.from_bytes(content[:8], "little")
+    assert report["bytes"] == len(content)
+    assert stored * 8 / parameters == pytest.approx(report["effective_bits"], rel=0.02)
+    assert 2 < report["effective_bits"] < 4
+    quantized, metadata = read_quantized(path)
+    assert metadata["method"]["levels"] == "equal_mass"
+    assert metadata["source_sha256"]
+    for weights in expand_all(
+        {k: v for k, v in quantized.items() if k.endswith("weight")}
+    ).values():
+        assert len(weights.unique()) <= 4
+
+
+def test_variants_start_from_the_same_noise_and_labels(finished):
+    folder = finished.folder / RUN / "sampling/digits"
+    labels = [read_samples(folder / v / "seed0.safetensors")[1] for v in ("full", "ot/2bit")]
+    assert labels[0].equal(labels[1])
+
+
+def test_the_table_says_how_it_was_made(finished):
+    with (finished.folder / RUN / "summary.csv").open(newline="") as file:
+        rows = {row["variant"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["real", "full", "ot/2bit", "uniform/2bit"]
+    assert rows["full"]["effective_bits"] == "32.0"
+    assert rows["ot/2bit"]["n"] == "100"
+    assert rows["ot/2bit"]["extractor"] == "classifier"
+    assert rows["ot/2bit"]["evaluations"] == "2.0"
+    assert rows["real"]["evaluations"] == ""
+    assert rows["real"]["accuracy"] == ""
+
+
+def test_nothing_is_left_to_do(finished):
+    assert finished.jobs() == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "jobs"),
+    [
+        ({"plot": {"dpi": 99}}, {k: v for k, v in AFTER_QUANTIZE.items() if k != "collect"}),
+        ({"bits": [2, 3]}, per_variant(2)),
+        ({"methods": {"ot-row": {"levels": "equal_mass", "granularity": "row"}}}, per_variant(1)),
+        (
+            {"seeds": [0, 1]},
+            {"sample": 3, "sample_real": 1, "evaluate": 4, "downstream": 3, "collect": 1}
+            | {"plot_metrics": 3, "all": 1},
+        ),
+        (
+            {"evaluation": {"metrics": {"is_splits": 5}}},
+            {"evaluate": 4, "collect": 1, "plot_metrics": 3, "all": 1},
+        ),
+        (
+            {"presets": {"digits": {"sampling": {"steps": 3}}}},
+            {"sample": 3, "evaluate": 3, "downstream": 3, "collect": 1, "plot_metrics": 3}
+            | {"plot_samples": 1, "all": 1},
+        ),
+        ({"sweep": {"evaluations": [7]}}, {}),
+        ({"batch": 7}, {}),
+        ({"presets": {"digits": {"training": {"devices": 2}, "sampling": {"devices": 2}}}}, {}),
+        ({"data_root": "elsewhere"}, {}),
+        ({"run": "another"}, None),
+    ],
+    ids=[
+        *("plot", "bits", "method", "seed", "metrics", "steps", "sweep"),
+        *("batch", "devices", "data_root", "run"),
+    ],
+)
+def test_a_changed_line_makes_just_what_it_must(finished, change, jobs):
+    finished.configure("change.yaml", change)
+    found = finished.jobs("change.yaml")
+    if jobs is None:  # a run of another name shares the dataset, and nothing else
+        assert "dataset" not in found
+        assert found["train"] == 1
+    else:
+        assert found == jobs
+
+
+@pytest.mark.parametrize(
+    ("module", "jobs"),
+    [
+        ("levels.py", per_variant(2)),
+        ("plot_metrics.py", {"plot_metrics": 3, "all": 1}),
+        ("collect.py", {"collect": 1, "plot_metrics": 3, "all": 1}),
+    ],
+)
+def test_edited_code_reruns_the_stages_that_use_it(finished, module, jobs):
+    path = finished.folder / "workflow/flowquant" / module
+    before = path.read_text()
+    try:
+        path.write_text(before + "\n# edited\n")
+        assert finished.jobs() == jobs
+    finally:
+        path.write_text(before)
+    assert finished.jobs() == {}  # the same content, touched: nothing is stale
+
+
+def test_a_lost_file_is_remade_alone(finished, tmp_path):
+    lost = finished.folder / RUN / "plots/digits_fid.png"
+    shutil.move(lost, tmp_path / "kept.png")
+    try:
+        assert finished.jobs() == {"plot_metrics": 1, "all": 1}
+    finally:
+        shutil.move(tmp_path / "kept.png", lost)
+
+
+def test_the_papers_graph(finished):
+    """`snakemake -n --cores all`: four datasets, nothing downloaded."""
+    jobs = finished.jobs(base=())
+    assert jobs["dataset"] == jobs["train"] == 4
+    assert jobs["quantize"] == 4 * 8
+    assert jobs["sample"] == 4 * 9
+    assert jobs["evaluate"] == 4 * 10  # and the real floor
+    assert jobs["downstream"] == jobs["sample"] - 9  # CelebA has no classifier
+    assert jobs["inception_weights"] == 1
+    assert not (finished.folder / "data").exists()
+
+
+def test_jobs_ask_for_a_gpu_for_each_device(fresh):
+    shares = {"training": {"devices": 3}, "sampling": {"devices": 2}}
+    shares["training"]["batch"] = 48
+    for device, gpus in (("auto", ["3", "2"]), ("cpu", ["0", "0"])):
+        fresh.configure("shares.yaml", {"device": device, "presets": {"digits": shares}})
+        target = "results/tiny/sampling/digits/full/seed0.png"
+        done = fresh.snakemake(
+            "--dry-run", target, "--resources", "gpu=4", config=("tiny.yaml", "shares.yaml")
+        )
+        assert re.findall(r"gpu=(\d), device=\w+, devices=(\d)", done.stdout) == list(
+            zip(gpus, ["3", "2"], strict=True)
+        )
+
+
+def test_quantized_files_carry_the_models_configuration(finished):
+    path = finished.folder / RUN / "quantized_models/digits/uniform/2bit.safetensors"
+    assert read_metadata(path)["model"]["network"]["width"] == 16
+
+
+def test_a_sweep_over_solvers(finished):
+    """One job a variant; what the sweep does not compare makes nothing of it stale."""
+    content = {"evaluations": [2, 5], "solvers": ["euler", "heun", "dopri5"], "tolerances": [0.1]}
+    finished.configure("sweep.yaml", {"sweep": content})
+    config = {"base": ("tiny.yaml", "sweep.yaml"), "targets": ("sweep",)}
+    after = {"collect_sweep": 1, "plot_sweep": 1, "sweep": 1}
+    assert finished.jobs(**config) == {"sweep_variant": 3} | after
+    done = finished.snakemake("sweep", config=("tiny.yaml", "sweep.yaml"))
+    assert done.returncode == 0, done.stdout[-5000:]
+    run = finished.folder / RUN
+    found = json.loads((run / "sweep/digits/ot/2bit.json").read_text())
+    assert [(row["solver"], row["steps"]) for row in found["rows"]] == [
+        ("euler", 2),
+        ("euler", 5),
+        ("heun", 1),
+        ("heun", 2),
+        ("dopri5", None),
+    ]
+    # The tiny run samples with two Euler steps: the same images, the same FID.
+    scored = json.loads((run / "evaluation/digits/ot/2bit/seed0.json").read_text())
+    assert found["rows"][0]["fid"] == pytest.approx(scored["fid"], rel=1e-4)
+    with (run / "sweep.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 3 * 5
+    assert "### dopri5" in (run / "sweep.md").read_text()
+    pixels = np.asarray(Image.open(run / "plots/digits_sweep.png").convert("L"))
+    assert pixels.std() > 5
+    assert finished.jobs(**config) == {}
+    for change, jobs in (
+        ({"presets": {"digits": {"sampling": {"steps": 3, "solver": "heun"}}}}, {}),
+        ({"plot": {"dpi": 99}}, {"plot_sweep": 1, "sweep": 1}),
+        ({"sweep": {"evaluations": [2, 6]}}, {"sweep_variant": 3} | after),
+        ({"sweep": {"variants": ["full", "ot/2bit"]}}, after),
+    ):
+        finished.configure("change.yaml", change)
+        assert finished.jobs("change.yaml", **config) == jobs

@@ -1,0 +1,63 @@
+"""What a device can do: TFLOP/s of bare matrix products, large and of a network's own shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from flowquant.benchmark.flops import Product
+from flowquant.benchmark.timing import measure
+from flowquant.runtime.cuda_graph import capture
+
+SIDE = {"cuda": 8192, "cpu": 2048}
+# Products captured together, so that a GPU waits for no launch.
+TOGETHER = 20
+
+
+def matrix_ceiling(dtype: torch.dtype, device: torch.device, budget: float) -> dict[str, Any]:
+    """TFLOP/s of one large square product."""
+    side = SIDE[device.type]
+    return shapes_ceiling([Product("square", side, side, side)], dtype, device, budget)
+
+
+def shapes_ceiling(
+    products: Sequence[Product], dtype: torch.dtype, device: torch.device, budget: float
+) -> dict[str, Any]:
+    """TFLOP/s of each product by itself, and of all together, as often as each is done."""
+    seconds = [_seconds(product, dtype, device, budget / len(products)) for product in products]
+    flops = sum(product.flops for product in products)
+    whole = sum(p.times * s for p, s in zip(products, seconds, strict=True))
+    return {
+        "tflops": flops / whole / 1e12,
+        "dtype": str(dtype).removeprefix("torch."),
+        "products": [
+            asdict(p) | {"tflops": p.flops / p.times / s / 1e12}
+            for p, s in zip(products, seconds, strict=True)
+        ],
+    }
+
+
+def _seconds(product: Product, dtype: torch.dtype, device: torch.device, budget: float) -> float:
+    draws = torch.Generator(device).manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        # Random values: a GPU that multiplies zeros draws less power and runs faster.
+        return torch.randn(shape, generator=draws, device=device).to(dtype)
+
+    x, weight = normal(product.rows, product.inner), normal(product.columns, product.inner).t()
+    out = torch.empty(product.rows, product.columns, dtype=dtype, device=device)
+
+    def multiply() -> None:
+        torch.mm(x, weight, out=out)
+
+    if device.type == "cpu":
+        return measure(multiply, device, budget).seconds
+
+    def together() -> None:
+        for _ in range(TOGETHER):
+            multiply()
+
+    return measure(capture(together).replay, device, budget).seconds / TOGETHER

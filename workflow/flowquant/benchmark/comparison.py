@@ -1,0 +1,124 @@
+"""Two ways of doing the same work, side by side: in numbers, and as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flowquant.benchmark.timing import Timing
+
+
+@dataclass(frozen=True)
+class Way:
+    """How long some work took one way.
+
+    Attributes:
+        seconds: Of the whole work, measured or extrapolated.
+        timing: What was timed.
+        flops: Of the whole work, where they are known.
+        extrapolated_from: What was timed in place of the whole work; None if it was all of it.
+    """
+
+    seconds: float
+    timing: Timing
+    flops: int | None = None
+    extrapolated_from: str | None = None
+
+    @property
+    def tflops(self) -> float | None:
+        """TFLOP/s."""
+        return None if self.flops is None else self.flops / self.seconds / 1e12
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The published way and this project's, of the same work.
+
+    ``count`` and ``unit``: what the work makes, for a rate; with the unit ``s`` its seconds tell.
+    ``own_shapes``: TFLOP/s of the network's products in batches of the project's size.
+    """
+
+    what: str
+    count: int
+    unit: str
+    published: Way
+    project: Way
+    own_shapes: float | None = None
+
+
+def as_row(comparison: Comparison, matrix: float) -> dict[str, Any]:
+    """A comparison in numbers, beside the ceilings in TFLOP/s."""
+
+    def described(way: Way) -> dict[str, Any]:
+        content: dict[str, Any] = {"seconds": way.seconds}
+        if comparison.unit != "s":
+            content[comparison.unit] = comparison.count / way.seconds
+        if way.tflops is not None:
+            content["tflops"] = way.tflops
+            content["of_matrix_ceiling"] = way.tflops / matrix
+            if comparison.own_shapes is not None:
+                content["of_own_shapes"] = way.tflops / comparison.own_shapes
+        return content | {
+            "extrapolated_from": way.extrapolated_from,
+            "timed": asdict(way.timing),
+        }
+
+    return {
+        "what": comparison.what,
+        "unit": comparison.unit,
+        "published": described(comparison.published),
+        "project": described(comparison.project),
+        "times_faster": comparison.published.seconds / comparison.project.seconds,
+    }
+
+
+def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table, and under it what was extrapolated from what."""
+    names = ("what", "published way", "this project", "times faster", "TFLOP/s")
+    lines = [[*names, "of matrix ceiling", "of own shapes"]]
+    notes: dict[str, int] = {}
+
+    def speed(row: Mapping[str, Any], way: str) -> str:
+        shown = (
+            f"{_number(row[way]['seconds' if row['unit'] == 's' else row['unit']])} {row['unit']}"
+        )
+        if row[way]["extrapolated_from"] is None:
+            return shown
+        note = f"from {row[way]['extrapolated_from']}"
+        return f"{shown} [{notes.setdefault(note, len(notes) + 1)}]"
+
+    for row in rows:
+        project = row["project"]
+        lines.append(
+            [
+                row["what"],
+                speed(row, "published"),
+                speed(row, "project"),
+                _number(row["times_faster"]),
+                _shown(project.get("tflops"), ".3g"),
+                _shown(project.get("of_matrix_ceiling"), ".1%"),
+                _shown(project.get("of_own_shapes"), ".1%"),
+            ]
+        )
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    marks = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
+    table = [
+        "| "
+        + " | ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        + " |"
+        for line in (lines[0], marks, *lines[1:])
+    ]
+    explained = [f"- [{number}] extrapolated {note}" for note, number in notes.items()]
+    return "\n".join([*table, "", *explained])
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _shown(value: float | None, style: str) -> str:
+    return "–" if value is None else format(value, style)

@@ -1,0 +1,154 @@
+"""Image files of any format to uint8 arrays of one size, on all processor cores."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from flowquant.data.archive import Entry
+from flowquant.runtime.errors import UserError
+
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What becomes of an image file.
+
+    Args:
+        channels: 1 grey, 3 RGB.
+        size: Height and width of the result, in pixels.
+        crop: Height and width of the square cut from the centre before resizing, in pixels;
+            None: the largest there is.
+        least_side: Shorter side, in pixels, below which an image is refused.
+    """
+
+    channels: int
+    size: int
+    crop: int | None = None
+    least_side: int = 1
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Some images in order, less those that could not be decoded.
+
+    Args:
+        pixels: uint8 [n, C, size, size].
+        good: Which of the entries these are, bool [N].
+        bad: Name and fault of each of the others.
+    """
+
+    pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    good: np.ndarray[Any, np.dtype[np.bool_]]
+    bad: list[str]
+
+
+def decode(content: bytes, recipe: Recipe) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Decode, turn upright, cut out the centre and resize one image; uint8 [C, size, size].
+
+    Resizing is bilinear over the whole area that a pixel comes from (anti-aliased), as
+    torchvision does it. Transparent pixels become white; of several frames the first counts.
+
+    Raises:
+        Exception: whatever Pillow raises on a damaged file; ValueError on one too small.
+    """
+    with Image.open(io.BytesIO(content)) as opened:
+        opened.load()
+        ImageOps.exif_transpose(opened, in_place=True)
+        image = _opaque(opened)
+    mode = "L" if recipe.channels == 1 else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
+    shorter = min(image.size)
+    least = max(recipe.least_side, recipe.crop or 1)
+    if shorter < least:
+        raise ValueError(f"{image.width}×{image.height} pixels, under {least}")
+    side = recipe.crop or shorter
+    # The centre as torchvision rounds it, so that CelebA's crop is the reference's.
+    left, top = round((image.width - side) / 2), round((image.height - side) / 2)
+    image = image.crop((left, top, left + side, top + side))
+    if side != recipe.size:
+        image = image.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image).reshape(recipe.size, recipe.size, recipe.channels)
+    return pixels.transpose(2, 0, 1)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow clips these when it converts them.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}, whose range is not known")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image)
+    return image
+
+
+def decode_entries(entries: Sequence[Entry], recipe: Recipe) -> Decoded:
+    """Decode some files, one after another."""
+    pixels, bad = [], []
+    good = np.zeros(len(entries), dtype=bool)
+    for index, entry in enumerate(entries):
+        try:
+            pixels.append(decode(entry.read(), recipe))
+            good[index] = True
+        except Exception as error:  # whatever a damaged file makes a parser raise
+            bad.append(f"{entry.name} ({_plain(error)})")
+    shape = (0, recipe.channels, recipe.size, recipe.size)
+    return Decoded(np.stack(pixels) if pixels else np.empty(shape, np.uint8), good, bad)
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "no image"  # Pillow would name the memory that the bytes lie in
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def decode_all(entries: Sequence[Entry], recipe: Recipe, processes: int) -> Iterator[Decoded]:
+    """Decode files in order, some in advance: memory does not grow with their number.
+
+    Args:
+        entries: What to decode.
+        recipe: How.
+        processes: Processes to share the work; 0: one for each core there is.
+
+    Raises:
+        UserError: if a process was killed.
+    """
+    processes = processes or len(os.sched_getaffinity(0))
+    chunks = (entries[start : start + CHUNK] for start in range(0, len(entries), CHUNK))
+    if processes == 1 or len(entries) <= CHUNK:
+        yield from (decode_entries(chunk, recipe) for chunk in chunks)
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        try:
+            waiting: deque[Future[Decoded]] = deque()
+            waiting.extend(
+                pool.submit(decode_entries, chunk, recipe)
+                for chunk in islice(chunks, 4 * processes)
+            )
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(
+                    pool.submit(decode_entries, chunk, recipe) for chunk in islice(chunks, 1)
+                )
+        except BrokenProcessPool as error:
+            raise UserError(
+                "decoding",
+                found="a process that was killed",
+                expected=f"{processes} processes that live",
+                remedy="Most often memory ran out: use fewer cores (`--cores`).",
+            ) from error

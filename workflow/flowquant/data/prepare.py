@@ -1,0 +1,113 @@
+"""Image files into a dataset file: decoded on all cores, written as they come."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from flowquant.data.archive import Entry
+from flowquant.data.decode import Recipe, decode_all
+from flowquant.runtime.errors import UserError, some
+from flowquant.runtime.files import Array, TensorStream, stream_tensors
+
+OnBadImage = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """A split before decoding: image files with classes int64 [N] or attributes uint8 [N, A]."""
+
+    entries: Sequence[Entry]
+    labels: Array
+
+
+def prepare(
+    output: Path,
+    where: Path,
+    splits: Mapping[str, SplitFiles],
+    recipe: Recipe,
+    on_bad_image: OnBadImage,
+    threads: int,
+    metadata: Mapping[str, Any],
+) -> None:
+    """Decode all splits' images and write them as one dataset file.
+
+    Memory holds the names and labels and the images in flight, not the images.
+
+    Args:
+        output: The dataset file to write.
+        where: Folder or archive of the images, for messages.
+        splits: ``train``, ``test`` and maybe ``validation``.
+        recipe: What becomes of an image.
+        on_bad_image: Whether an unreadable or too small image ends the work or is left out.
+        threads: Processes that decode; 0: one for each core there is.
+        metadata: What to say of the dataset, besides how many images were left out.
+
+    Raises:
+        UserError: if images are bad and shall not be left out, or a class has none left.
+    """
+    total = sum(len(split.entries) for split in splits.values())
+    # Metadata are a JSON string in JSON: each quotation mark takes two bytes.
+    room = sum(s.labels.nbytes for s in splits.values()) + 2 * len(json.dumps(metadata))
+    bad: list[str] = []
+    labels = {}
+    with (
+        stream_tensors(output, room) as stream,
+        tqdm(total=total, desc=output.stem, unit="image", mininterval=1.0) as bar,
+    ):
+        for part, split in splits.items():
+            good, faults = _write_split(stream, part, split, recipe, threads, bar)
+            labels[f"{part}_labels"] = split.labels[good]
+            bad += faults
+        if bad and on_bad_image == "error":
+            raise _bad_images(where, bad, total)
+        for part, split in splits.items():
+            _check_what_is_left(where, part, split.labels, labels[f"{part}_labels"])
+        stream.finish(labels, {**metadata, "skipped": len(bad)})
+    if bad:
+        print(f"left out {len(bad):,} of {total:,} images: {some(bad)}", file=sys.stderr)
+
+
+def _write_split(
+    stream: TensorStream,
+    part: str,
+    split: SplitFiles,
+    recipe: Recipe,
+    threads: int,
+    bar: tqdm[Any],
+) -> tuple[Array, list[str]]:
+    good, bad = [], []
+    for decoded in decode_all(split.entries, recipe, threads):
+        stream.append(f"{part}_images", decoded.pixels)
+        good.append(decoded.good)
+        bad += decoded.bad
+        bar.update(len(decoded.good))
+    return np.concatenate(good), bad
+
+
+def _bad_images(where: Path, bad: list[str], total: int) -> UserError:
+    return UserError(
+        where,
+        found=f"{len(bad):,} of {total:,} images unreadable or too small: {some(bad)}",
+        expected="whole images",
+        remedy="Mend or remove them, or set `on_bad_image: skip` in the preset's `source` to "
+        "leave them out.",
+    )
+
+
+def _check_what_is_left(where: Path, part: str, before: Array, after: Array) -> None:
+    lost = [] if before.ndim > 1 else sorted(set(before.tolist()) - set(after.tolist()))
+    if lost or not len(after):
+        raise UserError(
+            where,
+            found="no good image" + (f" of class {some(lost)}" if lost else "") + f" for {part}",
+            expected="at least one, after the bad ones were left out",
+            remedy="Mend the images, or take the class out of the data.",
+        )

@@ -1,0 +1,214 @@
+"""CelebA as distributed: aligned faces, 40 attributes of each, and its own three parts."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from flowquant.data.archive import Entry, open_files
+from flowquant.data.decode import Recipe
+from flowquant.data.prepare import OnBadImage, SplitFiles, prepare
+from flowquant.models.transformer import ConditionConfig, ImageConfig
+from flowquant.runtime.errors import UserError, some
+from flowquant.runtime.files import Array
+
+IMAGES = ("img_align_celeba", "img_align_celeba.zip")
+ATTRIBUTES = "list_attr_celeba.txt"
+PARTITION = "list_eval_partition.txt"
+# The folders of the official drive, for whoever kept them.
+SUBFOLDERS = ("", "Anno", "Eval", "Img")
+PARTS = {"train": 0, "validation": 1, "test": 2}
+
+
+def celeba(
+    output: Path,
+    data_root: Path,
+    image: ImageConfig,
+    condition: ConditionConfig,
+    folder: str,
+    crop: int | None = 178,
+    attributes: tuple[str, ...] = (),
+    on_bad_image: OnBadImage = "error",
+    threads: int = 0,
+) -> None:
+    """Crop, resize and write the faces with their attributes, in the partition file's order.
+
+    Args:
+        output: The dataset file to write.
+        data_root: Folder of all original data.
+        image: What the images are to become.
+        condition: How many attributes there must be.
+        folder: Folder in it with the images (folder or zip), attributes and partition.
+        crop: Pixels of the square cut from the centre before resizing.
+        attributes: Names of the attributes to keep, in this order; none named: all.
+        on_bad_image: Whether an unreadable or too small image ends the work or is left out.
+        threads: Processes that decode; 0: one for each core there is.
+
+    Raises:
+        UserError: if a file, an image or an attribute is missing or unreadable.
+    """
+    place = data_root / folder
+    attribute_file, partition_file = find(place, ATTRIBUTES), find(place, PARTITION)
+    images = find(place, *IMAGES)
+    names, table = read_attributes(attribute_file)
+    columns = choose_columns(attribute_file, names, attributes, condition)
+    parts = read_partition(partition_file)
+    check_same_images(attribute_file, set(table), partition_file, list(parts))
+    recipe = Recipe(image.channels, image.size, crop)
+    with open_files(images, output.parent) as files:
+        entries = {PurePosixPath(entry.name).name: entry for entry in files.entries}
+        check_same_images(images, set(entries), partition_file, list(parts))
+        splits = {
+            part: split
+            for part, number in PARTS.items()
+            if (split := _split(entries, table, columns, [n for n in parts if parts[n] == number]))
+        }
+        for part in ("train", "test"):
+            if part not in splits:
+                raise UserError(
+                    partition_file,
+                    found=f"no image of part {PARTS[part]} ({part})",
+                    expected="images to train on (0) and to test with (2)",
+                    remedy="Take the official file.",
+                )
+        metadata = {
+            "source": "CelebA, aligned and cropped",
+            "names": [names[column] for column in columns],
+            "crop": crop,
+        }
+        prepare(output, images, splits, recipe, on_bad_image, threads, metadata)
+
+
+def _split(
+    entries: dict[str, Entry], table: dict[str, Array], columns: list[int], names: list[str]
+) -> SplitFiles | None:
+    if not names:
+        return None
+    labels = np.stack([table[name] for name in names])[:, columns]
+    return SplitFiles([entries[name] for name in names], labels)
+
+
+def find(place: Path, *names: str) -> Path:
+    """The first of ``names`` in the folder or in the subfolders of the official drive.
+
+    Raises:
+        UserError: saying where CelebA can be had and where to put it.
+    """
+    for name in names:
+        for subfolder in SUBFOLDERS:
+            if (path := place / subfolder / name).exists():
+                return path
+    raise UserError(
+        place / names[0],
+        found="no such file" if len(names) == 1 else f"neither {' nor '.join(names)}",
+        expected=f"img_align_celeba.zip (or its folder), {ATTRIBUTES} and {PARTITION}",
+        remedy="CelebA has no direct link: get `Align&Cropped Images`, `Attributes Annotations` "
+        "and `Train/Val/Test Partitions` from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html "
+        f"and put the three into {place}, or set `data_root` to where they are.",
+    )
+
+
+def read_attributes(path: Path) -> tuple[list[str], dict[str, Array]]:
+    """The attributes' names, and for each image 0 (−1 in the file) or 1, uint8 [A].
+
+    Format: the number of images; the names; then a line an image, its file's name and −1 or 1
+    for each attribute, with one or more spaces between.
+
+    Raises:
+        UserError: if a line is of another form, or there are not as many as the first one says.
+    """
+    count, header, *lines = [*_lines(path), "", ""]
+    names = header.split()
+    table = {}
+    for line in filter(None, lines):
+        name, *values = line.split()
+        if len(values) != len(names) or not set(values) <= {"1", "-1"}:
+            raise UserError(
+                path,
+                found=f"{len(values)} values for {name}"
+                + ("" if len(values) != len(names) else ", some neither 1 nor -1"),
+                expected=f"1 or -1 for each of the {len(names)} attributes of the second line",
+                remedy="The file is damaged or changed: take the official one.",
+            )
+        table[name] = np.array([value == "1" for value in values], dtype=np.uint8)
+    if count != str(len(table)):
+        raise UserError(
+            path,
+            found=f"{len(table)} images",
+            expected=f"{count[:20] or 'a number'}, as the first line says",
+            remedy="The file is cut off or changed: take the official one.",
+        )
+    return names, table
+
+
+def read_partition(path: Path) -> dict[str, int]:
+    """For each image its part: 0 train, 1 validation, 2 test.
+
+    Raises:
+        UserError: if a line is of another form.
+    """
+    parts = {}
+    for line in filter(None, _lines(path)):
+        match line.split():
+            case [name, "0" | "1" | "2" as part]:
+                parts[name] = int(part)
+            case _:
+                raise UserError(
+                    path,
+                    found=f"the line '{line[:60]}'",
+                    expected="an image's name and 0, 1 or 2",
+                    remedy="The file is damaged or changed: take the official one.",
+                )
+    return parts
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="ascii").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            path,
+            found=str(error),
+            expected="a text file",
+            remedy="Take the official file.",
+        ) from error
+
+
+def choose_columns(
+    path: Path, names: list[str], wanted: tuple[str, ...], condition: ConditionConfig
+) -> list[int]:
+    """Indices of the wanted attributes.
+
+    Raises:
+        UserError: if one is missing, or there are not as many as the preset says.
+    """
+    missing = [name for name in wanted if name not in names]
+    count = len(wanted) or len(names)
+    if missing or condition.kind != "attributes" or count != condition.count:
+        raise UserError(
+            path,
+            found=f"no attribute {some(missing)}" if missing else f"{count} attributes",
+            expected=f"{condition.count} {condition.kind}, as the preset's `condition` says, "
+            f"among {some(names, 40)}",
+            remedy="Correct the preset's `condition` or `source.attributes`, or take the official "
+            "file.",
+        )
+    return [names.index(name) for name in wanted or names]
+
+
+def check_same_images(where: Path, present: set[str], partition: Path, wanted: list[str]) -> None:
+    """Check that all images of the partition file are present.
+
+    Raises:
+        UserError: naming ten of those that are not, and counting the rest.
+    """
+    absent = [name for name in wanted if name not in present]
+    if absent:
+        raise UserError(
+            where,
+            found=f"{len(absent):,} of {len(wanted):,} images absent: {some(absent)}",
+            expected=f"every image that {partition.name} names",
+            remedy="The archive, attributes and partition must be whole and of one release: "
+            "copy or download anew what is cut off.",
+        )

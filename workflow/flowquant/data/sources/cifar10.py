@@ -1,0 +1,207 @@
+"""CIFAR-10's official python archive; its pickles are read without executing anything."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowquant.data.archive import Files, open_files
+from flowquant.data.dataset import Split, check_fits, write_dataset
+from flowquant.data.download import fetch
+from flowquant.models.transformer import ConditionConfig, ImageConfig
+from flowquant.runtime.errors import UserError
+
+ARCHIVE = "cifar-10-python.tar.gz"
+FOLDER = "cifar-10-batches-py"
+TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
+TEST = "test_batch"
+META = "batches.meta"
+SHAPE = (3, 32, 32)
+Values = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def cifar10(
+    output: Path,
+    data_root: Path,
+    image: ImageConfig,
+    condition: ConditionConfig,
+    folder: str,
+    urls: tuple[str, ...] = (),
+    sha256: str | None = None,
+    threads: int = 1,
+) -> None:
+    """Read the five training batches and the test batch, and write the dataset.
+
+    Args:
+        output: The dataset file to write.
+        data_root: Folder of all original data.
+        image: What the images must be.
+        condition: What the labels must be.
+        folder: Folder in it that holds `cifar-10-batches-py/` or `cifar-10-python.tar.gz`.
+        urls: Where to get the archive from if neither is there, tried in order.
+        sha256: What the archive must be; an unpacked folder is taken as it is.
+        threads: Not used: reading the batches is quick.
+
+    Raises:
+        UserError: if the data cannot be had, are not the ones expected, or hold anything but
+            numbers, names and lists of them.
+    """
+    place = data_root / folder
+    where = place / FOLDER
+    if not where.is_dir():
+        where = fetch(urls, place / ARCHIVE, sha256)
+    with open_files(where, output.parent) as files:
+        contents = {name: _read(files, name) for name in (*TRAIN, TEST, META)}
+    batches = {
+        name: parse(where / name, content) for name, content in contents.items() if name != META
+    }
+    train = Split(
+        torch.cat([batches[name][0] for name in TRAIN]),
+        torch.cat([batches[name][1] for name in TRAIN]),
+    )
+    test = Split(*batches[TEST])
+    for split in (train, test):
+        check_fits(where, split, image, condition)
+    names = class_names(where / META, contents[META])
+    provenance = {"source": f"CIFAR-10, {where.name}", "names": names}
+    write_dataset(output, train, test, image, condition, provenance)
+
+
+def _read(files: Files, name: str) -> bytes:
+    for entry in files.entries:
+        if PurePosixPath(entry.name).name == name:
+            return entry.read()
+    raise UserError(
+        files.where,
+        found=f"no {name}",
+        expected=", ".join((*TRAIN, TEST, META)),
+        remedy="Take the archive for Python (not Matlab or binary), whole.",
+    )
+
+
+class _Array:
+    """Stands in for a pickled NumPy array: keeps what it is told and does nothing with it."""
+
+    state: tuple[Any, ...] = ()
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state if isinstance(state, tuple) else ()
+
+    def values(self) -> Values:
+        """The array, if it is one of bytes in C order; ValueError otherwise."""
+        match self.state:
+            case (_, tuple() as shape, _Type(name=b"u1" | "u1"), False | 0, bytes() as content):
+                return np.frombuffer(content, np.uint8).reshape(shape)
+        raise ValueError("an array of another type than uint8")
+
+
+class _Type:
+    """Stands in for a pickled NumPy type: keeps its name."""
+
+    def __init__(self, name: Any = None, *_: Any) -> None:
+        self.name = name
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+def _buffer_array(content: Any, kind: Any, shape: Any, order: Any) -> _Array:
+    found = _Array()
+    found.state = (1, shape, kind, order == "F", bytes(content))
+    return found
+
+
+def _latin1(text: str, _: str) -> bytes:
+    return text.encode("latin-1")
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Numbers, strings, lists, dictionaries and NumPy arrays; any other name is refused."""
+
+    # Whatever a pickle names is replaced by a stand-in of ours, so nothing of its own is called.
+    STAND_INS = {  # noqa: RUF012
+        ("numpy.core.multiarray", "_reconstruct"): _Array,
+        ("numpy._core.multiarray", "_reconstruct"): _Array,
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Type,
+        # How Python 3 writes the same dictionary, in protocol 5 and in protocols 0 to 2.
+        ("numpy._core.numeric", "_frombuffer"): _buffer_array,
+        ("_codecs", "encode"): _latin1,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in self.STAND_INS:
+            return self.STAND_INS[module, name]
+        raise pickle.UnpicklingError(f"it wants to call {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError(f"it refers to an outside object {pid!r}")
+
+
+def unpickle(path: Path, content: bytes) -> dict[bytes, Any]:
+    """A pickled dictionary of plain values, as Python 2 wrote it: its strings are bytes.
+
+    Raises:
+        UserError: if it is damaged, is no dictionary, or names anything to call.
+    """
+    try:
+        found = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
+        if isinstance(found, dict):
+            return found
+        fault = f"a {type(found).__name__}"
+    except Exception as error:  # a damaged pickle may raise anything
+        fault = f"a pickle that cannot be read safely: {error or type(error).__name__}"
+    raise UserError(
+        path,
+        found=fault,
+        expected="a dictionary of numbers, names and uint8 arrays",
+        remedy="Nothing in it was executed. Take the official archive.",
+    )
+
+
+def parse(path: Path, content: bytes) -> tuple[Tensor, Tensor]:
+    """The images uint8 [N, 3, 32, 32] and classes int64 [N] of a batch file.
+
+    Raises:
+        UserError: if it holds anything else.
+    """
+    batch = unpickle(path, content)
+    try:
+        values = batch[b"data"].values()
+        images = torch.from_numpy(values.reshape(-1, *SHAPE).copy())
+        labels = batch[b"labels"]
+        if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+            raise ValueError("labels that are no list of numbers")
+        if len(labels) != len(images):
+            raise ValueError(f"{len(labels)} labels for {len(images)} images")
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        fault = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(
+            path,
+            found=fault,
+            expected="data, uint8 of 3,072 values an image, and labels, one number an image",
+            remedy="Take the official archive.",
+        ) from error
+    return images, torch.tensor(labels, dtype=torch.int64)
+
+
+def class_names(path: Path, content: bytes) -> list[str]:
+    """The names of the classes, from the file batches.meta."""
+    names = unpickle(path, content).get(b"label_names")
+    if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
+        raise UserError(
+            path,
+            found="no label_names",
+            expected="a list of the classes' names",
+            remedy="Take the official archive.",
+        )
+    return [name.decode("ascii", "replace") for name in names]

@@ -1,0 +1,49 @@
+"""scikit-learn's bundled handwritten digits: 1,797 real images of 8×8 pixels, no download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flowquant.data.dataset import Split, stratified_order, write_dataset
+from flowquant.models.transformer import ConditionConfig, ImageConfig
+from flowquant.runtime import random
+
+
+def digits(
+    output: Path,
+    data_root: Path,
+    image: ImageConfig,
+    condition: ConditionConfig,
+    test_fraction: float,
+    threads: int = 1,
+) -> None:
+    """Write the digits, grey values 0…16 stretched to 0…255, with a stratified test split.
+
+    Args:
+        output: The dataset file to write.
+        data_root: Not used: the images come with scikit-learn.
+        image: What the images must be.
+        condition: What the labels must be.
+        test_fraction: Share of the images that become the test split, evenly over the classes.
+        threads: Not used: there is little to do.
+    """
+    from sklearn.datasets import load_digits
+
+    images, target = load_digits(return_X_y=True)
+    grey = torch.from_numpy(np.rint(images * (255 / 16)).astype(np.uint8)).view(-1, 1, 8, 8)
+    labels = torch.from_numpy(target.astype(np.int64))
+    order = torch.randperm(len(grey), generator=random.generator(0, "digits split"))
+    order = stratified_order(labels, order)
+    split = round(len(grey) * test_fraction)
+    test, train = order[:split], order[split:]
+    write_dataset(
+        output,
+        Split(grey[train], labels[train]),
+        Split(grey[test], labels[test]),
+        image,
+        condition,
+        {"source": "scikit-learn load_digits (UCI optical recognition of handwritten digits)"},
+    )

@@ -1,0 +1,196 @@
+"""Your own images: a folder or an archive with a folder for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from flowquant.data.archive import Entry, Files, open_files, shared_parent
+from flowquant.data.decode import Recipe
+from flowquant.data.download import fetch
+from flowquant.data.prepare import OnBadImage, SplitFiles, prepare
+from flowquant.models.transformer import ConditionConfig, ImageConfig
+from flowquant.runtime import random
+from flowquant.runtime.errors import UserError, some
+
+Classes = dict[str, list[Entry]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which folder holds which split; with ``test_fraction``, all classes are in one."""
+
+    train: str
+    validation: str | None
+    test: str | None
+    test_fraction: float | None
+
+
+def images(
+    output: Path,
+    data_root: Path,
+    image: ImageConfig,
+    condition: ConditionConfig,
+    path: str,
+    layout: Layout,
+    urls: tuple[str, ...] = (),
+    sha256: str | None = None,
+    crop: int | None = None,
+    least_side: int = 1,
+    on_bad_image: OnBadImage = "error",
+    threads: int = 0,
+) -> None:
+    """Decode, crop, resize and write images, classes by name and images by name in each.
+
+    Args:
+        output: The dataset file to write.
+        data_root: Folder of all original data.
+        image: What the images are to become.
+        condition: How many classes there must be.
+        path: Folder, or tar or zip archive, in it.
+        layout: Where in it the splits are.
+        urls: Where to get the archive from if it is not there, tried in order.
+        sha256: What the archive must be.
+        crop: Pixels of the square cut from the centre before resizing; None: the largest.
+        least_side: Shorter side, in pixels, below which an image is bad.
+        on_bad_image: Whether an unreadable or too small image ends the work or is left out.
+        threads: Processes that decode; 0: one for each core there is.
+
+    Raises:
+        UserError: if the layout is another, a class is empty, the classes are not as many as the
+            preset says, or images are bad.
+    """
+    where = data_root / path
+    if urls and not where.exists():
+        fetch(urls, where, sha256)
+    elif sha256 is not None and where.is_file():
+        fetch((), where, sha256)
+    with open_files(where, output.parent) as files:
+        splits = find_splits(files, layout)
+        names = check_classes(where, splits, condition)
+        prepare(
+            output,
+            where,
+            {part: _files(classes, names) for part, classes in splits.items()},
+            Recipe(image.channels, image.size, crop, least_side),
+            on_bad_image,
+            threads,
+            {"source": f"images of {path}", "names": names},
+        )
+
+
+def find_splits(files: Files, layout: Layout) -> dict[str, Classes]:
+    """The images of each split by class; an archive's one outer folder is looked through.
+
+    Raises:
+        UserError: if a split's folder is missing, or images lie outside of a class's folder.
+    """
+    names = [entry.name for entry in files.entries]
+    outer = shared_parent(names)
+    if layout.test_fraction is not None:
+        inner = [name.removeprefix(outer) for name in names]
+        # One outer folder around the classes, and not one class.
+        prefix = outer if outer and all("/" in name for name in inner) else ""
+        return _divide(_by_class(files, prefix), layout.test_fraction)
+    folders = {"train": layout.train, "validation": layout.validation, "test": layout.test}
+    wanted = {part: folder.strip("/") for part, folder in folders.items() if folder}
+    prefix = outer if any(name.startswith(f"{outer}{wanted['train']}/") for name in names) else ""
+    splits = {part: _by_class(files, f"{prefix}{folder}/") for part, folder in wanted.items()}
+    for part, classes in splits.items():
+        if not classes:
+            top = sorted({name.removeprefix(prefix).partition("/")[0] for name in names})
+            raise UserError(
+                files.where,
+                found=f"no folder {wanted[part]}/ with folders of images in it, but "
+                f"{some(top) or 'nothing'}",
+                expected=", ".join(f"{folder}/<class>/*" for folder in wanted.values()),
+                remedy="Name the folders under `source.layout` in the preset, or give "
+                "`test_fraction` if there is but one folder of classes.",
+            )
+    return splits
+
+
+def _by_class(files: Files, prefix: str) -> Classes:
+    classes: Classes = {
+        folder.removeprefix(prefix): []
+        for folder in sorted(files.folders)
+        if folder.startswith(prefix) and "/" not in folder.removeprefix(prefix)
+    }
+    stray = []
+    for entry in files.entries:
+        if entry.name.startswith(prefix):
+            name, _, inner = entry.name.removeprefix(prefix).partition("/")
+            if inner:
+                classes.setdefault(name, []).append(entry)
+            elif _is_named_image(name):
+                stray.append(entry.name)
+    if stray:
+        raise UserError(
+            files.where,
+            found=f"{len(stray):,} images outside of a class's folder: {some(stray)}",
+            expected=f"{prefix}<class>/<image>",
+            remedy="Put each image into the folder of its class.",
+        )
+    return classes
+
+
+def _is_named_image(name: str) -> bool:
+    # Beside the classes, a README is no mistake; among a class's images it would be.
+    return Path(name).suffix.lower() in Image.registered_extensions()
+
+
+def _divide(classes: Classes, fraction: float) -> dict[str, Classes]:
+    """Training and test images, the share of each class drawn by name.
+
+    An image's part depends on its name and its class's others only, and at least one image of
+    a class of two or more goes to either part.
+    """
+    parts: dict[str, Classes] = {"train": {}, "test": {}}
+    for name, entries in classes.items():
+        count = min(max(1, round(len(entries) * fraction)), len(entries) - 1)
+        ranked = sorted(entries, key=lambda e: random.key(0, f"test image {e.name}"))
+        test = {entry.name for entry in ranked[: max(0, count)]}
+        parts["test"][name] = [entry for entry in entries if entry.name in test]
+        parts["train"][name] = [entry for entry in entries if entry.name not in test]
+    return parts
+
+
+def check_classes(where: Path, splits: dict[str, Classes], condition: ConditionConfig) -> list[str]:
+    """The classes' names in order, the same in every split.
+
+    Raises:
+        UserError: if a class is empty, or there are not as many as the preset says.
+    """
+    names = sorted(set().union(*splits.values()))
+    empty = [
+        f"{part}/{name}"
+        for part, classes in splits.items()
+        for name in names
+        if not classes.get(name)
+    ]
+    if empty:
+        raise UserError(
+            where,
+            found=f"no image in {some(empty)}",
+            expected="at least one of each class in every split",
+            remedy="Add images or remove the class; classes are folders, and must have the same "
+            "names in every split.",
+        )
+    if condition.kind != "class" or len(names) != condition.count:
+        raise UserError(
+            where,
+            found=f"{len(names)} classes ({some(names)})",
+            expected=f"{condition.count} {condition.kind}, as the preset's `condition` says",
+            remedy=f"Set `condition: {{kind: class, count: {len(names)}}}` in the preset.",
+        )
+    return names
+
+
+def _files(classes: Classes, names: Sequence[str]) -> SplitFiles:
+    entries = [entry for name in names for entry in classes[name]]
+    counts = [len(classes[name]) for name in names]
+    return SplitFiles(entries, np.repeat(np.arange(len(names), dtype=np.int64), counts))

@@ -1,0 +1,1 @@
+"""What looks at images: classifiers, features, metrics."""

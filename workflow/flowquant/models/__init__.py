@@ -1,0 +1,1 @@
+"""Velocity networks: the path they follow, the solvers that integrate them, their files."""

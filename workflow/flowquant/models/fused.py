@@ -1,0 +1,150 @@
+"""Encoder layers in few kernels on a GPU, in bfloat16: for inference, and for training."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowquant.models.kernels.activation import activate, activate_backward
+from flowquant.models.kernels.attention import MOST_TOKENS, attention, attention_backward
+from flowquant.models.kernels.norm import add_norm, add_norm_backward
+from flowquant.models.transformer import EncoderLayer
+
+
+def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
+    """`EncoderLayer.forward` without dropout or gradients, in seven kernels.
+
+    Args:
+        layer: A layer whose weights are of x's type.
+        x: Contiguous [B, N, D]; beyond 128 tokens the layer computes as it is.
+    """
+    if x.shape[1] > MOST_TOKENS:
+        return EncoderLayer.forward(layer, x)
+    attend = layer.self_attn
+    mixed = attend.out_proj(attention(attend.project(x), attend.heads))
+    x = add_norm(x, mixed, layer.norm1.weight, layer.norm1.bias, layer.norm1.eps)
+    if layer.activation is F.relu and isinstance(layer.linear1, nn.Linear):
+        # `linear1` and ReLU by themselves are two passes over the widest activations.
+        weight = layer.linear1.weight.t()
+        hidden = torch._addmm_activation(layer.linear1.bias, x.flatten(0, -2), weight)
+        hidden = hidden.view(*x.shape[:-1], -1)
+    else:
+        hidden = layer.activation(layer.linear1(x))
+    y = layer.linear2(hidden)
+    return add_norm(x, y, layer.norm2.weight, layer.norm2.bias, layer.norm2.eps)
+
+
+# The biases of linear layers are added by the matrix product, detached; their gradients, row sums,
+# come from the kernel that follows, which has the rows at hand.
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, qkv: Tensor, qkv_bias: Tensor, heads: int, dropout: float, seed: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(qkv, seed)
+        ctx.settings = heads, dropout
+        return attention(qkv, heads, dropout, seed)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        qkv, seed = ctx.saved_tensors
+        heads, dropout = ctx.settings
+        of_qkv, of_bias = attention_backward(qkv, grads[0].contiguous(), heads, dropout, seed)
+        return of_qkv, of_bias, None, None, None
+
+
+class _AddNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        y_bias: Tensor,
+        eps: float,
+        dropout: float,
+        seed: Tensor,
+    ) -> Tensor:
+        total = torch.empty_like(x)
+        kept = torch.empty_like(x, dtype=torch.int8) if dropout > 0 else None
+        out = add_norm(x, y, weight, bias, eps, dropout, seed, total, kept)
+        ctx.save_for_backward(total, weight, kept)
+        ctx.settings = eps, dropout
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        total, weight, kept = ctx.saved_tensors
+        eps, dropout = ctx.settings
+        found = add_norm_backward(total, grads[0].contiguous(), weight, eps, dropout, kept)
+        return *found, None, None, None
+
+
+class _Activate(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, x_bias: Tensor, gelu: bool, dropout: float, seed: Tensor
+    ) -> Tensor:
+        kept = torch.empty_like(x, dtype=torch.int8) if gelu and dropout > 0 else None
+        out = activate(x, gelu, dropout, seed, kept)
+        ctx.save_for_backward(x if gelu else out, kept)
+        ctx.settings = gelu, dropout
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        saved, kept = ctx.saved_tensors
+        gelu, dropout = ctx.settings
+        found = activate_backward(saved, grads[0].contiguous(), gelu, dropout, kept)
+        return *found, None, None, None
+
+
+def encode_training(layer: EncoderLayer, seeds: Tensor, x: Tensor) -> Tensor:
+    """`EncoderLayer.forward` with dropout and gradients.
+
+    Args:
+        layer: A layer whose weights are of x's type.
+        seeds: Of the layer's four dropouts, int64 [4] on the device.
+        x: Contiguous [B, N, D]; beyond 128 tokens the layer computes as it is.
+    """
+    if x.shape[1] > MOST_TOKENS:
+        return EncoderLayer.forward(layer, x)
+    attend, dropout, gelu = layer.self_attn, layer.dropout.p, layer.activation is F.gelu
+    out_proj, linear1, linear2 = attend.out_proj, layer.linear1, layer.linear2
+    qkv = F.linear(x, attend.in_proj_weight, attend.in_proj_bias.detach())
+    mixed = _Attention.apply(qkv, attend.in_proj_bias, attend.heads, attend.dropout, seeds[:1])
+    y = F.linear(mixed, out_proj.weight, out_proj.bias.detach())
+    norm = (layer.norm1.weight, layer.norm1.bias, out_proj.bias, layer.norm1.eps)
+    x = _AddNorm.apply(x, y, *norm, dropout, seeds[1:2])
+    hidden = F.linear(x, linear1.weight, linear1.bias.detach())
+    hidden = _Activate.apply(hidden, linear1.bias, gelu, dropout, seeds[2:3])
+    y = F.linear(hidden, linear2.weight, linear2.bias.detach())
+    norm = (layer.norm2.weight, layer.norm2.bias, linear2.bias, layer.norm2.eps)
+    return _AddNorm.apply(x, y, *norm, dropout, seeds[3:])
+
+
+def fuse(network: nn.Module) -> None:
+    """Let a network's encoder layers compute by `encode`: no dropout, no gradients."""
+    for module in network.modules():
+        if isinstance(module, EncoderLayer):
+            module.forward = partial(encode, module)  # type: ignore[method-assign]
+
+
+def fuse_for_training(network: nn.Module, device: torch.device) -> None:
+    """Let a network's encoder layers compute by `encode_training`, with fresh seeds every pass."""
+    layers = [module for module in network.modules() if isinstance(module, EncoderLayer)]
+    seeds = torch.zeros(len(layers), 4, dtype=torch.int64, device=device)
+    for layer, own in zip(layers, seeds, strict=True):
+        layer.forward = partial(encode_training, layer, own)  # type: ignore[method-assign]
+
+    def draw(*_: Any) -> None:
+        seeds.random_()
+
+    network.register_forward_pre_hook(draw)

@@ -1,0 +1,163 @@
+"""Self-attention over few tokens, all heads of an image side by side, and its gradient."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from flowquant.models.kernels.dropout import kept_tile
+from flowquant.models.kernels.sums import sum_rows
+
+# The attention kernels hold all tokens of an image at once.
+MOST_TOKENS = 128
+# Forward and backward.
+ATTENTION_WARPS = 4, 4
+
+
+@triton.jit
+def _weights(query, key, row, tokens, scale):
+    """softmax(Q·Kᵀ·scale) over the tokens there are, float32 [T, T]."""
+    scores = tl.dot(query, tl.trans(key)) * scale
+    scores = tl.where(row[None, :] < tokens, scores, float("-inf"))
+    scores = tl.exp(scores - tl.max(scores, 1)[:, None])
+    return scores / tl.sum(scores, 1)[:, None]
+
+
+@triton.jit
+def _attention(
+    qkv,
+    out,
+    seeds,
+    tokens,
+    scale,
+    dropout,
+    HEADS: tl.constexpr,
+    SIZE: tl.constexpr,
+    TOKENS: tl.constexpr,
+    PADDED: tl.constexpr,
+    DROP: tl.constexpr,
+):
+    """One program: one head of one image. qkv [B, N, 3, H, d] → out [B, N, H, d]."""
+    program = tl.program_id(0)
+    batch, head = (program // HEADS).to(tl.int64), program % HEADS
+    width = HEADS * SIZE
+    row, column = tl.arange(0, TOKENS), tl.arange(0, PADDED)
+    inside = (row[:, None] < tokens) & (column[None, :] < SIZE)
+    place = batch * tokens * 3 * width + head * SIZE + row[:, None] * 3 * width + column[None, :]
+    query = tl.load(qkv + place, mask=inside, other=0.0)
+    key = tl.load(qkv + place + width, mask=inside, other=0.0)
+    value = tl.load(qkv + place + 2 * width, mask=inside, other=0.0)
+    weights = _weights(query, key, row, tokens, scale)
+    if DROP:
+        counter = (program * TOKENS + row[:, None]) * (TOKENS // 8)
+        counter += tl.arange(0, TOKENS // 8)[None, :]
+        weights = weights * kept_tile(tl.load(seeds), counter, dropout) / (1 - dropout)
+    mixed = tl.dot(weights.to(value.dtype), value)
+    place = batch * tokens * width + head * SIZE + row[:, None] * width + column[None, :]
+    tl.store(out + place, mixed.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _attention_backward(
+    qkv,
+    grad,
+    out,
+    sums,
+    seeds,
+    tokens,
+    scale,
+    dropout,
+    HEADS: tl.constexpr,
+    SIZE: tl.constexpr,
+    TOKENS: tl.constexpr,
+    PADDED: tl.constexpr,
+    DROP: tl.constexpr,
+):
+    """Gradient of `_attention`: grad [B, N, H, d] → out [B, N, 3, H, d], and its sums over N."""
+    program = tl.program_id(0)
+    batch, head = (program // HEADS).to(tl.int64), program % HEADS
+    width = HEADS * SIZE
+    row, column = tl.arange(0, TOKENS), tl.arange(0, PADDED)
+    inside = (row[:, None] < tokens) & (column[None, :] < SIZE)
+    place = batch * tokens * 3 * width + head * SIZE + row[:, None] * 3 * width + column[None, :]
+    query = tl.load(qkv + place, mask=inside, other=0.0)
+    key = tl.load(qkv + place + width, mask=inside, other=0.0)
+    value = tl.load(qkv + place + 2 * width, mask=inside, other=0.0)
+    there = batch * tokens * width + head * SIZE + row[:, None] * width + column[None, :]
+    mixed = tl.load(grad + there, mask=inside, other=0.0)
+    weights = _weights(query, key, row, tokens, scale)
+    through = tl.dot(mixed, tl.trans(value))
+    dropped = weights
+    if DROP:
+        counter = (program * TOKENS + row[:, None]) * (TOKENS // 8)
+        counter += tl.arange(0, TOKENS // 8)[None, :]
+        kept = kept_tile(tl.load(seeds), counter, dropout) / (1 - dropout)
+        dropped = weights * kept
+        through = through * kept
+    scores = weights * (through - tl.sum(through * weights, 1)[:, None]) * scale
+    scores = scores.to(query.dtype)
+    of_query = tl.dot(scores, key)
+    of_key = tl.dot(tl.trans(scores), query)
+    of_value = tl.dot(tl.trans(dropped.to(mixed.dtype)), mixed)
+    kind = out.dtype.element_ty
+    tl.store(out + place, of_query.to(kind), mask=inside)
+    tl.store(out + place + width, of_key.to(kind), mask=inside)
+    tl.store(out + place + 2 * width, of_value.to(kind), mask=inside)
+    there = batch * 3 * width + head * SIZE + column
+    valid = row[:, None] < tokens
+    inside = column < SIZE
+    tl.store(sums + there, tl.sum(tl.where(valid, of_query, 0.0), 0), mask=inside)
+    tl.store(sums + there + width, tl.sum(tl.where(valid, of_key, 0.0), 0), mask=inside)
+    tl.store(sums + there + 2 * width, tl.sum(tl.where(valid, of_value, 0.0), 0), mask=inside)
+
+
+def _attention_sizes(qkv: Tensor, heads: int) -> tuple[int, float, dict[str, int]]:
+    tokens, size = qkv.shape[1], qkv.shape[2] // 3 // heads
+    constants = {
+        "HEADS": heads,
+        "SIZE": size,
+        "TOKENS": max(16, triton.next_power_of_2(tokens)),
+        "PADDED": max(16, triton.next_power_of_2(size)),
+    }
+    return tokens, size**-0.5, constants
+
+
+def attention(qkv: Tensor, heads: int, dropout: float = 0.0, seed: Tensor | None = None) -> Tensor:
+    """dropout(softmax(Q·Kᵀ/√d))·V for each head.
+
+    Args:
+        qkv: Queries, keys and values side by side, contiguous [B, N, 3·D], N ≤ 128.
+        heads: H, a divisor of D.
+        dropout: Of attention weights.
+        seed: Of the dropout, int64 [1] on the device.
+
+    Returns:
+        [B, N, D] of the same type.
+    """
+    tokens, scale, constants = _attention_sizes(qkv, heads)
+    out = qkv.new_empty(len(qkv), tokens, qkv.shape[2] // 3)
+    _attention[(len(qkv) * heads,)](
+        *(qkv, out, seed, tokens, scale, dropout),
+        **constants,
+        DROP=dropout > 0,
+        num_warps=ATTENTION_WARPS[0],
+    )
+    return out
+
+
+def attention_backward(
+    qkv: Tensor, grad: Tensor, heads: int, dropout: float = 0.0, seed: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The gradient of `attention`: of its output → of qkv [B, N, 3·D], and its row sum [3·D]."""
+    tokens, scale, constants = _attention_sizes(qkv, heads)
+    out = torch.empty_like(qkv)
+    sums = torch.empty(len(qkv), qkv.shape[2], dtype=torch.float32, device=qkv.device)
+    _attention_backward[(len(qkv) * heads,)](
+        *(qkv, grad, out, sums, seed, tokens, scale, dropout),
+        **constants,
+        DROP=dropout > 0,
+        num_warps=ATTENTION_WARPS[1],
+    )
+    return out, sum_rows(sums, qkv.dtype)

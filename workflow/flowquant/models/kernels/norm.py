@@ -1,0 +1,181 @@
+"""Dropout, residual and LayerNorm in one pass, and its gradient."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from flowquant.models.kernels.dropout import kept_tile
+from flowquant.models.kernels.sums import sum_rows
+
+
+@triton.jit
+def _add_norm(
+    x,
+    y,
+    weight,
+    bias,
+    out,
+    total_out,
+    kept_out,
+    seeds,
+    rows,
+    eps,
+    dropout,
+    WIDTH: tl.constexpr,
+    PADDED: tl.constexpr,
+    ROWS: tl.constexpr,
+    DROP: tl.constexpr,
+    KEEP: tl.constexpr,
+):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, PADDED)
+    inside = (row[:, None] < rows) & (column[None, :] < WIDTH)
+    place = row[:, None].to(tl.int64) * WIDTH + column[None, :]
+    branch = tl.load(y + place, mask=inside, other=0.0).to(tl.float32)
+    if DROP:
+        counter = row[:, None] * (PADDED // 8) + tl.arange(0, PADDED // 8)[None, :]
+        kept = kept_tile(tl.load(seeds), counter, dropout)
+        branch = branch * kept / (1 - dropout)
+        if KEEP:
+            tl.store(kept_out + place, kept.to(tl.int8), mask=inside)
+    total = tl.load(x + place, mask=inside, other=0.0).to(tl.float32) + branch
+    if KEEP:
+        tl.store(total_out + place, total.to(total_out.dtype.element_ty), mask=inside)
+    mean = tl.sum(total, 1) / WIDTH
+    centred = tl.where(column[None, :] < WIDTH, total - mean[:, None], 0.0)
+    variance = tl.sum(centred * centred, 1) / WIDTH
+    scale = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)
+    shift = tl.load(bias + column, mask=column < WIDTH, other=0.0).to(tl.float32)
+    normed = centred * tl.rsqrt(variance + eps)[:, None] * scale[None, :] + shift[None, :]
+    tl.store(out + place, normed.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _add_norm_backward(
+    total_in,
+    grad,
+    weight,
+    of_x,
+    of_y,
+    sums,
+    kept_in,
+    rows,
+    eps,
+    dropout,
+    WIDTH: tl.constexpr,
+    PADDED: tl.constexpr,
+    ROWS: tl.constexpr,
+    DROP: tl.constexpr,
+):
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    column = tl.arange(0, PADDED)
+    scale = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)
+    sum_weight = tl.zeros((PADDED,), tl.float32)
+    sum_bias = tl.zeros((PADDED,), tl.float32)
+    sum_branch = tl.zeros((PADDED,), tl.float32)
+    for start in range(program * ROWS, rows, programs * ROWS):
+        row = start + tl.arange(0, ROWS)
+        inside = (row[:, None] < rows) & (column[None, :] < WIDTH)
+        place = row[:, None].to(tl.int64) * WIDTH + column[None, :]
+        total = tl.load(total_in + place, mask=inside, other=0.0).to(tl.float32)
+        mean = tl.sum(total, 1) / WIDTH
+        centred = tl.where(inside, total - mean[:, None], 0.0)
+        spread = tl.rsqrt(tl.sum(centred * centred, 1) / WIDTH + eps)
+        normed = centred * spread[:, None]
+        arrived = tl.load(grad + place, mask=inside, other=0.0).to(tl.float32)
+        sum_weight += tl.sum(arrived * normed, 0)
+        sum_bias += tl.sum(arrived, 0)
+        scaled = arrived * scale[None, :]
+        first = tl.sum(scaled, 1) / WIDTH
+        second = tl.sum(scaled * normed, 1) / WIDTH
+        passed = (scaled - first[:, None] - normed * second[:, None]) * spread[:, None]
+        tl.store(of_x + place, passed.to(of_x.dtype.element_ty), mask=inside)
+        if DROP:
+            kept = tl.load(kept_in + place, mask=inside, other=0).to(tl.float32)
+            passed = passed * kept / (1 - dropout)
+            tl.store(of_y + place, passed.to(of_y.dtype.element_ty), mask=inside)
+        sum_branch += tl.sum(tl.where(inside, passed, 0.0), 0)
+    place = program * 3 * WIDTH + column
+    tl.store(sums + place, sum_weight, mask=column < WIDTH)
+    tl.store(sums + place + WIDTH, sum_bias, mask=column < WIDTH)
+    tl.store(sums + place + 2 * WIDTH, sum_branch, mask=column < WIDTH)
+
+
+def add_norm(
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
+    total: Tensor | None = None,
+    kept: Tensor | None = None,
+) -> Tensor:
+    """LayerNorm(x + dropout(y)) over the last axis, in float32 inside.
+
+    Args:
+        x: Residual, contiguous [..., D].
+        y: Branch, contiguous [..., D].
+        weight: Scale [D].
+        bias: Shift [D].
+        eps: Added to the variance.
+        dropout: Of the branch.
+        seed: Of the dropout, int64 [1] on the device.
+        total: Where to keep x + dropout(y) for the backward pass, if anywhere.
+        kept: Where to keep which of y's values were kept, int8 [..., D], likewise.
+
+    Returns:
+        [..., D] of x's type.
+    """
+    out = torch.empty_like(x)
+    width = x.shape[-1]
+    rows, each = x.numel() // width, 4
+    _add_norm[(triton.cdiv(rows, each),)](
+        *(x, y, weight, bias, out, total, kept, seed, rows, eps, dropout),
+        WIDTH=width,
+        PADDED=triton.next_power_of_2(width),
+        ROWS=each,
+        DROP=dropout > 0,
+        KEEP=total is not None,
+        num_warps=4,
+    )
+    return out
+
+
+# Rows at a time, programs at most, and warps, of widths up to 512 and beyond; as all such numbers
+# here, the best of those tried on an H200.
+BACKWARD_NORM = (1, 1056, 1), (2, 528, 2)
+
+
+def add_norm_backward(
+    total: Tensor,
+    grad: Tensor,
+    weight: Tensor,
+    eps: float,
+    dropout: float = 0.0,
+    kept: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradient of `add_norm`: of its output → of x, y [..., D], weight and bias [D].
+
+    Last of all the row sum of y's gradient, [D].
+    """
+    width = total.shape[-1]
+    rows, (each, most, warps) = total.numel() // width, BACKWARD_NORM[width > 512]
+    programs = min(most, triton.cdiv(rows, each))
+    of_x = torch.empty_like(total)
+    of_y = torch.empty_like(total) if dropout > 0 else of_x
+    sums = torch.empty(programs, 3 * width, dtype=torch.float32, device=total.device)
+    _add_norm_backward[(programs,)](
+        *(total, grad, weight, of_x, of_y, sums, kept, rows, eps, dropout),
+        WIDTH=width,
+        PADDED=triton.next_power_of_2(width),
+        ROWS=each,
+        DROP=dropout > 0,
+        num_warps=warps,
+    )
+    of_weight, of_bias, of_branch = sum_rows(sums, weight.dtype).view(3, width)
+    return of_x, of_y, of_weight, of_bias, of_branch

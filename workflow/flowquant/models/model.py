@@ -1,0 +1,113 @@
+"""A velocity model as a file: float32 weights and all that is needed to use them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowquant.models.path import FlowConfig
+from flowquant.models.transformer import (
+    ConditionConfig,
+    ImageConfig,
+    NetworkConfig,
+    build_network,
+)
+from flowquant.runtime.errors import UserError, some
+from flowquant.runtime.files import read_tensors, write_tensors
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that a network's weights need to become a flow."""
+
+    image: ImageConfig
+    condition: ConditionConfig
+    network: NetworkConfig
+    flow: FlowConfig
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(
+            ImageConfig(**content["image"]),
+            ConditionConfig(**content["condition"]),
+            NetworkConfig(**content["network"]),
+            FlowConfig(**content["flow"]),
+        )
+
+    def build(self) -> nn.Module:
+        """A freshly initialised network."""
+        return build_network(self.network, self.image, self.condition)
+
+    def build_empty(self) -> nn.Module:
+        """A network without memory for its weights, to ask for names and shapes."""
+        with torch.device("meta"):
+            return self.build()
+
+
+def write_model(
+    path: Path, weights: Mapping[str, Tensor], config: ModelConfig, provenance: Mapping[str, Any]
+) -> None:
+    """Write float32 weights, the model's configuration and where the weights came from."""
+    content = {name: tensor.float() for name, tensor in weights.items()}
+    write_tensors(path, content, {"model": asdict(config), **provenance})
+
+
+def read_model(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
+    """Read what `write_model` wrote.
+
+    Raises:
+        UserError: if the file is unreadable, is no model, or has weights that are NaN or infinite.
+    """
+    weights, metadata = read_tensors(path)
+    if "model" not in metadata:
+        raise UserError(
+            path,
+            found="tensors without a model configuration",
+            expected="a model written by `train` or `import_model`",
+            remedy="Name a published checkpoint under `checkpoint:` in its dataset's preset, so "
+            "that the workflow imports it.",
+        )
+    check_finite(path, weights)
+    return weights, ModelConfig.from_dict(metadata["model"])
+
+
+def load_network(weights: Mapping[str, Tensor], config: ModelConfig) -> nn.Module:
+    """The network with these weights, in evaluation mode, without gradients."""
+    network = config.build_empty()
+    network.load_state_dict(dict(weights), strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights with NaN or infinity.
+
+    Raises:
+        UserError: naming the tensors at fault.
+    """
+    bad = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if bad:
+        raise UserError(
+            path,
+            found=f"NaN or infinite weights in {some(bad)}",
+            expected="finite weights",
+            remedy="The training that made them diverged: lower the learning rate and train "
+            "again, or use another checkpoint.",
+        )
+
+
+def describe_model(path: Path, dataset: str) -> dict[str, Any]:
+    """A report on a full-precision model file, alike the reports on quantized ones."""
+    weights, _ = read_model(path)
+    return {
+        "dataset": dataset,
+        "variant": "full",
+        "effective_bits": 32.0,
+        "bytes": path.stat().st_size,
+        "parameters": sum(tensor.numel() for tensor in weights.values()),
+    }

@@ -1,0 +1,108 @@
+"""Mixed precision: a width for each tensor, for the least distortion within a budget of bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowquant.runtime.errors import UserError, some
+from flowquant.runtime.files import read_json
+
+
+@dataclass(frozen=True)
+class Option:
+    """One width of one tensor: what it takes in stored bits, and the distortion it brings."""
+
+    width: int
+    stored_bits: int
+    distortion: float
+
+
+def worthwhile(options: Iterable[Option]) -> list[Option]:
+    """The options on the lower convex hull of distortion over stored bits, cheapest first.
+
+    Between two neighbours of the hull a step saves more distortion a bit than any step after it,
+    so that a greedy allocation over the hull is the best there is for each budget it reaches.
+    """
+    hull: list[Option] = []
+    for option in sorted(options, key=lambda o: (o.stored_bits, o.distortion)):
+        if hull and option.distortion >= hull[-1].distortion:
+            continue
+        while len(hull) > 1 and _gain(hull[-2], hull[-1]) <= _gain(hull[-2], option):
+            hull.pop()
+        hull.append(option)
+    return hull
+
+
+def _gain(cheap: Option, dear: Option) -> float:
+    """Distortion saved for each bit more."""
+    return (cheap.distortion - dear.distortion) / max(1, dear.stored_bits - cheap.stored_bits)
+
+
+def choose_widths(
+    options: Mapping[str, Iterable[Option]], fixed_bits: int, parameters: int, budget: float
+) -> dict[str, Option]:
+    """Choose an option for each tensor, greedily by distortion saved a bit.
+
+    Args:
+        options: What each tensor may be.
+        fixed_bits: Bits that all the rest of the model takes.
+        parameters: Number of parameters, to reckon effective bits.
+        budget: Most effective bits a parameter, over the whole model.
+
+    Returns:
+        The chosen option of each tensor.
+
+    Raises:
+        UserError: if even the least widths are over the budget; says the least possible.
+    """
+    hulls = {name: worthwhile(choices) for name, choices in options.items()}
+    chosen = dict.fromkeys(hulls, 0)
+    spent = fixed_bits + sum(hull[0].stored_bits for hull in hulls.values())
+    if spent > budget * parameters:
+        raise UserError(
+            "budget",
+            found=f"{budget:g} effective bits",
+            expected=f"at least {spent / parameters:.3f}, the least possible for this model and "
+            "method (every tensor at its least width)",
+            remedy="Raise `budget`, store floats and levels as float16, or use a coarser "
+            "`granularity`.",
+        )
+    pending = set(hulls)
+    while pending:
+        steps = {
+            name: (hulls[name][chosen[name]], hulls[name][chosen[name] + 1])
+            for name in sorted(pending)
+            if chosen[name] + 1 < len(hulls[name])
+        }
+        if not steps:
+            break
+        name = max(steps, key=lambda n: _gain(*steps[n]))
+        more = steps[name][1].stored_bits - steps[name][0].stored_bits
+        if spent + more <= budget * parameters:
+            chosen[name] += 1
+            spent += more
+        else:
+            # A tensor whose next step is too dear is done; smaller ones may still fit.
+            pending.discard(name)
+        pending &= steps.keys()
+    return {name: hulls[name][index] for name, index in chosen.items()}
+
+
+def read_allocation(path: Path, names: Iterable[str]) -> dict[str, int]:
+    """The width of each tensor in a file that the stage `allocate` wrote.
+
+    Raises:
+        UserError: if the file is unreadable or is about other tensors than ``names``.
+    """
+    content = read_json(path)
+    widths = {name: entry["width"] for name, entry in content.get("tensors", {}).items()}
+    if differing := set(names) ^ set(widths):
+        raise UserError(
+            path,
+            found=f"widths that do not match the method's tensors: {some(sorted(differing))}",
+            expected="a width for each tensor that the method quantizes",
+            remedy="Delete the file and run the workflow again.",
+        )
+    return widths

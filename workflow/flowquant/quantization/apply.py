@@ -1,0 +1,169 @@
+"""A quantization method, and its application to a model's weights."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import count
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from flowquant.models.model import ModelConfig
+from flowquant.models.transformer import linear_weights
+from flowquant.quantization.codebook import Codebook, group_size, with_levels
+from flowquant.quantization.levels import QUANTIZERS
+from flowquant.quantization.lloyd import FEW_GROUPS
+
+# Values quantized in one call on a GPU, for the sake of memory.
+MOST_VALUES = 1 << 24
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """A quantization method (a row under ``methods`` in the configuration).
+
+    ``scope``: every parameter, or only the weights of linear layers and convolutions; less those
+    that a pattern of ``keep`` matches (``*`` matches anything) or that hold fewer than
+    ``least_values`` values. ``levels_dtype`` and ``float_dtype``: how levels, and the tensors
+    that are not quantized, are stored.
+    """
+
+    levels: str
+    granularity: str
+    scope: Literal["all", "linear"]
+    keep: tuple[str, ...]
+    least_values: int
+    levels_dtype: Literal["float16", "float32"] = "float32"
+    float_dtype: Literal["float16", "float32"] = "float32"
+
+
+def quantize_tensor(tensor: Tensor, method: MethodConfig, bits: int) -> Codebook:
+    """Quantize one tensor with at most 2^bits levels for each of its groups.
+
+    Raises:
+        OverflowError: if a level is beyond the range of ``levels_dtype``.
+    """
+    return _quantize_alike([tensor], method, bits)[0]
+
+
+def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: int) -> list[Codebook]:
+    """Quantize tensors whose groups are of one size in one call."""
+    size = group_size(tuple(tensors[0].shape), method.granularity)
+    groups = [tensor.reshape(-1, size) for tensor in tensors]
+    counts = [len(part) for part in groups]
+    levels, indices = QUANTIZERS[method.levels](torch.cat(groups), 2**bits)
+    return [
+        with_levels(
+            Codebook(its, codes, tuple(tensor.shape)).compact(), DTYPES[method.levels_dtype]
+        )
+        for tensor, its, codes in zip(
+            tensors, levels.split(counts), indices.split(counts), strict=True
+        )
+    ]
+
+
+def selected(weights: Mapping[str, Tensor], config: ModelConfig, method: MethodConfig) -> set[str]:
+    """Names of the weights that the method quantizes."""
+    scope = set(weights) if method.scope == "all" else linear_weights(config.build_empty())
+    return {
+        name
+        for name, tensor in weights.items()
+        if name in scope
+        and tensor.numel() >= method.least_values
+        and not any(fnmatchcase(name, pattern) for pattern in method.keep)
+    }
+
+
+def quantize_weights(
+    weights: Mapping[str, Tensor], method: MethodConfig, widths: Mapping[str, int | None]
+) -> dict[str, Codebook | Tensor]:
+    """Quantize the weights that have a width; the others stay float, in ``float_dtype``.
+
+    A codebook that would take more room than the values it stands for is stored as those values.
+
+    Raises:
+        OverflowError: if a value is beyond the range of its stored type.
+    """
+
+    def store(names: Sequence[str]) -> list[Codebook | Tensor]:
+        bits = widths.get(names[0])
+        if bits is None:
+            return [as_float(name, weights[name], method) for name in names]
+        return [
+            book if book.worth_packing else book.expand().to(book.levels.dtype)
+            for book in _quantize_alike([weights[name] for name in names], method, bits)
+        ]
+
+    together = any(tensor.is_cuda for tensor in weights.values())
+    batches = _batches(weights, method, widths, together)
+    # One batch a thread: much of the work is NumPy's, which uses one core for each. A GPU's is to
+    # tell it what to do, thousands of times, at which threads only get in each other's way.
+    with _one_thread_each() as threads, ThreadPoolExecutor(1 if together else threads) as pool:
+        stored = [item for items in pool.map(store, batches) for item in items]
+    found = dict(zip([name for names in batches for name in names], stored, strict=True))
+    return {name: found[name] for name in weights}
+
+
+def _batches(
+    weights: Mapping[str, Tensor],
+    method: MethodConfig,
+    widths: Mapping[str, int | None],
+    together: bool,
+) -> list[list[str]]:
+    """Names of tensors to quantize in one call.
+
+    ``together``: tensors with groups of one size, for a GPU, which takes its time to be told what
+    to do. Else each by itself, for a CPU, in whose cache it stays.
+    """
+    batches: dict[Hashable, list[str]] = defaultdict(list)
+    for name, tensor in weights.items():
+        bits = widths.get(name)
+        size = group_size(tuple(tensor.shape), method.granularity)
+        groups = tensor.numel() // size
+        if not together or bits is None:
+            batches[name] = [name]
+            continue
+        alike = (bits, size, groups > FEW_GROUPS)
+        # Few groups stay few together, for they are given more thought; memory is bounded.
+        most = MOST_VALUES // size if groups > FEW_GROUPS else min(FEW_GROUPS, MOST_VALUES // size)
+        part = next(
+            i
+            for i in count()
+            if not batches[alike, i] or _groups(batches[alike, i], weights, size) + groups <= most
+        )
+        batches[alike, part].append(name)
+    return list(batches.values())
+
+
+def _groups(names: Sequence[str], weights: Mapping[str, Tensor], size: int) -> int:
+    return sum(weights[name].numel() // size for name in names)
+
+
+def as_float(name: str, tensor: Tensor, method: MethodConfig) -> Tensor:
+    """A tensor that stays float, as it is stored.
+
+    Raises:
+        OverflowError: if a value is beyond the range of ``float_dtype``.
+    """
+    stored = tensor.to(DTYPES[method.float_dtype])
+    if not stored.isfinite().all():
+        raise OverflowError(f"{name} with values up to {tensor.abs().max():g}")
+    return stored
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[int]:
+    """As many threads as torch may use, each of which uses one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,175 @@
+"""The packed artefact: a quantized model as one safetensors file. See ``docs/format.md``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowquant.quantization.codebook import Codebook, Quantized, effective_bits
+from flowquant.quantization.packing import pack, packed_bytes, unpack
+from flowquant.runtime.errors import UserError
+from flowquant.runtime.files import read_tensors, write_tensors
+
+FORMAT_VERSION = 1
+REMEDY = "The file was cut off or changed: delete it and run `quantize` again."
+
+
+@dataclass(frozen=True)
+class PackedTensor:
+    """A codebook as it lies in the file.
+
+    Args:
+        packed: uint8 [⌈n·bits / 8⌉], indices side by side.
+        levels: float16 or float32 [G, L].
+        bits: Width of an index.
+        shape: Shape of the tensor.
+    """
+
+    packed: Tensor
+    levels: Tensor
+    bits: int
+    shape: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return torch.Size(self.shape).numel()
+
+    def unpack(self) -> Codebook:
+        """The codebook."""
+        indices = unpack(self.packed, self.bits, self.count).view(len(self.levels), -1)
+        return Codebook(self.levels, indices, self.shape)
+
+
+def write_quantized(path: Path, quantized: Quantized, metadata: Mapping[str, Any]) -> None:
+    """Write codebooks as packed indices and levels, and float tensors as they are.
+
+    ``metadata`` must be able to become JSON; it gets the format's version, effective bits and a
+    digest of the whole content.
+    """
+    tensors: dict[str, Tensor] = {}
+    entries: dict[str, dict[str, Any]] = {}
+    for name, content in quantized.items():
+        if isinstance(content, Codebook):
+            tensors[f"{name}.indices"] = pack(content.indices, content.bits)
+            tensors[f"{name}.levels"] = content.levels
+            entries[name] = {"shape": list(content.shape), "bits": content.bits}
+        else:
+            tensors[name] = content
+    described = {
+        "version": FORMAT_VERSION,
+        "packed": entries,
+        "effective_bits": effective_bits(quantized),
+        **metadata,
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    digest = content_sha256(tensors, described)
+    write_tensors(path, tensors, described | {"content_sha256": digest})
+
+
+def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """SHA-256 of the metadata and of every tensor's name, type, shape and bytes, by name."""
+    told = {key: value for key, value in metadata.items() if key != "content_sha256"}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        kind = str(tensor.dtype).removeprefix("torch.")
+        digest.update(f"\n{name} {kind} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read_packed(path: Path) -> tuple[dict[str, PackedTensor | Tensor], dict[str, Any]]:
+    """Read what `write_quantized` wrote, indices still packed, and the metadata.
+
+    Raises:
+        UserError: if the file is unreadable, of a newer version, changed or inconsistent.
+    """
+    tensors, metadata = read_tensors(path)
+    if not {"version", "packed", "content_sha256"} <= metadata.keys():
+        raise UserError(
+            path,
+            found="tensors without a quantized model's metadata",
+            expected="a file written by `quantize`",
+            remedy="Check the path; the format is described in docs/format.md.",
+        )
+    if metadata["version"] > FORMAT_VERSION:
+        raise UserError(
+            path,
+            found=f"format version {metadata['version']}",
+            expected=f"version {FORMAT_VERSION} or older",
+            remedy="Update flowquant to read this file.",
+        )
+    found = content_sha256(tensors, metadata)
+    if found != metadata["content_sha256"]:
+        raise UserError(
+            path,
+            found=f"content with SHA-256 {found[:12]}…",
+            expected=f"{metadata['content_sha256'][:12]}…, as its metadata say",
+            remedy=REMEDY,
+        )
+    packed: dict[str, PackedTensor | Tensor] = {}
+    for name, entry in metadata["packed"].items():
+        parts = [tensors.pop(f"{name}.{part}", None) for part in ("indices", "levels")]
+        packed[name] = _checked(path, name, entry, *parts)
+    return {**packed, **tensors}, metadata
+
+
+def _checked(
+    path: Path, name: str, entry: dict[str, Any], packed: Tensor | None, levels: Tensor | None
+) -> PackedTensor:
+    if packed is None or levels is None:
+        raise UserError(
+            path,
+            found=f"{name} without its indices or levels",
+            expected=f"{name}.indices and {name}.levels",
+            remedy=REMEDY,
+        )
+    shape, bits = tuple(entry["shape"]), entry["bits"]
+    count = torch.Size(shape).numel()
+    wanted = packed_bytes(count, bits)
+    if (
+        packed.dtype != torch.uint8
+        or len(packed) != wanted
+        or levels.dim() != 2
+        or count % len(levels)
+    ):
+        raise UserError(
+            path,
+            found=f"{name} with {len(packed)} bytes of indices and levels {list(levels.shape)}",
+            expected=f"{wanted} bytes for {count} indices of {bits} bits",
+            remedy=REMEDY,
+        )
+    content = PackedTensor(packed, levels, bits, shape)
+    # Where there is a level for every index of this width, none can be past the levels.
+    if (
+        levels.shape[1] < 2**bits
+        and (most := int(content.unpack().indices.max())) >= (levels.shape[1])
+    ):
+        raise UserError(
+            path,
+            found=f"index {most} in {name}",
+            expected=f"indices below its {levels.shape[1]} levels",
+            remedy=REMEDY,
+        )
+    return content
+
+
+def read_quantized(path: Path) -> tuple[dict[str, Codebook | Tensor], dict[str, Any]]:
+    """Read what `write_quantized` wrote: the exact codebooks and tensors, and the metadata.
+
+    Raises:
+        UserError: as `read_packed`.
+    """
+    packed, metadata = read_packed(path)
+    return {
+        name: content.unpack() if isinstance(content, PackedTensor) else content
+        for name, content in packed.items()
+    }, metadata

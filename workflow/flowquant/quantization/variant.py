@@ -1,0 +1,34 @@
+"""A variant of a model, full precision or quantized, as a network that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from flowquant.models.model import ModelConfig, load_network, read_model
+from flowquant.quantization.codebook import expand_all
+from flowquant.quantization.packed_file import read_packed, read_quantized
+from flowquant.quantization.packed_network import load_packed
+from flowquant.runtime.files import read_metadata
+
+
+def load_variant(path: Path, packed: bool = False) -> tuple[nn.Module, ModelConfig]:
+    """The network of a model file or of a quantized model file, and its configuration.
+
+    With ``packed`` a quantized model's matrices stay packed in memory and are expanded one at a
+    time as they are needed: little memory for some time. It changes no result beyond rounding.
+
+    Raises:
+        UserError: if the file is unreadable, damaged or neither of the two.
+    """
+    if "packed" not in read_metadata(path):
+        weights, config = read_model(path)
+        return load_network(weights, config), config
+    if packed:
+        contents, metadata = read_packed(path)
+        config = ModelConfig.from_dict(metadata["model"])
+        return load_packed(contents, config), config
+    quantized, metadata = read_quantized(path)
+    config = ModelConfig.from_dict(metadata["model"])
+    return load_network(expand_all(quantized), config), config

@@ -1,0 +1,75 @@
+"""Where a stage computes, and in which precision."""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal
+
+import torch
+
+from flowquant.runtime.claim import claim
+from flowquant.runtime.errors import UserError
+
+DeviceName = Literal["auto", "cuda", "cpu"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """The device to compute on: ``auto`` takes a GPU where there is one.
+
+    Raises:
+        UserError: if a GPU is demanded and there is none.
+    """
+    return choose_devices(name, 1, "device")[0]
+
+
+def choose_devices(name: DeviceName, count: int, key: str) -> list[torch.device]:
+    """``count`` devices to compute on, GPUs that no job beside this one has claimed first.
+
+    A CPU is as many devices as are asked for.
+
+    Raises:
+        UserError: if a GPU is demanded and there is none, or there are fewer than the
+            configuration key ``key`` asks for.
+    """
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return [torch.device("cpu")] * count
+    if not torch.cuda.is_available():
+        raise UserError(
+            "device",
+            found="'cuda', but PyTorch sees no GPU here",
+            expected="a CUDA device",
+            remedy="Set `device: auto` or `device: cpu` in the configuration, or run on a node "
+            "with a GPU and a CUDA build of PyTorch.",
+        )
+    visible = torch.cuda.device_count()
+    if count > visible:
+        raise UserError(
+            key,
+            found=f"{count}, but PyTorch sees {visible} GPU{'s' if visible > 1 else ''} here",
+            expected=f"at most {visible}",
+            remedy=f"Set `{key}` to what a node has, or ask for a larger node.",
+        )
+    devices = [torch.device("cuda", index) for index in claim(count)]
+    # What names no device, streams and kernels, means this one.
+    torch.cuda.set_device(devices[0])
+    return devices
+
+
+def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+    """The type to compute in: bfloat16 where the GPU has it, else float32.
+
+    CPUs compute in float32 whatever is configured. ``tf32`` lets a GPU round the factors of
+    float32 matrix products to 10 bits; a GPU without bfloat16 falls back to it, and says so.
+    """
+    if device.type == "cpu":
+        return torch.float32
+    if precision == "bfloat16":
+        if torch.cuda.get_device_capability(device) >= (8, 0):
+            return torch.bfloat16
+        print(
+            f"{torch.cuda.get_device_name(device)} has no bfloat16: computing in float32",
+            file=sys.stderr,
+        )
+    torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+    return torch.float32

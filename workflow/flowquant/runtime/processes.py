@@ -1,0 +1,98 @@
+"""Helper processes: the same work on other devices, for as long as this process wants it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from tqdm import tqdm
+
+from flowquant.runtime.errors import UserError
+
+
+@contextmanager
+def helpers(
+    work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
+) -> Iterator[Callable[[], list[Any]]]:
+    """Call ``work`` in a fresh process for each of ``arguments`` while the block runs.
+
+    The block gets a function that waits for all results, in order (no tensors: their memory would
+    go with the helper). When the block ends well, helpers are waited for; when it does not, they
+    are killed. A helper that fails ends this process with exit code 1, since it may be waiting in
+    a collective operation, where no exception reaches it. If this process dies, so do its helpers.
+
+    Args:
+        work: A module's function.
+        arguments: Of each call; they and the results are pickled.
+    """
+    context = get_context("spawn")
+    links: list[Connection] = []
+    processes: list[BaseProcess] = []
+    abandoned = threading.Event()
+    watch = threading.Thread(target=_watch, args=(processes, abandoned), daemon=True)
+
+    def results() -> list[Any]:
+        try:
+            return [link.recv() for link in links]
+        except EOFError:
+            watch.join()  # It ends this process.
+            raise
+
+    try:
+        for given in arguments:
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_help, args=(theirs, work, given), daemon=True)
+            process.start()
+            theirs.close()
+            links.append(ours)
+            processes.append(process)
+        watch.start()
+        yield results
+        watch.join()
+    except BaseException:
+        abandoned.set()
+        for helper in processes:
+            helper.kill()
+        raise
+
+
+def _watch(processes: list[BaseProcess], abandoned: threading.Event) -> None:
+    running: dict[Any, BaseProcess] = {process.sentinel: process for process in processes}
+    while running:
+        for sentinel in wait(list(running)):
+            process = running.pop(sentinel)
+            process.join()
+            if process.exitcode and not abandoned.is_set():
+                print(f"a helper process ended with {process.exitcode}", file=sys.stderr)
+                sys.stderr.flush()
+                os._exit(1)
+
+
+def _help(link: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    # Whoever ends the job tells all its processes; the first one knows what to do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Bars here share no lock with other processes: if this one is killed, nothing is left behind.
+    tqdm.set_lock(threading.RLock())
+    try:
+        link.send(work(*arguments))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    # The work is done and sent: what libraries do at their end must not make it a failure.
+    os._exit(0)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

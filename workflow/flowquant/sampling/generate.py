@@ -1,0 +1,115 @@
+"""Images from a network: what to ask for, and how to get it within the memory there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from flowquant.data.dataset import read_dataset
+from flowquant.models.model import ModelConfig
+from flowquant.models.path import initial_noise, to_uint8
+from flowquant.models.transformer import ConditionConfig
+from flowquant.runtime.errors import UserError
+from flowquant.sampling.sampler import Sampler, SolverConfig
+
+Condition = Literal["zeros", "test"]
+
+
+def asked_for(condition: ConditionConfig, per_class: int) -> Tensor:
+    """What to sample: ``per_class`` of each class, class by class, int64 [N].
+
+    With attributes: ten times ``per_class`` images with all attributes 0, uint8 [N, A] (the
+    reference's 1,000 CelebA samples for 100 a class).
+    """
+    if condition.kind == "attributes":
+        return torch.zeros(10 * per_class, condition.count, dtype=torch.uint8)
+    return torch.arange(condition.count).repeat_interleave(per_class)
+
+
+def labels_to_sample(
+    condition: ConditionConfig, per_class: int, attributes: Condition, data: Path | None
+) -> Tensor:
+    """What to sample: as `asked_for`, or with attributes those of the first test images.
+
+    Raises:
+        UserError: if there are no dataset file or too few test images to take attributes from.
+    """
+    labels = asked_for(condition, per_class)
+    return labels if attributes == "zeros" else test_attributes(data, len(labels))
+
+
+def test_attributes(data: Path | None, count: int) -> Tensor:
+    """The attributes of the first ``count`` test images, uint8 [count, A].
+
+    Raises:
+        UserError: if no dataset file is given, or it has too few test images.
+    """
+    found = torch.empty(0) if data is None else read_dataset(data)[1].labels
+    if len(found) < count:
+        raise UserError(
+            data or "--data",
+            found=f"{len(found)} test images to take attributes from",
+            expected=f"at least {count}, ten times `sampling.per_class`",
+            remedy="Sample fewer, or set `sampling.condition: zeros`.",
+        )
+    return found[:count]
+
+
+def generate(
+    network: nn.Module,
+    config: ModelConfig,
+    labels: Tensor,
+    solver: SolverConfig,
+    seed: int,
+    batch: int,
+    device: torch.device,
+    first: int = 0,
+) -> tuple[Tensor, float]:
+    """Images for labels [N] or attributes [N, A].
+
+    Image i depends on the seed, i and its label: ``batch`` changes nothing but rounding, and the
+    images can be made in shards, from image ``first`` on (only the first shows a bar). ``batch`` is
+    halved when the GPU's memory does not hold it. (``dopri5`` chooses its steps for a whole batch:
+    there ``batch`` changes images within the tolerance.)
+
+    Returns:
+        Images uint8 [N, C, H, W], and how often the velocity was evaluated for each, on average.
+
+    Raises:
+        UserError: if the memory does not hold one image.
+    """
+    shape = (config.image.channels, config.image.size, config.image.size)
+    sampler = Sampler(network, config.flow, solver, device)
+    images: list[Tensor] = []
+    done, evaluations, batch = 0, 0, min(batch, len(labels))
+    with tqdm(total=len(labels), desc="sampling", unit="image", disable=first > 0) as bar:
+        while done < len(labels):
+            # On a GPU batches are of one size, so that one captured step serves all: the last is
+            # filled up with images that are thrown away.
+            wanted = labels[done : done + batch]
+            spare = batch - len(wanted) if device.type == "cuda" else 0
+            filled = torch.cat([wanted, wanted[:1].expand(spare, *wanted.shape[1:])])
+            rows = range(first + done, first + done + len(filled))
+            try:
+                found = sampler(initial_noise(config.flow, seed, rows, shape), filled)
+                images.append(to_uint8(found[: len(wanted)]).cpu())
+            except torch.OutOfMemoryError as error:
+                if batch == 1:
+                    raise UserError(
+                        "GPU memory",
+                        found=f"too little for one image ({error})",
+                        expected="room for the network and its activations",
+                        remedy="Free the GPU, or set `device: cpu`.",
+                    ) from error
+                batch = -(-batch // 2)
+                bar.write(f"out of memory: going on with batches of {batch}")
+                torch.cuda.empty_cache()
+                continue
+            evaluations += sampler.evaluations * len(wanted)
+            done += len(wanted)
+            bar.update(len(wanted))
+    return torch.cat(images), evaluations / len(labels)

@@ -1,0 +1,72 @@
+"""Generated images as a file, with the labels asked for and where they came from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from flowquant.runtime.errors import UserError
+from flowquant.runtime.files import atomic, read_tensors, write_tensors
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which variant of which dataset's model, and which seed, a result belongs to.
+
+    ``variant`` is ``full``, ``real`` or ``{method}/{bits}bit``. ``evaluations``: how often the
+    velocity was evaluated for each image, on average; nothing for real images.
+    """
+
+    dataset: str
+    variant: str
+    seed: int
+    evaluations: float | None = None
+
+
+def write_samples(path: Path, images: Tensor, labels: Tensor, origin: Origin) -> None:
+    """Write uint8 images [N, C, H, W] and their classes [N] or attributes [N, A]."""
+    write_tensors(path, {"images": images, "labels": labels}, asdict(origin))
+
+
+def read_samples(path: Path) -> tuple[Tensor, Tensor, Origin]:
+    """Read what `write_samples` wrote.
+
+    Raises:
+        UserError: if the file is unreadable or holds no samples.
+    """
+    tensors, metadata = read_tensors(path)
+    try:
+        return tensors["images"], tensors["labels"], Origin(**metadata)
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            path,
+            found=f"no samples ({error})",
+            expected="a file written by `sample`",
+            remedy="Delete the file and run the workflow again.",
+        ) from error
+
+
+def write_grid(path: Path, images: Tensor, columns: int, enlarge: int = 1) -> None:
+    """Write images as a PNG, ``columns`` to a row, a white line between them.
+
+    Args:
+        path: The PNG to write.
+        images: uint8 [N, C, H, W], C 1 or 3.
+        columns: Images in a row.
+        enlarge: Each pixel becomes a square of so many pixels.
+    """
+    from PIL import Image
+
+    n, channels, height, width = images.shape
+    rows = -(-n // columns)
+    pixels = images.permute(0, 2, 3, 1).numpy().repeat(enlarge, axis=1).repeat(enlarge, axis=2)
+    tall, wide = height * enlarge + 1, width * enlarge + 1
+    canvas = np.full((rows * tall + 1, columns * wide + 1, channels), 255, dtype=np.uint8)
+    for index, tile in enumerate(pixels):
+        top, left = index // columns * tall + 1, index % columns * wide + 1
+        canvas[top : top + tall - 1, left : left + wide - 1] = tile
+    with atomic(path) as temporary:
+        Image.fromarray(canvas.squeeze(2) if channels == 1 else canvas).save(temporary)

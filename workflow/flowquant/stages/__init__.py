@@ -1,0 +1,1 @@
+"""Command lines, one module for each rule."""

@@ -1,0 +1,50 @@
+"""W₂ between each tensor of a model and its quantized form, by POT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flowquant.models.model import read_model
+from flowquant.quantization.codebook import Codebook, effective_bits, expand
+from flowquant.quantization.error import mean_squared_error, wasserstein2_pot
+from flowquant.quantization.packed_file import read_quantized
+from flowquant.runtime.files import write_json
+
+
+def distances(model: Path, quantized: Path, output: Path, dataset: str, variant: str) -> None:
+    """Measure the distance of every quantized tensor.
+
+    Args:
+        model: The full-precision model file.
+        quantized: The quantized model file.
+        output: JSON to write.
+        dataset: Name to write into it.
+        variant: Name to write into it.
+
+    Raises:
+        UserError: if a file is unreadable.
+    """
+    weights, _ = read_model(model)
+    contents, metadata = read_quantized(quantized)
+    tensors = {}
+    for name, content in contents.items():
+        if isinstance(content, Codebook):
+            values = expand(content)
+            tensors[name] = {
+                "values": values.numel(),
+                "bits": content.bits,
+                "variance": weights[name].double().var(correction=0).item(),
+                "w2": wasserstein2_pot(weights[name], values),
+                "mean_squared_error": mean_squared_error(weights[name], values),
+            }
+    write_json(
+        output,
+        {
+            "dataset": dataset,
+            "variant": variant,
+            "method": metadata["method"],
+            "refined": "refine" in metadata,
+            "effective_bits": effective_bits(contents),
+            "tensors": tensors,
+        },
+    )

@@ -1,0 +1,39 @@
+"""Which tensor was given how many bits, within a budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from flowquant.report.style import COLOURS, save
+from flowquant.runtime.files import read_json
+
+
+def plot_allocation(allocation: Path, outputs: tuple[Path, ...], dpi: int = 150) -> None:
+    """Draw the width of each tensor as a bar, longest names and all.
+
+    Args:
+        allocation: What `allocate` wrote; it is the plot's data file.
+        outputs: Figures to write, format by suffix.
+        dpi: Resolution of PNG files.
+
+    Raises:
+        UserError: if the file is unreadable.
+    """
+    content = read_json(allocation)
+    names = list(content["tensors"])
+    widths = [content["tensors"][name]["width"] for name in names]
+    figure = Figure(figsize=(6, 0.6 + 0.17 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(names)), widths, color=COLOURS[0])
+    axes.set_yticks(range(len(names)), names, fontsize=6)
+    axes.invert_yaxis()
+    axes.set_xlabel("bits of an index")
+    axes.set_title(
+        f"{content['dataset']}, {content['variant']}: {content['effective_bits']:.2f} effective "
+        f"bits of {content['budget']:g}",
+        fontsize=9,
+    )
+    axes.grid(False, axis="y")
+    save(figure, outputs, dpi)

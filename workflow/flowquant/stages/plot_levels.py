@@ -1,0 +1,73 @@
+"""Histogram of a weight tensor with each variant's levels drawn in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from flowquant.models.model import read_model
+from flowquant.quantization.codebook import Codebook
+from flowquant.quantization.packed_file import read_quantized
+from flowquant.report.style import COLOURS, save
+from flowquant.runtime.errors import UserError, some
+from flowquant.runtime.files import write_json
+
+MOST_LEVELS = 64
+
+
+def plot_levels(
+    model: Path,
+    quantized: tuple[Path, ...],
+    names: tuple[str, ...],
+    tensor: str,
+    outputs: tuple[Path, ...],
+    data: Path,
+    dpi: int = 150,
+) -> None:
+    """Plot one tensor's values and the levels that replace them, a panel for each variant.
+
+    Variants with more than 64 levels are left out: their lines would fill the panel.
+
+    Args:
+        model: Model file.
+        quantized: Quantized model files.
+        names: Name of each, for its panel.
+        tensor: Which tensor; the first group's levels are drawn where it has several.
+        outputs: Figures to write, format by suffix.
+        data: JSON to write: what was drawn.
+        dpi: Resolution of PNG files.
+
+    Raises:
+        UserError: if a file is unreadable or lacks the tensor.
+    """
+    weights, _ = read_model(model)
+    if tensor not in weights:
+        raise UserError(
+            "plot.levels_of",
+            found=f"'{tensor}'",
+            expected=f"one of {some(sorted(weights))}",
+            remedy="Name a weight of the network.",
+        )
+    counts, edges = np.histogram(weights[tensor].numpy(), bins=120)
+    levels = {}
+    for name, path in zip(names, quantized, strict=True):
+        content = read_quantized(path)[0][tensor]
+        if isinstance(content, Codebook) and content.levels.shape[1] <= MOST_LEVELS:
+            levels[name] = content.levels[0].tolist()
+    figure = Figure(figsize=(6, 1 + 1.3 * max(1, len(levels))), layout="constrained")
+    panels = figure.subplots(max(1, len(levels)), sharex=True, squeeze=False)[:, 0]
+    for axes, (name, lines) in zip(panels, levels.items(), strict=False):
+        axes.stairs(counts, edges, fill=True, color=COLOURS[5], alpha=0.6)
+        for level in lines:
+            axes.axvline(level, color=COLOURS[1], linewidth=0.8)
+        axes.set_ylabel(name, fontsize=8)
+        axes.set_yticks([])
+        axes.grid(False)
+    panels[-1].set_xlabel(tensor)
+    save(figure, outputs, dpi)
+    write_json(
+        data,
+        {"tensor": tensor, "edges": edges.tolist(), "counts": counts.tolist(), "levels": levels},
+    )

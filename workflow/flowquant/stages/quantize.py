@@ -1,0 +1,116 @@
+"""Quantize a model's weights and write them packed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowquant.models.model import read_model
+from flowquant.quantization.allocation import read_allocation
+from flowquant.quantization.apply import MethodConfig, quantize_weights, selected
+from flowquant.quantization.codebook import Codebook, bits_of, effective_bits, expand, values_of
+from flowquant.quantization.error import mean_squared_error, wasserstein2
+from flowquant.quantization.packed_file import write_quantized
+from flowquant.runtime.device import DeviceName, choose_device
+from flowquant.runtime.errors import UserError
+from flowquant.runtime.files import sha256, write_json
+
+
+def quantize(
+    model: Path,
+    output: Path,
+    report: Path,
+    method: MethodConfig,
+    dataset: str,
+    variant: str,
+    bits: int | None = None,
+    allocation: Path | None = None,
+    device: DeviceName = "auto",
+) -> None:
+    """Quantize a model file and write the packed file and a report of its size and error.
+
+    Args:
+        model: Model file.
+        output: The packed file to write (format: docs/format.md).
+        report: JSON to write: effective bits, bytes, and the squared error of each tensor.
+        method: Which levels, for which parameters.
+        dataset: Name to write into the report.
+        variant: Name to write into the report.
+        bits: Width of an index, 1…16, the same for all tensors; or else
+        allocation: what `allocate` wrote, a width for each tensor.
+        device: Where to compute.
+
+    Raises:
+        UserError: if the model is unreadable or not finite, or a value is beyond float16 where
+            float16 was asked for.
+    """
+    if (bits is None) == (allocation is None):
+        raise UserError(
+            "quantize",
+            found="both or neither of --bits and --allocation",
+            expected="one of the two",
+            remedy="Give a width for all tensors or a file with a width for each.",
+        )
+    weights, config = read_model(model)
+    where = choose_device(device)
+    moved = {name: tensor.to(where) for name, tensor in weights.items()}
+    chosen = selected(weights, config, method)
+    widths = (
+        dict.fromkeys(chosen, bits) if allocation is None else read_allocation(allocation, chosen)
+    )
+    try:
+        quantized = quantize_weights(moved, method, widths)
+    except OverflowError as error:
+        raise UserError(
+            model,
+            found=str(error),
+            expected="values within the range of the stored type",
+            remedy="Set `levels_dtype: float32` and `float_dtype: float32` in the method's row.",
+        ) from error
+    tensors = {
+        name: describe(content, weights[name], method) for name, content in quantized.items()
+    }
+    provenance = {
+        "model": asdict(config),
+        "method": asdict(method),
+        "bits": bits,
+        "source_sha256": sha256(model),
+        "tensors": tensors,
+    }
+    write_quantized(output, quantized, provenance)
+    write_json(
+        report,
+        {
+            "dataset": dataset,
+            "variant": variant,
+            "method": asdict(method),
+            "effective_bits": effective_bits(quantized),
+            "bytes": output.stat().st_size,
+            "full_bytes": model.stat().st_size,
+            "tensors": tensors,
+        },
+    )
+
+
+def describe(content: Codebook | Tensor, weights: Tensor, method: MethodConfig) -> dict[str, Any]:
+    """What a report says of a tensor: size, levels, and how far it is from the original."""
+    values = expand(content).cpu()
+    described: dict[str, Any] = {
+        "values": values_of(content),
+        "bytes": -(-bits_of(content) // 8),
+        "mean_squared_error": mean_squared_error(weights, values),
+        "w2": wasserstein2(weights, values),
+    }
+    if isinstance(content, Codebook):
+        groups, levels = content.levels.shape
+        return described | {
+            "bits": content.bits,
+            "levels": levels,
+            "groups": groups,
+            "granularity": method.granularity,
+        }
+    return described | {"bits": torch.finfo(content.dtype).bits, "granularity": "float"}

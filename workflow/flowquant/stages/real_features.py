@@ -1,0 +1,42 @@
+"""Features of the real test images and their neighbourhoods, once per dataset and extractor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flowquant.data.dataset import read_dataset
+from flowquant.evaluation.features import ExtractorName, extract
+from flowquant.evaluation.metrics import radii
+from flowquant.runtime.device import DeviceName, choose_device
+from flowquant.runtime.files import sha256, write_tensors
+
+
+def real_features(
+    data: Path,
+    weights: Path,
+    output: Path,
+    extractor: ExtractorName,
+    neighbours: int,
+    device: DeviceName = "auto",
+) -> None:
+    """Write the features of a dataset's test split, and how far each one's neighbours are.
+
+    Args:
+        data: Dataset file.
+        weights: The extractor's weights.
+        output: Features file to write.
+        extractor: Which network.
+        neighbours: How many a neighbourhood, for precision and recall, reaches to.
+        device: Where to compute.
+
+    Raises:
+        UserError: if the data or the weights are unreadable.
+    """
+    _, test = read_dataset(data)
+    where = choose_device(device)
+    features, _ = extract(test.images, extractor, weights, where)
+    write_tensors(
+        output,
+        {"features": features, "radii": radii(features.to(where).double(), neighbours).cpu()},
+        {"extractor": extractor, "weights_sha256": sha256(weights), "neighbours": neighbours},
+    )

@@ -1,0 +1,85 @@
+"""Sample images from a variant of a model: all at once, from noise keyed by (seed, index)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from flowquant.models.solver import SolverName
+from flowquant.quantization.variant import load_variant
+from flowquant.runtime.device import DeviceName, Precision, choose_devices
+from flowquant.sampling.generate import Condition, labels_to_sample
+from flowquant.sampling.sampler import SolverConfig
+from flowquant.sampling.samples import Origin, write_grid, write_samples
+from flowquant.sampling.shards import generate_sharded
+
+GRID_COLUMNS = 10
+GRID_ROWS = 100
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How images are sampled (the keys under ``sampling`` in a dataset's preset)."""
+
+    solver: SolverName
+    steps: int
+    per_class: int
+    condition: Condition = "zeros"
+    guidance: float = 1.0
+    precision: Precision = "bfloat16"
+    tolerance: float = 1e-5
+
+
+def sample(
+    model: Path,
+    output: Path,
+    grid: Path,
+    dataset: str,
+    variant: str,
+    seed: int,
+    sampling: SamplingConfig,
+    data: Path | None = None,
+    batch: int = 256,
+    packed: bool = False,
+    device: DeviceName = "auto",
+    devices: int = 1,
+) -> None:
+    """Sample images from a model file or a quantized model file.
+
+    Args:
+        model: The variant's weights.
+        output: Samples file to write: uint8 images, the labels asked for, and how often the
+            velocity was evaluated for each image.
+        grid: PNG to write: the first ten of each class, a row a class, for a hundred
+            classes at most.
+        dataset: Name to write into the samples file.
+        variant: Name to write into the samples file.
+        seed: Of the noise.
+        sampling: Solver, steps, number, condition and guidance.
+        data: Dataset file, for the attributes of its test images.
+        batch: Images integrated at a time.
+        packed: Keep quantized matrices packed in memory and expand them as needed.
+        device: Where to compute.
+        devices: On how many devices; each samples a share of the images.
+
+    Raises:
+        UserError: if the weights cannot be read, or there are too few test images or devices.
+    """
+    network, config = load_variant(model, packed)
+    labels = labels_to_sample(config.condition, sampling.per_class, sampling.condition, data)
+    solver = SolverConfig(
+        sampling.solver, sampling.steps, sampling.guidance, sampling.precision, sampling.tolerance
+    )
+    places = choose_devices(device, devices, "sampling.devices")
+    images, evaluations = generate_sharded(
+        network, config, labels, solver, seed, batch, places, model, packed
+    )
+    write_samples(output, images, labels, Origin(dataset, variant, seed, evaluations))
+    classes = 10 if config.condition.kind == "attributes" else config.condition.count
+    rows = torch.linspace(0, classes - 1, min(classes, GRID_ROWS)).round().long()
+    first = images.view(classes, -1, *images.shape[1:])[rows, :GRID_COLUMNS]
+    write_grid(
+        grid, first.flatten(0, 1), columns=first.shape[1], enlarge=max(2, 48 // config.image.size)
+    )

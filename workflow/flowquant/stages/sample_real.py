@@ -1,0 +1,37 @@
+"""Draw real training images as if they were samples: the floor that any model is measured by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from flowquant.data.dataset import read_dataset
+from flowquant.runtime import random
+from flowquant.runtime.errors import UserError
+from flowquant.sampling.samples import Origin, write_samples
+
+
+def sample_real(data: Path, output: Path, dataset: str, count: int, seed: int) -> None:
+    """Write ``count`` distinct training images as the variant ``real``.
+
+    Args:
+        data: Dataset file.
+        output: Samples file to write.
+        dataset: Name to write into the samples file.
+        count: Number of images: as many as each variant samples.
+        seed: Of the draw.
+
+    Raises:
+        UserError: if there are too few training images.
+    """
+    train, _ = read_dataset(data)
+    if count > len(train):
+        raise UserError(
+            "sampling.per_class",
+            found=f"{count} samples in all",
+            expected=f"at most {len(train)}, the number of training images, for the real floor",
+            remedy="Sample fewer, or set `evaluation.floor: false`.",
+        )
+    rows = torch.randperm(len(train), generator=random.generator(seed, "real"))[:count]
+    write_samples(output, train.images[rows], train.labels[rows], Origin(dataset, "real", seed))

@@ -1,0 +1,112 @@
+"""Measure what each tensor costs and breaks at each width, when it alone is quantized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from flowquant.data.dataset import check_fits, read_dataset
+from flowquant.models.model import load_network, read_model
+from flowquant.models.path import velocity
+from flowquant.quantization.apply import DTYPES, MethodConfig, as_float, quantize_tensor, selected
+from flowquant.quantization.codebook import bits_of
+from flowquant.quantization.error import mean_squared_error
+from flowquant.runtime import random
+from flowquant.runtime.device import DeviceName, choose_device
+from flowquant.runtime.files import write_json
+from flowquant.sampling.trajectories import image_points
+
+
+@dataclass(frozen=True)
+class SensitivityConfig:
+    """Which widths are tried, and how many images the velocity error is averaged over."""
+
+    widths: tuple[int, ...]
+    images: int
+
+
+@torch.no_grad()
+def sensitivity(
+    model: Path,
+    data: Path,
+    output: Path,
+    dataset: str,
+    method: MethodConfig,
+    sensitivity: SensitivityConfig,
+    device: DeviceName = "auto",
+) -> None:
+    """Quantize one tensor at a time at each width and measure what that does to the velocity.
+
+    The velocity error E‖v_q − v‖² is the rise of the flow-matching loss for a network v that has
+    reached the loss's minimum, and unlike that rise it can be measured without the loss's noise.
+
+    Args:
+        model: The full-precision model file.
+        data: Dataset file; its training images are used.
+        output: JSON to write: for each tensor and width stored bits, squared and velocity error.
+        dataset: Name to write into the report.
+        method: Which levels, for which parameters.
+        sensitivity: Widths, and number of images.
+        device: Where to compute.
+
+    Raises:
+        UserError: if a file is unreadable or not what it should be.
+    """
+    weights, config = read_model(model)
+    split, _ = read_dataset(data)
+    check_fits(data, split, config.image, config.condition)
+    where = choose_device(device)
+    network = load_network({n: t.to(where, copy=True) for n, t in weights.items()}, config)
+    parameters = dict(network.named_parameters())
+    torch.manual_seed(random.key(0, "sensitivity"))
+    images, labels = split.images.to(where), split.labels.to(where)
+    points = image_points(images, labels, config.flow.sigma, sensitivity.images)
+
+    def velocities() -> Tensor:
+        return torch.cat(
+            [
+                velocity(network, config.flow, x, t, condition)
+                for x, t, condition in zip(
+                    *(part.split(512) for part in (points.x, points.t, points.condition)),
+                    strict=True,
+                )
+            ]
+        )
+
+    target = velocities()
+    chosen = sorted(selected(weights, config, method))
+    tensors: dict[str, Any] = {}
+    for name in tqdm(chosen, desc="sensitivity", unit="tensor"):
+        original, options = parameters[name].clone(), []
+        most_bits = bits_of(original.to(DTYPES[method.levels_dtype]))
+        for width in sensitivity.widths:
+            book = quantize_tensor(original, method, width)
+            parameters[name].copy_(book.expand())
+            options.append(
+                {
+                    "width": width,
+                    "stored_bits": min(bits_of(book), most_bits),
+                    "mean_squared_error": mean_squared_error(original, book.expand()),
+                    "velocity_error": (velocities() - target).square().mean().item(),
+                }
+            )
+        parameters[name].copy_(original)
+        tensors[name] = {"values": original.numel(), "options": options}
+    write_json(
+        output,
+        {
+            "dataset": dataset,
+            "parameters": sum(tensor.numel() for tensor in weights.values()),
+            "fixed_bits": sum(
+                bits_of(as_float(name, tensor, method))
+                for name, tensor in weights.items()
+                if name not in tensors
+            ),
+            "tensors": tensors,
+        },
+    )

@@ -1,0 +1,121 @@
+"""FID of one variant for each solver and number of evaluations of its velocity, in one process."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flowquant.evaluation.features import ExtractorName, extract, read_features
+from flowquant.evaluation.metrics import frechet_distance, statistics
+from flowquant.models.solver import STEPS, SolverName
+from flowquant.quantization.variant import load_variant
+from flowquant.runtime.device import DeviceName, Precision, choose_device
+from flowquant.runtime.files import write_json
+from flowquant.sampling.generate import Condition, generate, labels_to_sample
+from flowquant.sampling.sampler import SolverConfig
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """What is compared (keys under ``sweep``), and what all samples share (under ``sampling``)."""
+
+    solvers: tuple[SolverName, ...]
+    evaluations: tuple[int, ...]
+    tolerances: tuple[float, ...]
+    per_class: int
+    condition: Condition
+    guidance: float
+    precision: Precision
+
+
+def solver_configs(sweep: SweepConfig) -> list[SolverConfig]:
+    """Each solver with each number of evaluations, ``dopri5`` with each tolerance.
+
+    A solver of second order evaluates twice a step: it takes half as many steps, rounded down.
+    """
+    found = []
+    for solver in sweep.solvers:
+        config = SolverConfig(solver, guidance=sweep.guidance, precision=sweep.precision)
+        if solver == "dopri5":
+            found += [replace(config, tolerance=tolerance) for tolerance in sweep.tolerances]
+        else:
+            steps = (evaluations // STEPS[solver][1] for evaluations in sweep.evaluations)
+            found += [replace(config, steps=count) for count in dict.fromkeys(steps)]
+    return found
+
+
+def sweep(
+    model: Path,
+    real: Path,
+    weights: Path,
+    output: Path,
+    dataset: str,
+    variant: str,
+    seed: int,
+    extractor: ExtractorName,
+    sweep: SweepConfig,
+    data: Path | None = None,
+    batch: int = 256,
+    packed: bool = False,
+    device: DeviceName = "auto",
+) -> None:
+    """Sample a variant with all solvers and score each set of samples.
+
+    Args:
+        model: The variant's weights.
+        real: Features of the real test images, by the same extractor and weights.
+        weights: The extractor's weights.
+        output: JSON to write: a row for each solver and number of evaluations.
+        dataset: Name to write into it.
+        variant: Name to write into it.
+        seed: Of the noise; the same for all rows.
+        extractor: Which network FID's features are of.
+        sweep: Solvers, evaluations and tolerances; number, condition and guidance of samples.
+        data: Dataset file, for the attributes of its test images.
+        batch: Images integrated at a time.
+        packed: Keep quantized matrices packed in memory and expand them as needed.
+        device: Where to compute.
+
+    Raises:
+        UserError: if a file is unreadable, the real features come from other weights, or there
+            are too few test images.
+    """
+    network, config = load_variant(model, packed)
+    labels = labels_to_sample(config.condition, sweep.per_class, sweep.condition, data)
+    of_real = read_features(real, weights)
+    target = statistics(of_real.features)
+    where = choose_device(device)
+    rows = []
+    for solver in solver_configs(sweep):
+        started = time.monotonic()
+        images, evaluations = generate(network, config, labels, solver, seed, batch, where)
+        seconds = time.monotonic() - started
+        features, _ = extract(images, extractor, weights, where)
+        adaptive = solver.solver == "dopri5"
+        rows.append(
+            {
+                "solver": solver.solver,
+                "steps": None if adaptive else solver.steps,
+                "tolerance": solver.tolerance if adaptive else None,
+                "evaluations": evaluations,
+                "fid": frechet_distance(features, target),
+                "seconds": round(seconds, 3),
+            }
+        )
+        print(rows[-1], file=sys.stderr)
+    write_json(
+        output,
+        {
+            "dataset": dataset,
+            "variant": variant,
+            "seed": seed,
+            "n": len(labels),
+            "n_real": len(of_real.features),
+            "extractor": extractor,
+            "weights_sha256": of_real.digest,
+            "guidance": sweep.guidance,
+            "rows": rows,
+        },
+    )

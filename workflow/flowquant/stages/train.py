@@ -1,0 +1,176 @@
+"""Train a velocity network by flow matching; keep the weights with the best validation loss."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from flowquant.data.dataset import Part, Split, check_fits, place, read_dataset, read_validation
+from flowquant.models.model import ModelConfig, describe_model, write_model
+from flowquant.runtime import random
+from flowquant.runtime.device import DeviceName, choose_devices
+from flowquant.runtime.errors import UserError
+from flowquant.runtime.files import atomic, sha256, write_json
+from flowquant.training.distributed import Group, together
+from flowquant.training.flow_matching import Training, TrainingConfig
+from flowquant.training.resume import Keeper, identity, load_state
+
+
+def hold_out(split: Split, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows to fit and ``count`` rows to validate on, drawn without replacement."""
+    order = torch.randperm(len(split), generator=random.generator(seed, "validation split"))
+    return order[count:], order[:count]
+
+
+def fit_and_held_out(
+    data: Path, model: ModelConfig, training: TrainingConfig, seed: int, device: torch.device
+) -> tuple[Part, Part]:
+    """What to fit and what to validate on: the dataset's own validation split, or rows held out.
+
+    Raises:
+        UserError: if the data do not fit the preset, or are too few.
+    """
+    split, _ = read_dataset(data)
+    check_fits(data, split, model.image, model.condition)
+    own = read_validation(data)
+    held_out = training.validation or 0
+    if training.validation is None and own is None:
+        raise UserError(
+            "training.validation",
+            found=f"null for {data}, which has no validation split",
+            expected="the number of training images to hold out",
+            remedy="Set `training.validation`.",
+        )
+    if len(split) - held_out < training.batch:
+        raise UserError(
+            "training",
+            found=f"`validation: {training.validation}` and `batch: {training.batch}` for "
+            f"{len(split)} training images",
+            expected="at least one batch of images besides the held-out ones",
+            remedy="Make `training.validation` or `training.batch` smaller.",
+        )
+    split = place(split, device)
+    if training.validation is None and own is not None:
+        check_fits(data, own, model.image, model.condition)
+        return Part(split, torch.arange(len(split))), Part(own, torch.arange(len(own)))
+    fit, rest = hold_out(split, held_out, seed)
+    return Part(split, fit), Part(split, rest)
+
+
+def go_on(
+    run_: Training,
+    fit: Part,
+    held_out: Part,
+    bar: tqdm[Any],
+    after_step: Callable[[], None] = lambda: None,
+) -> None:
+    """Train to the end, whatever end it is."""
+    try:
+        while not run_.finished:
+            run_.run_epoch(fit, held_out, bar, after_step)
+    finally:
+        run_.release()
+
+
+def follow(
+    group: Group,
+    device: torch.device,
+    data: Path,
+    model: ModelConfig,
+    training: TrainingConfig,
+    seed: int,
+    checkpoint: Path,
+    name: str,
+) -> None:
+    """A helper's part of a training run: its share of each batch; it writes nothing."""
+    fit, held_out = fit_and_held_out(data, model, training, seed, device)
+    run_ = Training(model, training, seed, device, group)
+    if (state := load_state(checkpoint, name, device)) is not None:
+        run_.load_state(state)
+    # The first process comes to the same error, and tells it.
+    with suppress(UserError):
+        go_on(run_, fit, held_out, tqdm(disable=True))
+
+
+def train(
+    data: Path,
+    output: Path,
+    report: Path,
+    curve: Path,
+    checkpoint: Path,
+    dataset: str,
+    model: ModelConfig,
+    training: TrainingConfig,
+    seed: int = 0,
+    device: DeviceName = "auto",
+    devices: int = 1,
+    checkpoint_seconds: float = 60.0,
+) -> None:
+    """Train a velocity network and write its best weights.
+
+    A run that was killed goes on from its checkpoint if it is the same run (same configuration,
+    seed and data) and ends with the weights it would have had. It may go on with another number of
+    devices: that changes rounding, and which values dropout drops.
+
+    Args:
+        data: Dataset file; its training split is used, and its validation split if the preset
+            says so (``validation`` None).
+        output: The model file to write.
+        report: JSON to write: size and best epoch.
+        curve: Training curve to write, one JSON object an epoch.
+        checkpoint: Where to keep the state of an unfinished run; removed at the end.
+        dataset: Name to write into the report.
+        model: What to train.
+        training: How to train it.
+        seed: Of initial weights, split, order, times, noise and dropout.
+        device: Where to compute.
+        devices: On how many devices; each takes its share of a batch.
+        checkpoint_seconds: Least time between two checkpoints.
+
+    Raises:
+        UserError: if the data do not fit the preset, there are too few devices, they cannot share
+            a batch, or the loss is no longer finite.
+    """
+    if training.batch % devices:
+        raise UserError(
+            "training.devices",
+            found=str(devices),
+            expected=f"a divisor of the batch {training.batch}",
+            remedy="Choose `training.batch` and `training.devices` so that devices share alike.",
+        )
+    places = choose_devices(device, devices, "training.devices")
+    fit, held_out = fit_and_held_out(data, model, training, seed, places[0])
+    name = identity(sha256(data), asdict(model), asdict(training), seed)
+    with together(places, follow, data, model, training, seed, checkpoint, name) as group:
+        run_ = Training(model, training, seed, places[0], group)
+        if (state := load_state(checkpoint, name, places[0])) is not None:
+            run_.load_state(state)
+            tqdm.write(f"going on after epoch {run_.progress.epoch}, from {checkpoint}")
+        steps = len(fit) // training.batch
+        done = run_.progress.epoch * steps + run_.progress.step
+        with (
+            tqdm(
+                total=training.epochs * steps,
+                initial=done,
+                unit="step",
+                mininterval=1.0,
+                desc=output.stem,
+            ) as bar,
+            Keeper(checkpoint, name, run_.state, checkpoint_seconds) as keep,
+        ):
+            go_on(run_, fit, held_out, bar, keep)
+    with atomic(curve) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in run_.curve))
+    best = asdict(run_.progress)
+    provenance = {"training": asdict(training), "devices": devices, "seed": seed, "best": best}
+    write_model(output, run_.best, model, provenance)
+    write_json(report, describe_model(output, dataset) | best)
+    checkpoint.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Training a velocity network, and refining a quantized one."""

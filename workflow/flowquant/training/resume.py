@@ -1,0 +1,96 @@
+"""The state of an unfinished run, kept so that a killed run can go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+
+from flowquant.runtime.files import atomic
+
+
+def identity(*parts: object) -> str:
+    """A digest of all that makes a run the same run; JSON-able parts."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def save_state(path: Path, name: str, state: dict[str, Any]) -> None:
+    """Keep a run's state (tensors, numbers and strings) under the run's identity ``name``."""
+    with atomic(path) as temporary:
+        torch.save({"identity": name, **state}, temporary)
+
+
+def load_state(path: Path, name: str, device: torch.device) -> dict[str, Any] | None:
+    """The state of the run ``name``, or nothing if there is none or it is another run's."""
+    if not path.exists():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    return state if state.pop("identity") == name else None
+
+
+def is_finite(state: object) -> bool:
+    """Whether no tensor in these nested dictionaries and lists holds NaN or infinity."""
+    if isinstance(state, dict):
+        return all(map(is_finite, state.values()))
+    if isinstance(state, list | tuple):
+        return all(map(is_finite, state))
+    return not isinstance(state, torch.Tensor) or bool(state.isfinite().all())
+
+
+class Keeper:
+    """Keeps a run's state: every so often, and when the process is told to end (SIGTERM).
+
+    A state with NaN or infinity, losses included, is never kept: the last good one stays, and the
+    run finds its bad loss itself.
+
+    A context manager to call after every step. Told to end, it saves and leaves with 143, the exit
+    code of SIGTERM, so that Snakemake's ``retries`` start the job again and the run goes on.
+    """
+
+    def __init__(
+        self, path: Path, name: str, state: Callable[[], dict[str, Any]], seconds: float
+    ) -> None:
+        self._path, self._name, self._state, self._seconds = path, name, state, seconds
+        self._saved = time.monotonic()
+        self._told_to_end = False
+        self._former: Any = None
+
+    def __enter__(self) -> Keeper:
+        self._former = signal.signal(signal.SIGTERM, self._tell)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.signal(signal.SIGTERM, self._former)
+
+    def _tell(self, number: int, frame: FrameType | None) -> None:
+        self._told_to_end = True
+
+    def __call__(self) -> None:
+        """Save if it is time to."""
+        if not self._told_to_end and time.monotonic() - self._saved < self._seconds:
+            return
+        state = self._state()
+        # Only here, where saving waits for the GPU anyway.
+        good = is_finite(state)
+        if good:
+            save_state(self._path, self._name, state)
+        self._saved = time.monotonic()
+        if self._told_to_end:
+            kept = (
+                "kept the state" if good else "NaN or infinity; kept the last good state, if any,"
+            )
+            print(f"told to end: {kept} in {self._path}", file=sys.stderr)
+            sys.exit(128 + signal.SIGTERM)
