@@ -13,10 +13,14 @@ if not Path("/dev/nvidia0").exists():
 import pytest
 import torch
 
+from flowquant.config.model import (
+    ConditionConfig,
+    FlowConfig,
+    ImageConfig,
+    ModelConfig,
+    NetworkConfig,
+)
 from flowquant.data.dataset import Split, write_dataset
-from flowquant.models.model import ModelConfig
-from flowquant.models.path import FlowConfig
-from flowquant.models.transformer import ConditionConfig, ImageConfig, NetworkConfig
 from project import SHARED_DATA
 
 

@@ -4,11 +4,16 @@ from pathlib import Path
 
 import torch
 
+from flowquant.config.model import (
+    ConditionConfig,
+    FlowConfig,
+    ImageConfig,
+    ModelConfig,
+    NetworkConfig,
+)
+from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Split, write_dataset
-from flowquant.models.model import ModelConfig, write_model
-from flowquant.models.path import FlowConfig
-from flowquant.models.transformer import ConditionConfig, ImageConfig, NetworkConfig
-from flowquant.training.flow_matching import TrainingConfig
+from flowquant.models.model import build_network, write_model
 
 CONFIG = ModelConfig(
     ImageConfig(1, 8),
@@ -37,7 +42,7 @@ def tiny_model(folder: Path, config: ModelConfig = CONFIG) -> Path:
     """A model file with random weights."""
     torch.manual_seed(0)
     path = folder / "model.safetensors"
-    write_model(path, config.build().state_dict(), config, {})
+    write_model(path, build_network(config).state_dict(), config, {})
     return path
 
 

@@ -13,13 +13,14 @@ from flowquant.benchmark.baseline import (
     sample_one,
     usual_network,
 )
+from flowquant.config.model import ConditionConfig, FlowConfig
+from flowquant.config.sampling import SolverConfig
+from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Split
-from flowquant.models.model import load_network
-from flowquant.models.path import FlowConfig, to_unit
-from flowquant.models.transformer import ConditionConfig
+from flowquant.data.pixels import to_unit
+from flowquant.models.model import build_network, load_network
 from flowquant.quantization.levels import equal_mass
-from flowquant.sampling.sampler import Sampler, SolverConfig
-from flowquant.training.flow_matching import TrainingConfig
+from flowquant.sampling.sampler import Sampler
 
 CPU = torch.device("cpu")
 TRAINING = TrainingConfig(1, 8, 1e-3, 0.01, "cosine", 0, 3, 10, 1.0, 8, 0.0, None, "float32")
@@ -29,7 +30,7 @@ TRAINING = TrainingConfig(1, 8, 1e-3, 0.01, "cosine", 0, 3, 10, 1.0, 8, 0.0, Non
 def test_samples_agree_from_the_same_noise(tiny_model, clock):
     model = replace(tiny_model, flow=FlowConfig(clock, 0.5))
     torch.manual_seed(0)
-    weights = model.build().state_dict()
+    weights = build_network(model).state_dict()
     noise, labels = torch.randn(3, 1, 8, 8), torch.arange(3)
     sampler = Sampler(load_network(weights, model), model.flow, SolverConfig(steps=6), CPU)
     together = sampler(noise, labels).clamp(-1, 1)

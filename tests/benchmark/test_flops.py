@@ -8,7 +8,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowquant.benchmark.flops import encoder_products, forward_flops, step_flops
-from flowquant.models.transformer import ConditionConfig
+from flowquant.config.model import ConditionConfig
+from flowquant.models.model import build_network
 
 
 def counted(work):
@@ -22,7 +23,7 @@ def counted(work):
 @pytest.mark.parametrize("times", [1, 5])
 def test_forward(tiny_model, time, condition, times):
     model = replace(tiny_model, network=replace(tiny_model.network, time=time, condition=condition))
-    network = model.build().eval()
+    network = build_network(model).eval()
     x, labels = torch.randn(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64)
     with torch.no_grad():
         found = counted(lambda: network(x, torch.rand(times), labels))
@@ -35,12 +36,12 @@ def test_attributes(tiny_model):
     model = replace(tiny_model, network=network, condition=condition)
     x, labels = torch.randn(5, 1, 8, 8), torch.ones(5, 40, dtype=torch.uint8)
     with torch.no_grad():
-        found = counted(lambda: model.build().eval()(x, torch.rand(1), labels))
+        found = counted(lambda: build_network(model).eval()(x, torch.rand(1), labels))
     assert found == forward_flops(model, 5, 1)
 
 
 def test_a_step_is_three_forward_passes_all_but_first_layers(tiny_model):
-    network = tiny_model.build().eval()
+    network = build_network(tiny_model).eval()
     x, labels = torch.randn(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64)
     found = counted(lambda: network(x, torch.rand(5), labels).square().mean().backward())
     # No gradient by the images and times themselves.

@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.data.dataset import Split, place, read_dataset, read_validation, write_dataset
-from flowquant.models.transformer import ConditionConfig, ImageConfig
+from flowquant.data.tensor_stream import stream_tensors
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import read_metadata, stream_tensors
+from flowquant.runtime.tensors import read_metadata
 
 
 def rows(start, stop):

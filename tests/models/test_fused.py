@@ -8,6 +8,7 @@ from flowquant.models.fused import encode, encode_training, fuse, fuse_for_train
 from flowquant.models.kernels.activation import activate, activate_backward
 from flowquant.models.kernels.attention import attention, attention_backward
 from flowquant.models.kernels.norm import add_norm, add_norm_backward
+from flowquant.models.model import build_network
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for CPUs")
 SEED = torch.tensor([1234])
@@ -106,7 +107,7 @@ def test_activation_and_its_gradient(gelu, dropout):
 
 def test_a_layer(tiny_model):
     torch.manual_seed(0)
-    layer = tiny_model.build().transformer.layers[0].eval()
+    layer = build_network(tiny_model).transformer.layers[0].eval()
     x = torch.randn(3, 4, tiny_model.network.width)
     with torch.inference_mode():
         torch.testing.assert_close(encode(layer, x), layer(x), atol=1e-5, rtol=1e-4)
@@ -115,7 +116,7 @@ def test_a_layer(tiny_model):
 def test_a_network_in_training(tiny_model):
     """Without dropout, the fused network has the same output and the same gradients."""
     torch.manual_seed(0)
-    networks = [tiny_model.build() for _ in range(2)]
+    networks = [build_network(tiny_model) for _ in range(2)]
     networks[1].load_state_dict(networks[0].state_dict())
     for network in networks:
         for layer in network.transformer.layers:
@@ -133,7 +134,7 @@ def test_a_network_in_training(tiny_model):
 
 def test_more_tokens_than_the_kernels_hold(tiny_model):
     """The layer's own computation takes over, dropout and gradients included."""
-    layer = tiny_model.build().transformer.layers[0]
+    layer = build_network(tiny_model).transformer.layers[0]
     x = torch.randn(1, 130, tiny_model.network.width)
     outputs = []
     for compute in (layer, lambda x: encode_training(layer, torch.zeros(4, dtype=torch.int64), x)):
@@ -148,7 +149,7 @@ def test_more_tokens_than_the_kernels_hold(tiny_model):
 
 
 def test_seeds_are_fresh_every_pass(tiny_model):
-    network = tiny_model.build()
+    network = build_network(tiny_model)
     fuse_for_training(network, torch.device("cpu"))
     args = torch.randn(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, dtype=torch.long)
     torch.manual_seed(1)
@@ -159,7 +160,7 @@ def test_seeds_are_fresh_every_pass(tiny_model):
 
 
 def test_fused_inference_replaces_every_layer(tiny_model):
-    network = tiny_model.build().eval()
+    network = build_network(tiny_model).eval()
     args = torch.randn(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, dtype=torch.long)
     with torch.inference_mode():
         plain = network(*args)

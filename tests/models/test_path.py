@@ -4,15 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from flowquant.models.path import (
-    FlowConfig,
-    initial_noise,
-    interpolate,
-    matching_loss,
-    to_uint8,
-    to_unit,
-    velocity,
-)
+from flowquant.config.model import FlowConfig
+from flowquant.data.pixels import to_uint8, to_unit
+from flowquant.models.path import initial_noise, interpolate, matching_loss, velocity
 from flowquant.runtime import random
 
 FORWARD = FlowConfig(clock="forward", sigma=0.5)

@@ -6,12 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from flowquant.models.transformer import (
-    ConditionConfig,
-    FourierFeatures,
-    ImageConfig,
-    linear_weights,
-)
+from flowquant.config.model import ConditionConfig, ImageConfig
+from flowquant.models.model import build_network, empty_network
+from flowquant.models.transformer import FourierFeatures, linear_weights
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
@@ -20,7 +17,7 @@ def test_encoder_equals_pytorchs(tiny_model, activation):
     config = replace(tiny_model.network, activation=activation)
     model = replace(tiny_model, network=config)
     torch.manual_seed(0)
-    encoder = model.build().transformer.eval()
+    encoder = build_network(model).transformer.eval()
     for parameter in encoder.parameters():
         nn.init.normal_(parameter, std=0.3)
     reference = nn.TransformerEncoder(
@@ -44,7 +41,7 @@ def test_patches_are_ordered_channel_row_column(tiny_model):
     """With identity-like projections, the network's patching and its inverse lose nothing."""
     image = ImageConfig(channels=3, size=8)
     config = replace(tiny_model.network, width=48, heads=2, patch=4)
-    network = replace(tiny_model, image=image, network=config).build().eval()
+    network = build_network(replace(tiny_model, image=image, network=config)).eval()
     tokens_seen = []
     network.patch_proj.register_forward_pre_hook(lambda _, args: tokens_seen.append(args[0]))
     x = torch.arange(2 * 3 * 8 * 8.0).view(2, 3, 8, 8)
@@ -77,7 +74,7 @@ def test_withheld_condition_is_as_zero_attributes(tiny_model):
         network=replace(tiny_model.network, condition="linear", time="fourier"),
     )
     torch.manual_seed(0)
-    network = model.build().eval()
+    network = build_network(model).eval()
     x, time = torch.randn(2, 1, 8, 8), torch.tensor([0.2, 0.9])
     attributes = torch.ones(2, 5, dtype=torch.uint8)
     with torch.no_grad():
@@ -91,7 +88,7 @@ def test_withheld_condition_is_as_zero_attributes(tiny_model):
 
 def test_classes_through_a_linear_map_are_one_hot(tiny_model):
     model = replace(tiny_model, network=replace(tiny_model.network, condition="linear"))
-    network = model.build().eval()
+    network = build_network(model).eval()
     x, time = torch.randn(2, 1, 8, 8), torch.zeros(2)
     with torch.no_grad():
         by_class = network(x, time, torch.tensor([2, 0]))
@@ -101,7 +98,7 @@ def test_classes_through_a_linear_map_are_one_hot(tiny_model):
 
 def test_dropout_is_off_outside_training(tiny_model):
     torch.manual_seed(0)
-    network = tiny_model.build()
+    network = build_network(tiny_model)
     args = torch.randn(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, dtype=torch.long)
     assert not torch.equal(network(*args), network(*args))
     network.eval()
@@ -109,7 +106,7 @@ def test_dropout_is_off_outside_training(tiny_model):
 
 
 def test_linear_weights_are_matrices_without_embeddings(tiny_model):
-    names = linear_weights(tiny_model.build_empty())
+    names = linear_weights(empty_network(tiny_model))
     layer = {f"transformer.layers.{i}." for i in range(2)}
     per_layer = (
         "self_attn.in_proj_weight",
@@ -129,7 +126,7 @@ def test_linear_weights_are_matrices_without_embeddings(tiny_model):
 def test_withholding_keeps_the_type_a_network_computes_in(tiny_model, kind):
     # A float32 mask must not make all that follows float32: fused layers take one type.
     model = replace(tiny_model, network=replace(tiny_model.network, condition=kind))
-    network = model.build().eval()
+    network = build_network(model).eval()
     network.cast(torch.bfloat16)
     seen = []
     network.transformer.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))

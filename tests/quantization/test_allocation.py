@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from flowquant.config.method import MethodConfig, SensitivityConfig
 from flowquant.quantization.allocation import Option, choose_widths, read_allocation, worthwhile
-from flowquant.quantization.apply import MethodConfig
 from flowquant.quantization.packed_file import read_quantized
 from flowquant.runtime.errors import UserError
 from flowquant.stages.allocate import allocate
 from flowquant.stages.plot_allocation import plot_allocation
 from flowquant.stages.quantize import quantize
-from flowquant.stages.sensitivity import SensitivityConfig, sensitivity
+from flowquant.stages.sensitivity import sensitivity
 from tiny import tiny_dataset, tiny_model
 
 METHOD = MethodConfig("lloyd", "tensor", "linear", (), 5, "float16", "float16")

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from flowquant.models.model import ModelConfig
-from flowquant.models.transformer import ConditionConfig, SelfAttention
-from flowquant.quantization.apply import MethodConfig
+from flowquant.config.method import MethodConfig
+from flowquant.config.model import ConditionConfig, ModelConfig
+from flowquant.models.transformer import SelfAttention
 from flowquant.quantization.packed_file import PackedTensor, read_packed
 from flowquant.quantization.packed_network import PackedLinear
 from flowquant.quantization.packing import pack

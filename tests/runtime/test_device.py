@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from flowquant.runtime import claim
+from flowquant.runtime import device as devices
 from flowquant.runtime.device import choose_devices, compute_dtype
 from flowquant.runtime.errors import UserError
 
@@ -56,7 +56,7 @@ def gpus(monkeypatch, tmp_path):
 
     def another_process():
         processes.append({})
-        monkeypatch.setattr(claim, "_held", processes[-1])
+        monkeypatch.setattr(devices, "_held", processes[-1])
         return processes[-1]
 
     another_process()
@@ -67,13 +67,13 @@ def gpus(monkeypatch, tmp_path):
 
 def test_jobs_side_by_side_take_gpus_of_their_own(gpus):
     first = gpus()
-    assert claim.claim(1) == claim.claim(1) == [0]  # a job keeps what it has
+    assert devices.claim(1) == devices.claim(1) == [0]  # a job keeps what it has
     gpus()
-    assert claim.claim(2) == [1, 2]
+    assert devices.claim(2) == [1, 2]
     gpus()
-    assert claim.claim(1)[0] in range(3)  # all are claimed: any will do
+    assert devices.claim(1)[0] in range(3)  # all are claimed: any will do
     first[0].close()  # the first process ends
-    assert claim.claim(1) == [0]
+    assert devices.claim(1) == [0]
 
 
 def test_more_devices_than_there_are(gpus):

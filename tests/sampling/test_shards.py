@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from flowquant.models.model import write_model
+from flowquant.config.sampling import SamplingConfig
+from flowquant.models.model import build_network, write_model
 from flowquant.runtime.errors import UserError
 from flowquant.sampling.samples import read_samples
-from flowquant.stages.sample import SamplingConfig, sample
+from flowquant.stages.sample import sample
 
 
 def images_of(folder, devices, **settings):
@@ -30,7 +31,9 @@ def images_of(folder, devices, **settings):
 
 def test_two_devices_sample_what_one_does(tmp_path, tiny_model):
     torch.manual_seed(0)
-    write_model(tmp_path / "model.safetensors", tiny_model.build().state_dict(), tiny_model, {})
+    write_model(
+        tmp_path / "model.safetensors", build_network(tiny_model).state_dict(), tiny_model, {}
+    )
     images, labels, origin = images_of(tmp_path, 1, device="cpu")
     # Nine images: five in the first shard.
     found, found_labels, found_origin = images_of(tmp_path, 2, device="cpu")
@@ -43,7 +46,9 @@ def test_two_devices_sample_what_one_does(tmp_path, tiny_model):
 
 
 def test_more_devices_than_there_are(tmp_path, tiny_model, monkeypatch):
-    write_model(tmp_path / "model.safetensors", tiny_model.build().state_dict(), tiny_model, {})
+    write_model(
+        tmp_path / "model.safetensors", build_network(tiny_model).state_dict(), tiny_model, {}
+    )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match=r"sampling.devices: found 2, but PyTorch sees 1 GPU here"):

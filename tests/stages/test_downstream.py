@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from flowquant.evaluation.classifier import ArchitectureConfig, build_classifier
-from flowquant.models.transformer import ImageConfig
+from flowquant.config.classifier import ArchitectureConfig
+from flowquant.config.model import ImageConfig
+from flowquant.evaluation.classifier import build_classifier
 from flowquant.runtime import random
 from flowquant.runtime.errors import UserError
 from flowquant.stages.classifier import augment

@@ -5,19 +5,16 @@ import json
 import pytest
 import torch
 
-from flowquant.evaluation.classifier import (
-    ArchitectureConfig,
-    build_classifier,
-    penultimate,
-    write_classifier,
-)
+from flowquant.config.classifier import ArchitectureConfig
+from flowquant.config.evaluation import MetricsConfig
+from flowquant.config.model import ImageConfig
+from flowquant.evaluation.classifier import build_classifier, penultimate, write_classifier
 from flowquant.evaluation.features import RealFeatures, extract
 from flowquant.evaluation.metrics import coverage, kernel_distance, radii
-from flowquant.models.transformer import ImageConfig
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import write_tensors
+from flowquant.runtime.tensors import write_tensors
 from flowquant.sampling.samples import Origin, write_samples
-from flowquant.stages.evaluate import MetricsConfig, evaluate
+from flowquant.stages.evaluate import evaluate
 from flowquant.stages.evaluate import measure as measure_against
 from flowquant.stages.real_features import real_features
 
@@ -108,8 +105,8 @@ def test_extractor_gives_the_classifiers_own_features(classifier):
 
 
 def test_stage(tmp_path, classifier):
+    from flowquant.config.model import ConditionConfig
     from flowquant.data.dataset import Split, write_dataset
-    from flowquant.models.transformer import ConditionConfig
 
     images = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8)
     split = Split(images, torch.arange(30) % 3)

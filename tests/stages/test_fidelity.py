@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from flowquant.quantization.apply import MethodConfig
+from flowquant.config.evaluation import FidelityConfig
+from flowquant.config.method import MethodConfig
 from flowquant.runtime.errors import UserError
 from flowquant.sampling.samples import Origin, write_samples
-from flowquant.stages.fidelity import FidelityConfig, fidelity, image_similarity
+from flowquant.stages.fidelity import fidelity, image_similarity
 from flowquant.stages.plot_fidelity import plot_fidelity
 from flowquant.stages.quantize import quantize
 from tiny import tiny_model

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from flowquant.models.model import read_model
+from flowquant.models.model import build_network, read_model
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import read_json
 from flowquant.stages.import_check import import_check
@@ -17,7 +17,7 @@ from flowquant.stages.import_model import import_model
 @pytest.fixture
 def weights(tiny_model):
     torch.manual_seed(0)
-    return OrderedDict(tiny_model.build().state_dict())
+    return OrderedDict(build_network(tiny_model).state_dict())
 
 
 def wrapped(how, weights):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from flowquant.config.method import MethodConfig
 from flowquant.config.validation import validate
-from flowquant.models.model import read_model, write_model
+from flowquant.models.model import build_network, read_model, write_model
 from flowquant.quantization import apply as methods
-from flowquant.quantization.apply import MethodConfig, quantize_tensor, quantize_weights, selected
+from flowquant.quantization.apply import quantize_tensor, quantize_weights, selected
 from flowquant.quantization.codebook import Codebook
 from flowquant.quantization.error import wasserstein2, wasserstein2_pot
 from flowquant.quantization.packed_file import read_quantized
@@ -60,7 +61,7 @@ def test_every_method_writes_a_file_that_reads_back(
 
 
 def test_scope_linear_keeps_what_does_not_multiply() -> None:
-    weights = CONFIG.build().state_dict()
+    weights = build_network(CONFIG).state_dict()
     chosen = selected(weights, CONFIG, method(scope="linear"))
     assert "transformer.layers.0.self_attn.in_proj_weight" in chosen
     assert "patch_proj.weight" in chosen
@@ -194,7 +195,7 @@ def test_tensors_quantized_together_come_out_as_alone(
     granularity: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    weights = CONFIG.build().state_dict()
+    weights = build_network(CONFIG).state_dict()
     widths = dict.fromkeys(selected(weights, CONFIG, method(scope="linear")), 2)
     alone = quantize_weights(weights, method(granularity=granularity), widths)
     batches = methods._batches

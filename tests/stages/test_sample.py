@@ -5,14 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from flowquant.models.model import load_network, write_model
-from flowquant.models.transformer import ConditionConfig
+from flowquant.config.model import ConditionConfig
+from flowquant.config.sampling import SamplingConfig, SolverConfig
+from flowquant.models.model import build_network, load_network, write_model
 from flowquant.runtime.errors import UserError
 from flowquant.sampling.generate import asked_for, generate
-from flowquant.sampling.sampler import Sampler, SolverConfig
+from flowquant.sampling.sampler import Sampler
 from flowquant.sampling.samples import Origin, read_samples, write_grid
 from flowquant.stages.quantize import MethodConfig, quantize
-from flowquant.stages.sample import SamplingConfig, sample
+from flowquant.stages.sample import sample
 
 CPU = torch.device("cpu")
 
@@ -20,7 +21,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def weights(tiny_model):
     torch.manual_seed(0)
-    return tiny_model.build().state_dict()
+    return build_network(tiny_model).state_dict()
 
 
 def test_samples_do_not_depend_on_the_batch(tiny_model, weights):

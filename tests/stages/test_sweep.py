@@ -8,16 +8,19 @@ import pytest
 import torch
 from PIL import Image
 
+from flowquant.config.classifier import ArchitectureConfig
+from flowquant.config.evaluation import MetricsConfig
+from flowquant.config.sampling import SamplingConfig, SweepConfig
 from flowquant.data.dataset import Split, write_dataset
-from flowquant.evaluation.classifier import ArchitectureConfig, build_classifier, write_classifier
-from flowquant.models.model import write_model
+from flowquant.evaluation.classifier import build_classifier, write_classifier
+from flowquant.models.model import build_network, write_model
 from flowquant.report.ranking import concordance, rank_correlation, swapped_gaps
 from flowquant.stages.collect_sweep import collect_sweep
-from flowquant.stages.evaluate import MetricsConfig, evaluate
+from flowquant.stages.evaluate import evaluate
 from flowquant.stages.plot_sweep import plot_sweep, variant_styles
 from flowquant.stages.real_features import real_features
-from flowquant.stages.sample import SamplingConfig, sample
-from flowquant.stages.sweep import SweepConfig, solver_configs, sweep
+from flowquant.stages.sample import sample
+from flowquant.stages.sweep import solver_configs, sweep
 
 SWEEP = SweepConfig(
     solvers=("euler", "heun", "dopri5"),
@@ -50,7 +53,7 @@ def test_what_is_compared():
 def test_a_row_is_what_sampling_and_evaluation_give(tmp_path, tiny_model):
     torch.manual_seed(0)
     model, weights = tmp_path / "model.safetensors", tmp_path / "classifier.safetensors"
-    write_model(model, tiny_model.build().state_dict(), tiny_model, {})
+    write_model(model, build_network(tiny_model).state_dict(), tiny_model, {})
     architecture = ArchitectureConfig("resnet18", tiny_model.image, classes=3)
     write_classifier(weights, build_classifier(architecture).eval(), architecture)
     images = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8)

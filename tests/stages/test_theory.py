@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from flowquant.quantization.apply import MethodConfig, quantize_tensor
+from flowquant.config.method import MethodConfig
+from flowquant.quantization.apply import quantize_tensor
 from flowquant.report.ranking import rank_correlation
 from flowquant.stages.distances import distances
 from flowquant.stages.quantize import quantize

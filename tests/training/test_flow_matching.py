@@ -7,19 +7,20 @@ import torch
 import yaml
 from torch import nn
 
+from flowquant.config.model import ConditionConfig, FlowConfig, ModelConfig
+from flowquant.config.sampling import SamplingConfig
+from flowquant.config.training import TrainingConfig
 from flowquant.config.validation import validate
 from flowquant.data.dataset import Split, write_dataset
 from flowquant.models import transformer as network
-from flowquant.models.model import ModelConfig
-from flowquant.models.path import FlowConfig, guided_velocity, velocity
+from flowquant.models.model import build_network, empty_network
+from flowquant.models.path import guided_velocity, velocity
 from flowquant.models.solver import solve
-from flowquant.models.transformer import ConditionConfig
 from flowquant.runtime.errors import UserError
 from flowquant.sampling.samples import read_samples
 from flowquant.stages.quantize import MethodConfig, quantize
-from flowquant.stages.sample import SamplingConfig, sample
+from flowquant.stages.sample import sample
 from flowquant.stages.train import train
-from flowquant.training.flow_matching import TrainingConfig
 from project import ROOT
 
 PAPER = ("mnist", "fmnist", "cifar10", "celeba")
@@ -49,7 +50,7 @@ def model_of(name):
     ],
 )
 def test_parameters(name, count):
-    assert sum(p.numel() for p in model_of(name).build_empty().parameters()) == count
+    assert sum(p.numel() for p in empty_network(model_of(name)).parameters()) == count
 
 
 def published(tokens, patch_values, condition, attributes):
@@ -93,7 +94,7 @@ def published(tokens, patch_values, condition, attributes):
     ],
 )
 def test_names_and_shapes(name, wanted):
-    state = model_of(name).build_empty().state_dict()
+    state = empty_network(model_of(name)).state_dict()
     assert {key: tuple(value.shape) for key, value in state.items()} == wanted
 
 
@@ -101,7 +102,7 @@ def test_names_and_shapes(name, wanted):
 def test_forward_pass_is_finite(name):
     model = model_of(name)
     torch.manual_seed(0)
-    found = model.build().eval()
+    found = build_network(model).eval()
     x = torch.randn(2, model.image.channels, model.image.size, model.image.size)
     condition = torch.tensor([0, 9])
     if model.condition.kind == "attributes":
@@ -130,7 +131,7 @@ def integrate(net, flow, noise, labels, steps):
 
 def test_both_clocks_give_the_same_trajectory(tiny_model):
     torch.manual_seed(0)
-    inner = tiny_model.build().eval()
+    inner = build_network(tiny_model).eval()
     noise, labels = torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 2])
     forward = integrate(inner, FlowConfig("forward", 0.5), noise, labels, 16)
     backward = integrate(Renamed(inner), FlowConfig("backward", 0.5), noise, labels, 16)
@@ -150,7 +151,7 @@ def test_guidance(tiny_model, kind, scale):
     if kind != "embedding":
         tiny_model = replace(tiny_model, network=replace(tiny_model.network, condition="linear"))
     torch.manual_seed(0)
-    net = tiny_model.build().eval()
+    net = build_network(tiny_model).eval()
     x, t = torch.randn(2, 1, 8, 8), torch.tensor([0.1, 0.8])
     with torch.no_grad():
         told = velocity(net, tiny_model.flow, x, t, labels)
@@ -162,7 +163,7 @@ def test_guidance(tiny_model, kind, scale):
 
 def test_no_guidance_costs_one_evaluation(tiny_model):
     calls = []
-    net = tiny_model.build().eval()
+    net = build_network(tiny_model).eval()
     net.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
     x, t, labels = torch.randn(2, 1, 8, 8), torch.zeros(2), torch.tensor([0, 1])
     for scale in (1.0, 2.0):
@@ -236,7 +237,7 @@ def training_of(**settings):
 
 def with_attributes(tmp_path, model, count=12, validation=5):
     """A dataset of attributes with a validation split of its own, and the model for it."""
-    from flowquant.runtime.files import write_tensors
+    from flowquant.runtime.tensors import write_tensors
 
     torch.manual_seed(1)
     tensors = {}

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from flowquant.quantization.apply import MethodConfig
+from flowquant.config.method import MethodConfig
+from flowquant.config.refinement import RefineConfig
 from flowquant.quantization.codebook import Codebook
 from flowquant.quantization.packed_file import read_quantized
 from flowquant.runtime.errors import UserError
 from flowquant.stages.quantize import quantize
 from flowquant.stages.refine import refine
 from flowquant.training import resume
-from flowquant.training.refinement import RefineConfig, one_cycle
+from flowquant.training.refinement import one_cycle
 from flowquant.training.trainable import TrainableLevels
 from tiny import CONFIG, tiny_dataset, tiny_model
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 import yaml
 
-from flowquant.models.model import ModelConfig
-from flowquant.runtime.files import read_metadata, read_tensors
+from flowquant.config.model import ModelConfig
+from flowquant.models.model import build_network
+from flowquant.runtime.tensors import read_metadata, read_tensors
 from image_files import encoded, write_folder
 from originals import NETWORK, PRESETS, preset, write_images, write_originals
 from project import ROOT
@@ -102,7 +103,9 @@ def test_import_check_says_which_checkpoints_fit(workplace):
     content = {part: good[part] for part in parts}
     content["network"] = NETWORK | {"family": "transformer", "dropout": 0.1}
     content["flow"] = {"clock": "backward", "sigma": 0.5}
-    torch.save(ModelConfig.from_dict(content).build().state_dict(), workplace / "published.pt")
+    torch.save(
+        build_network(ModelConfig.from_dict(content)).state_dict(), workplace / "published.pt"
+    )
     presets = {
         "misfit": bad | {"checkpoint": "published.pt"},
         "fit": good | {"checkpoint": "published.pt"},

@@ -7,8 +7,9 @@ import pytest
 import torch
 import yaml
 
+from flowquant.config.model import ModelConfig
 from flowquant.config.validation import validate
-from flowquant.models.model import ModelConfig
+from flowquant.models.model import build_network
 from project import ROOT, TINY
 
 IDX_PRESET = {
@@ -89,7 +90,7 @@ def model():
 
 
 def test_a_checkpoint_of_other_shapes(fresh, model):
-    weights = model.build().state_dict()
+    weights = build_network(model).state_dict()
     weights["out_proj.bias"] = torch.zeros(7)
     del weights["pos_emb"]
     torch.save(weights, fresh.folder / "mine.pt")
@@ -102,7 +103,7 @@ def test_a_checkpoint_of_other_shapes(fresh, model):
 
 
 def test_a_checkpoint_with_nan(fresh, model):
-    weights = model.build().state_dict()
+    weights = build_network(model).state_dict()
     weights["pos_emb"][0, 0, 0] = float("nan")
     torch.save(weights, fresh.folder / "mine.pt")
     fresh.configure("mistake.yaml", {"presets": {"digits": {"checkpoint": "mine.pt"}}})

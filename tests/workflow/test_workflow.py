@@ -12,7 +12,7 @@ from PIL import Image
 
 from flowquant.quantization.codebook import expand_all
 from flowquant.quantization.packed_file import read_quantized
-from flowquant.runtime.files import read_metadata
+from flowquant.runtime.tensors import read_metadata
 from flowquant.sampling.samples import read_samples
 
 RUN = "results/tiny"

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.data.dataset import read_dataset, read_validation
 from flowquant.data.decode import Recipe, decode
 from flowquant.data.sources.celeba import celeba
-from flowquant.models.transformer import ConditionConfig, ImageConfig
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import read_metadata
+from flowquant.runtime.tensors import read_metadata
 from image_files import encoded, write_folder, write_zip
 
 NAMES = ["5_o_Clock_Shadow", "Bald", "Smiling", "Young"]

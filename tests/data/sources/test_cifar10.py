@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.data.dataset import read_dataset
 from flowquant.data.sources import cifar10 as source
-from flowquant.models.transformer import ConditionConfig, ImageConfig
 from flowquant.runtime.digest import PACKAGE
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import read_metadata, sha256
+from flowquant.runtime.files import sha256
+from flowquant.runtime.tensors import read_metadata
 
 IMAGE, CONDITION = ImageConfig(3, 32), ConditionConfig("class", 10)
 NAMES = [b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse"]

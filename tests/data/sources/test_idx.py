@@ -9,9 +9,10 @@ import sys
 import pytest
 import torch
 
+from flowquant.config.model import ConditionConfig, ImageConfig
+from flowquant.config.sources import Digests
 from flowquant.data.dataset import read_dataset
-from flowquant.data.sources.idx import FILES, Digests, idx
-from flowquant.models.transformer import ConditionConfig, ImageConfig
+from flowquant.data.sources.idx import FILES, idx
 from flowquant.runtime.errors import UserError
 from project import ROOT
 

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from flowquant.config.model import ConditionConfig, ImageConfig
+from flowquant.config.sources import Layout
 from flowquant.data import download
 from flowquant.data.dataset import read_dataset, read_validation
-from flowquant.data.sources.images import Layout, images
-from flowquant.models.transformer import ConditionConfig, ImageConfig
+from flowquant.data.sources.images import images
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import read_metadata, read_tensors, sha256
+from flowquant.runtime.files import sha256
+from flowquant.runtime.tensors import read_metadata, read_tensors
 from image_files import encoded, write_folder, write_tar, write_zip
 
 SPLITS = Layout("train", None, "test", None)
@@ -249,7 +251,7 @@ def test_conversion_onto_a_full_disk(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("flowquant.runtime.files.TensorStream.append", full)
+    monkeypatch.setattr("flowquant.data.tensor_stream.TensorStream.append", full)
     with pytest.raises(UserError, match="found a full disk"):
         read(tmp_path)
     assert nothing_left(tmp_path)

@@ -16,18 +16,18 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from flowquant.config.model import FlowConfig, ModelConfig
+from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Split
-from flowquant.models.model import ModelConfig
-from flowquant.models.path import FlowConfig
-from flowquant.runtime.files import Array
-from flowquant.training.flow_matching import TrainingConfig
+from flowquant.data.tensor_stream import Array
+from flowquant.models.model import build_network
 
 
 def usual_network(model: ModelConfig) -> nn.Module:
     """The model's network with PyTorch's own encoder, float32 and full precision throughout."""
     torch.set_float32_matmul_precision("highest")
     config = model.network
-    network = model.build()
+    network = build_network(model)
     layer = nn.TransformerEncoderLayer(
         config.width,
         config.heads,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowquant.models.model import ModelConfig
+from flowquant.config.model import ModelConfig
 
 # The backward pass computes a product's gradients by its input and by its weight.
 BACKWARD = 2

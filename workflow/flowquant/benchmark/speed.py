@@ -23,15 +23,21 @@ from flowquant.benchmark.ceiling import shapes_ceiling
 from flowquant.benchmark.comparison import Comparison, Way
 from flowquant.benchmark.flops import encoder_products, forward_flops, step_flops
 from flowquant.benchmark.timing import Timing, measure
+from flowquant.config.evaluation import ExtractorName
+from flowquant.config.method import MethodConfig
+from flowquant.config.model import ModelConfig
+from flowquant.config.sampling import SolverConfig
+from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Split, place
-from flowquant.evaluation.features import ExtractorName, load_extractor, look_at
-from flowquant.models.model import ModelConfig, load_network
-from flowquant.models.path import initial_noise, to_uint8
-from flowquant.quantization.apply import MethodConfig, quantize_weights
+from flowquant.data.pixels import to_uint8
+from flowquant.evaluation.features import load_extractor, look_at
+from flowquant.models.model import load_network
+from flowquant.models.path import initial_noise
+from flowquant.quantization.apply import quantize_weights
 from flowquant.runtime import random
-from flowquant.runtime.device import Precision
-from flowquant.sampling.sampler import Sampler, SolverConfig
-from flowquant.training.flow_matching import Training, TrainingConfig
+from flowquant.runtime.names import Precision
+from flowquant.sampling.sampler import Sampler
+from flowquant.training.flow_matching import Training
 
 # Shares of the budget. On a CPU, what is timed is chosen so that it fits in this many times: to
 # warm up, and for a median of three.
@@ -277,11 +283,8 @@ def looking(
 
 
 def _write_random_classifier(path: Path, architecture: str, bench: Bench) -> None:
-    from flowquant.evaluation.classifier import (
-        ArchitectureConfig,
-        build_classifier,
-        write_classifier,
-    )
+    from flowquant.config.classifier import ArchitectureConfig
+    from flowquant.evaluation.classifier import build_classifier, write_classifier
 
     image, classes = bench.model.image, bench.model.condition.count
     config = ArchitectureConfig(architecture, image, classes)

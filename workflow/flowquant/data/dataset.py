@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowquant.models.transformer import ConditionConfig, ImageConfig
+from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import read_tensors, write_tensors
+from flowquant.runtime.tensors import read_tensors, write_tensors
 
 
 @dataclass(frozen=True)

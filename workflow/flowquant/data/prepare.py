@@ -7,17 +7,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from flowquant.config.sources import OnBadImage
 from flowquant.data.archive import Entry
 from flowquant.data.decode import Recipe, decode_all
+from flowquant.data.tensor_stream import Array, TensorStream, stream_tensors
 from flowquant.runtime.errors import UserError, some
-from flowquant.runtime.files import Array, TensorStream, stream_tensors
-
-OnBadImage = Literal["error", "skip"]
 
 
 @dataclass(frozen=True)

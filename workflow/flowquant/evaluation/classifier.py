@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from flowquant.models.path import to_unit
-from flowquant.models.transformer import ImageConfig
+from flowquant.config.classifier import ArchitectureConfig
+from flowquant.config.model import ImageConfig
+from flowquant.data.pixels import to_unit
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import read_tensors, write_tensors
-
-
-@dataclass(frozen=True)
-class ArchitectureConfig:
-    """A torchvision classification model by name, for ``classes`` classes of ``image``."""
-
-    name: str
-    image: ImageConfig
-    classes: int
+from flowquant.runtime.tensors import read_tensors, write_tensors
 
 
 def build_classifier(config: ArchitectureConfig) -> nn.Module:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,11 +12,11 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor, get_featuresdict_from_dataset
 
+from flowquant.config.evaluation import ExtractorName
 from flowquant.evaluation.classifier import penultimate, read_classifier
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import read_tensors, sha256
-
-ExtractorName = Literal["inception-v3-compat", "classifier"]
+from flowquant.runtime.files import sha256
+from flowquant.runtime.tensors import read_tensors
 
 # Which of an extractor's outputs are the features, and which the logits of the Inception Score.
 OUTPUTS: dict[ExtractorName, tuple[str, str]] = {

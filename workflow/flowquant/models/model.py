@@ -3,51 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flowquant.models.path import FlowConfig
-from flowquant.models.transformer import (
-    ConditionConfig,
-    ImageConfig,
-    NetworkConfig,
-    build_network,
+from flowquant.config.model import (
+    ModelConfig,
 )
+from flowquant.models.transformer import FAMILIES
 from flowquant.runtime.errors import UserError, some
-from flowquant.runtime.files import read_tensors, write_tensors
+from flowquant.runtime.tensors import read_tensors, write_tensors
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """All that a network's weights need to become a flow."""
+def build_network(model: ModelConfig) -> nn.Module:
+    """A fresh network of the configured family, initialised from torch's global generator."""
+    return FAMILIES[model.network.family](model.network, model.image, model.condition)
 
-    image: ImageConfig
-    condition: ConditionConfig
-    network: NetworkConfig
-    flow: FlowConfig
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> ModelConfig:
-        """The inverse of `dataclasses.asdict`."""
-        return cls(
-            ImageConfig(**content["image"]),
-            ConditionConfig(**content["condition"]),
-            NetworkConfig(**content["network"]),
-            FlowConfig(**content["flow"]),
-        )
-
-    def build(self) -> nn.Module:
-        """A freshly initialised network."""
-        return build_network(self.network, self.image, self.condition)
-
-    def build_empty(self) -> nn.Module:
-        """A network without memory for its weights, to ask for names and shapes."""
-        with torch.device("meta"):
-            return self.build()
+def empty_network(model: ModelConfig) -> nn.Module:
+    """A network without memory for its weights, to ask for names and shapes."""
+    with torch.device("meta"):
+        return build_network(model)
 
 
 def write_model(
@@ -79,7 +58,7 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
 
 def load_network(weights: Mapping[str, Tensor], config: ModelConfig) -> nn.Module:
     """The network with these weights, in evaluation mode, without gradients."""
-    network = config.build_empty()
+    network = empty_network(config)
     network.load_state_dict(dict(weights), strict=True, assign=True)
     return network.eval().requires_grad_(False)
 

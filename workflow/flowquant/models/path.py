@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from flowquant.config.model import FlowConfig
 from flowquant.runtime import random
-
-
-@dataclass(frozen=True)
-class FlowConfig:
-    """The path's end at noise, N(0, ``sigma``²), and the time that the network is told.
-
-    ``clock``: ``forward`` tells t (0 noise, 1 image), ``backward`` tells 1 − t.
-    """
-
-    clock: Literal["forward", "backward"]
-    sigma: float
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """uint8 0…255 → float32 −1…1."""
-    return images.float() / 127.5 - 1
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """float −1…1 → uint8 0…255, clamped and rounded (the reference truncates)."""
-    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def initial_noise(

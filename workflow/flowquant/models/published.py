@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowquant.models.model import ModelConfig, check_finite
+from flowquant.config.model import ModelConfig
+from flowquant.models.model import check_finite, empty_network
 from flowquant.runtime.errors import UserError, some
-from flowquant.runtime.files import read_tensors
+from flowquant.runtime.tensors import read_tensors
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -55,7 +56,7 @@ def check_shapes(path: Path, weights: Mapping[str, Tensor], model: ModelConfig) 
     Raises:
         UserError: naming what is missing, unexpected and of another shape, ten of each at most.
     """
-    wanted = {name: tuple(t.shape) for name, t in model.build_empty().state_dict().items()}
+    wanted = {name: tuple(t.shape) for name, t in empty_network(model).state_dict().items()}
     problems = {
         "missing": sorted(set(wanted) - set(weights)),
         "unexpected": sorted(set(weights) - set(wanted)),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from flowquant.config.sampling import SolverName
+
 Velocity = Callable[[Tensor, Tensor], Tensor]
 Step = Callable[[Velocity, Tensor, Tensor, float], Tensor]
-SolverName = Literal["euler", "midpoint", "heun", "dopri5"]
 
 
 def euler_step(velocity: Velocity, x: Tensor, t: Tensor, h: float) -> Tensor:

@@ -4,45 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class ImageConfig:
-    """What an image is: ``channels`` (1 grey, 3 RGB), and ``size``, height and width in pixels."""
-
-    channels: int
-    size: int
-
-
-@dataclass(frozen=True)
-class ConditionConfig:
-    """What the network is told besides time: one of ``count`` classes, or ``count`` attributes."""
-
-    kind: Literal["class", "attributes"]
-    count: int
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """The size and shape of a velocity network (REFERENCE presets in ``config/datasets.yaml``)."""
-
-    family: Literal["transformer"]
-    patch: int
-    width: int
-    heads: int
-    layers: int
-    feedforward: int
-    activation: Literal["relu", "gelu"]
-    dropout: float
-    time: Literal["linear", "fourier"]
-    condition: Literal["embedding", "linear"]
-
+from flowquant.config.model import ConditionConfig, ImageConfig, NetworkConfig
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 
@@ -197,13 +164,6 @@ class FlowTransformer(nn.Module):
 # for a GPU, is a family: what comes after knows no more of it than its named parameters.
 Family = Callable[[NetworkConfig, ImageConfig, ConditionConfig], nn.Module]
 FAMILIES: dict[str, Family] = {"transformer": FlowTransformer}
-
-
-def build_network(
-    config: NetworkConfig, image: ImageConfig, condition: ConditionConfig
-) -> nn.Module:
-    """A fresh network of the configured family, initialised from torch's global generator."""
-    return FAMILIES[config.family](config, image, condition)
 
 
 def linear_weights(network: nn.Module) -> set[str]:

@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import count
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from flowquant.models.model import ModelConfig
+from flowquant.config.method import MethodConfig
+from flowquant.config.model import ModelConfig
+from flowquant.models.model import empty_network
 from flowquant.models.transformer import linear_weights
 from flowquant.quantization.codebook import Codebook, group_size, with_levels
 from flowquant.quantization.levels import QUANTIZERS
@@ -23,25 +23,6 @@ from flowquant.quantization.lloyd import FEW_GROUPS
 # Values quantized in one call on a GPU, for the sake of memory.
 MOST_VALUES = 1 << 24
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
-
-
-@dataclass(frozen=True)
-class MethodConfig:
-    """A quantization method (a row under ``methods`` in the configuration).
-
-    ``scope``: every parameter, or only the weights of linear layers and convolutions; less those
-    that a pattern of ``keep`` matches (``*`` matches anything) or that hold fewer than
-    ``least_values`` values. ``levels_dtype`` and ``float_dtype``: how levels, and the tensors
-    that are not quantized, are stored.
-    """
-
-    levels: str
-    granularity: str
-    scope: Literal["all", "linear"]
-    keep: tuple[str, ...]
-    least_values: int
-    levels_dtype: Literal["float16", "float32"] = "float32"
-    float_dtype: Literal["float16", "float32"] = "float32"
 
 
 def quantize_tensor(tensor: Tensor, method: MethodConfig, bits: int) -> Codebook:
@@ -71,7 +52,7 @@ def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: int) 
 
 def selected(weights: Mapping[str, Tensor], config: ModelConfig, method: MethodConfig) -> set[str]:
     """Names of the weights that the method quantizes."""
-    scope = set(weights) if method.scope == "all" else linear_weights(config.build_empty())
+    scope = set(weights) if method.scope == "all" else linear_weights(empty_network(config))
     return {
         name
         for name, tensor in weights.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flowquant.quantization.ordering import sort_groups
+from flowquant.quantization.search import sort_groups
 
 
 def mean_squared_error(values: Tensor, quantized: Tensor) -> float:

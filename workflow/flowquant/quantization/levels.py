@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from flowquant.quantization.lloyd import lloyd
-from flowquant.quantization.nearest import nearest
-from flowquant.quantization.ordering import sort_groups, stable_order
+from flowquant.quantization.search import nearest, sort_groups, stable_order
 
 Quantizer = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flowquant.quantization.ordering import stable_order
+from flowquant.quantization.search import stable_order
 
 MOST_STEPS = 30
 # Levels whose means move less than this share of their group's range have converged.

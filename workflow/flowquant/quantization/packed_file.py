@@ -15,7 +15,7 @@ from torch import Tensor
 from flowquant.quantization.codebook import Codebook, Quantized, effective_bits
 from flowquant.quantization.packing import pack, packed_bytes, unpack
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import read_tensors, write_tensors
+from flowquant.runtime.tensors import read_tensors, write_tensors
 
 FORMAT_VERSION = 1
 REMEDY = "The file was cut off or changed: delete it and run `quantize` again."

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowquant.models.model import ModelConfig
+from flowquant.config.model import ModelConfig
+from flowquant.models.model import empty_network
 from flowquant.models.transformer import SelfAttention
 from flowquant.quantization.packed_file import PackedTensor
 from flowquant.quantization.packing import unpack
@@ -115,7 +116,7 @@ def load_packed(contents: Mapping[str, PackedTensor | Tensor], config: ModelConf
     What is quantized but no linear layer's matrix (embeddings, biases, norms) is expanded: it is
     small. In evaluation mode, without gradients.
     """
-    network = config.build_empty()
+    network = empty_network(config)
     weights = {
         name: content.unpack().expand() if isinstance(content, PackedTensor) else content.float()
         for name, content in contents.items()

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from torch import nn
 
-from flowquant.models.model import ModelConfig, load_network, read_model
+from flowquant.config.model import ModelConfig
+from flowquant.models.model import load_network, read_model
 from flowquant.quantization.codebook import expand_all
 from flowquant.quantization.packed_file import read_packed, read_quantized
 from flowquant.quantization.packed_network import load_packed
-from flowquant.runtime.files import read_metadata
+from flowquant.runtime.tensors import read_metadata
 
 
 def load_variant(path: Path, packed: bool = False) -> tuple[nn.Module, ModelConfig]:

@@ -1,29 +1,21 @@
-"""Files that are either whole or absent: atomic writes, safetensors with metadata, JSON, CSV."""
+"""Files that are either whole or absent: atomic writes, JSON, hashes."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
-import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from flowquant.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-_METADATA_KEY = "flowquant"
-# Room for the names and shapes of a streamed file's tensors.
-_HEADER_BYTES = 4096
-Array = np.ndarray[Any, np.dtype[Any]]
+    pass
 
 
 @contextmanager
@@ -86,119 +78,6 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write named tensors and JSON-able metadata as one safetensors file."""
-    from safetensors.torch import save_file
-
-    with atomic(path) as temporary:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            temporary,
-            metadata=_packed(metadata),
-        )
-
-
-class TensorStream:
-    """A safetensors file whose large tensors grow row by row; see `stream_tensors`."""
-
-    def __init__(self, file: BinaryIO, room: int) -> None:
-        self._file, self._room = file, room
-        self._shapes: dict[str, list[int]] = {}
-
-    def append(self, name: str, rows: Array) -> None:
-        """Add uint8 rows [n, …] to a tensor; the rows of one tensor before those of the next."""
-        if name in self._shapes and name != list(self._shapes)[-1]:
-            raise ValueError(f"{name} is complete: another tensor was begun after it")
-        shape = self._shapes.setdefault(name, [0, *rows.shape[1:]])
-        shape[0] += len(rows)
-        self._file.write(np.ascontiguousarray(rows).data)
-
-    def finish(self, small: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
-        """Write the small tensors, int64 or uint8 but not both, and the header."""
-        header: dict[str, Any] = {"__metadata__": _packed(metadata)}
-        end = 0
-        for name, values in small.items():
-            kind = {"int64": "I64", "uint8": "U8"}[values.dtype.name]
-            header[name] = _header_entry(kind, values.shape, end, values.nbytes)
-            end += values.nbytes
-        small_bytes = end
-        for name, shape in self._shapes.items():
-            header[name] = _header_entry("U8", shape, end, math.prod(shape))
-            end += math.prod(shape)
-        length = self._room - 8 - small_bytes
-        text = json.dumps(header).encode()
-        if len(text) > length:
-            raise ValueError(f"a header of {len(text)} bytes where {length} were left free")
-        self._file.seek(0)
-        # The format lets spaces follow the header, so that the rows need not move.
-        self._file.write(length.to_bytes(8, "little") + text.ljust(length))
-        for values in small.values():
-            self._file.write(np.ascontiguousarray(values).data)
-
-
-@contextmanager
-def stream_tensors(path: Path, small_bytes: int) -> Iterator[TensorStream]:
-    """Write a safetensors file without holding its large tensors in memory.
-
-    Large uint8 tensors are appended row by row, however many come; at the end, small tensors and
-    the metadata take the room left free before them.
-
-    Args:
-        path: The file to write, whole or not at all.
-        small_bytes: The most that small tensors and metadata can take.
-    """
-    room = -(-small_bytes // 8) * 8 + _HEADER_BYTES
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        file.seek(room)
-        yield TensorStream(file, room)
-
-
-def _header_entry(kind: str, shape: Sequence[int], start: int, size: int) -> dict[str, Any]:
-    return {"dtype": kind, "shape": list(shape), "data_offsets": [start, start + size]}
-
-
-def _packed(metadata: Mapping[str, Any]) -> dict[str, str]:
-    return {_METADATA_KEY: json.dumps(metadata, sort_keys=True, separators=(",", ":"))}
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a safetensors file: its tensors (memory-mapped, on the CPU) and its metadata.
-
-    Raises:
-        UserError: if the file is missing, truncated or not safetensors.
-    """
-    with _open(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """Read a safetensors file's metadata; raises as `read_tensors` does."""
-    with _open(path) as file:
-        return _metadata(file)
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (OSError, SafetensorError, ValueError) as error:
-        raise UserError(
-            path,
-            found=f"an unreadable file ({error})",
-            expected="a whole safetensors file",
-            remedy="If the workflow made it, delete it and run again; if it is yours, check the "
-            "path and copy the file anew.",
-        ) from error
-
-
-def _metadata(file: Any) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
-    return content
 
 
 def sha256(path: Path) -> str:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from flowquant.config.model import ConditionConfig, ModelConfig
+from flowquant.config.sampling import Condition, SolverConfig
 from flowquant.data.dataset import read_dataset
-from flowquant.models.model import ModelConfig
-from flowquant.models.path import initial_noise, to_uint8
-from flowquant.models.transformer import ConditionConfig
+from flowquant.data.pixels import to_uint8
+from flowquant.models.path import initial_noise
 from flowquant.runtime.errors import UserError
-from flowquant.sampling.sampler import Sampler, SolverConfig
-
-Condition = Literal["zeros", "test"]
+from flowquant.sampling.sampler import Sampler
 
 
 def asked_for(condition: ConditionConfig, per_class: int) -> Tensor:

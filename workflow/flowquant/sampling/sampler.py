@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from flowquant.models.path import FlowConfig, guided_velocity
-from flowquant.models.solver import STEPS, SolverName, Velocity, solve, start_times
+from flowquant.config.model import FlowConfig
+from flowquant.config.sampling import SolverConfig
+from flowquant.models.path import guided_velocity
+from flowquant.models.solver import STEPS, Velocity, solve, start_times
 from flowquant.runtime.cuda_graph import capture
-from flowquant.runtime.device import Precision, compute_dtype
-
-
-@dataclass(frozen=True)
-class SolverConfig:
-    """How the flow is integrated: in ``steps`` equal steps, or within ``tolerance`` by dopri5."""
-
-    solver: SolverName = "euler"
-    steps: int = 100
-    guidance: float = 1.0
-    precision: Precision = "bfloat16"
-    tolerance: float = 1e-5
+from flowquant.runtime.device import compute_dtype
 
 
 class Sampler:

@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import atomic, read_tensors, write_tensors
+from flowquant.runtime.files import atomic
+from flowquant.runtime.tensors import read_tensors, write_tensors
 
 
 @dataclass(frozen=True)

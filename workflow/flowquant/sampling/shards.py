@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowquant.models.model import ModelConfig
+from flowquant.config.model import ModelConfig
+from flowquant.config.sampling import SolverConfig
 from flowquant.quantization.variant import load_variant
 from flowquant.runtime.processes import helpers
 from flowquant.sampling.generate import generate
-from flowquant.sampling.sampler import SolverConfig
 
 
 def generate_sharded(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from flowquant.models.model import ModelConfig
-from flowquant.models.path import initial_noise, interpolate, to_unit, velocity
+from flowquant.config.model import ModelConfig
+from flowquant.data.pixels import to_unit
+from flowquant.models.path import initial_noise, interpolate, velocity
 from flowquant.runtime import random
 
 

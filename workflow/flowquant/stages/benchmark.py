@@ -25,12 +25,14 @@ from flowquant.benchmark.speed import (
     sampling,
     training_step,
 )
-from flowquant.evaluation.features import ExtractorName
-from flowquant.models.model import ModelConfig
+from flowquant.config.evaluation import ExtractorName
+from flowquant.config.model import ModelConfig
+from flowquant.config.training import TrainingConfig
+from flowquant.models.model import build_network
 from flowquant.runtime import random
-from flowquant.runtime.device import DeviceName, Precision, choose_device, compute_dtype
+from flowquant.runtime.device import choose_device, compute_dtype
 from flowquant.runtime.files import atomic, write_json
-from flowquant.training.flow_matching import TrainingConfig
+from flowquant.runtime.names import DeviceName, Precision
 
 
 def benchmark(
@@ -68,7 +70,7 @@ def benchmark(
     """
     where = choose_device(device)
     torch.manual_seed(random.key(seed, "benchmark weights"))
-    values = {name: tensor.detach() for name, tensor in model.build().state_dict().items()}
+    values = {name: tensor.detach() for name, tensor in build_network(model).state_dict().items()}
     parts = tqdm(total=5, desc="benchmark")
     dtype = compute_dtype(where, "bfloat16")
     bench = Bench(model, where, seed, seconds, matrix_ceiling(dtype, where, CEILING * seconds))

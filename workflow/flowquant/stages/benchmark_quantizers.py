@@ -12,14 +12,17 @@ from tqdm import tqdm
 
 from flowquant.benchmark.baseline import quantize_all_by_ranks
 from flowquant.benchmark.timing import measure
-from flowquant.models.model import ModelConfig, load_network, read_model
+from flowquant.config.method import MethodConfig
+from flowquant.config.model import ModelConfig
+from flowquant.models.model import load_network, read_model
 from flowquant.models.path import velocity
-from flowquant.quantization.apply import MethodConfig, quantize_weights, selected
+from flowquant.quantization.apply import quantize_weights, selected
 from flowquant.quantization.levels import QUANTIZERS
 from flowquant.quantization.packed_file import read_packed, write_quantized
 from flowquant.quantization.packed_network import PackedLinear, load_packed
-from flowquant.runtime.device import DeviceName, choose_device
+from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import write_json
+from flowquant.runtime.names import DeviceName
 
 MIB = 1 << 20
 

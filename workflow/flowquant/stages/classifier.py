@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,30 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from flowquant.config.classifier import ArchitectureConfig, ClassifierConfig
+from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.data.dataset import Split, check_fits, place, read_dataset
-from flowquant.evaluation.classifier import (
-    ArchitectureConfig,
-    build_classifier,
-    classify,
-    write_classifier,
-)
-from flowquant.models.transformer import ConditionConfig, ImageConfig
+from flowquant.evaluation.classifier import build_classifier, classify, write_classifier
 from flowquant.runtime import random
-from flowquant.runtime.device import DeviceName, choose_device
+from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import write_json
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """How a classifier is built and trained (the keys under ``classifier`` in a preset)."""
-
-    architecture: str
-    epochs: int
-    batch: int
-    learning_rate: float
-    weight_decay: float
-    shift: int
-    flip: bool
+from flowquant.runtime.names import DeviceName
 
 
 def augment(images: Tensor, shift: int, flip: bool, draws: torch.Generator) -> Tensor:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from flowquant.evaluation.classifier import classify, read_classifier
-from flowquant.runtime.device import DeviceName, choose_device
+from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import write_json
+from flowquant.runtime.names import DeviceName
 from flowquant.sampling.samples import read_samples
 
 

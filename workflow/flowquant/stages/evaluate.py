@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch_fidelity.metric_isc import isc_features_to_metric
 
-from flowquant.evaluation.features import ExtractorName, RealFeatures, extract, read_features
+from flowquant.config.evaluation import ExtractorName, MetricsConfig
+from flowquant.evaluation.features import RealFeatures, extract, read_features
 from flowquant.evaluation.metrics import (
     coverage,
     frechet_distance,
@@ -17,21 +18,10 @@ from flowquant.evaluation.metrics import (
     radii,
     statistics,
 )
-from flowquant.runtime.device import DeviceName, choose_device
+from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import write_json
+from flowquant.runtime.names import DeviceName
 from flowquant.sampling.samples import read_samples
-
-
-@dataclass(frozen=True)
-class MetricsConfig:
-    """Settings of the metrics (keys under ``evaluation``).
-
-    ``kid_subset_size`` is cut to the number of images there are.
-    """
-
-    kid_subsets: int
-    kid_subset_size: int
-    is_splits: int
 
 
 def measure(

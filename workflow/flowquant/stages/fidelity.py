@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowquant.models.model import ModelConfig
+from flowquant.config.evaluation import FidelityConfig
+from flowquant.config.model import ModelConfig
 from flowquant.models.path import velocity
 from flowquant.quantization.variant import load_variant
-from flowquant.runtime.device import DeviceName, choose_device
+from flowquant.runtime.device import choose_device
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import write_json
+from flowquant.runtime.names import DeviceName
 from flowquant.sampling.samples import read_samples
 from flowquant.sampling.trajectories import trajectory_points
 
 # A dimension has collapsed when its variance is less than this share of full precision's.
 COLLAPSED = 0.01
-
-
-@dataclass(frozen=True)
-class FidelityConfig:
-    """How many samples' trajectories are followed, in how many Euler steps."""
-
-    samples: int
-    steps: int
 
 
 def image_similarity(reference: Tensor, images: Tensor) -> dict[str, float]:

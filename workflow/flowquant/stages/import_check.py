@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flowquant.models.model import ModelConfig
+from flowquant.config.model import ModelConfig
 from flowquant.models.published import fitting_weights
 
 

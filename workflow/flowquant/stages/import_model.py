@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flowquant.models.model import ModelConfig, describe_model, write_model
+from flowquant.config.model import ModelConfig
+from flowquant.models.model import describe_model, write_model
 from flowquant.models.published import fitting_weights
 from flowquant.runtime.files import sha256, write_json
 

@@ -9,15 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowquant.config.method import MethodConfig
 from flowquant.models.model import read_model
 from flowquant.quantization.allocation import read_allocation
-from flowquant.quantization.apply import MethodConfig, quantize_weights, selected
+from flowquant.quantization.apply import quantize_weights, selected
 from flowquant.quantization.codebook import Codebook, bits_of, effective_bits, expand, values_of
 from flowquant.quantization.error import mean_squared_error, wasserstein2
 from flowquant.quantization.packed_file import write_quantized
-from flowquant.runtime.device import DeviceName, choose_device
+from flowquant.runtime.device import choose_device
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import sha256, write_json
+from flowquant.runtime.names import DeviceName
 
 
 def quantize(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flowquant.config.evaluation import ExtractorName
 from flowquant.data.dataset import read_dataset
-from flowquant.evaluation.features import ExtractorName, extract
+from flowquant.evaluation.features import extract
 from flowquant.evaluation.metrics import radii
-from flowquant.runtime.device import DeviceName, choose_device
-from flowquant.runtime.files import sha256, write_tensors
+from flowquant.runtime.device import choose_device
+from flowquant.runtime.files import sha256
+from flowquant.runtime.names import DeviceName
+from flowquant.runtime.tensors import write_tensors
 
 
 def real_features(

@@ -15,15 +15,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from flowquant.config.refinement import RefineConfig
 from flowquant.data.dataset import check_fits, read_dataset
 from flowquant.models.model import read_model
 from flowquant.quantization.codebook import Codebook, bits_of, effective_bits, expand
 from flowquant.quantization.error import mean_squared_error, wasserstein2
 from flowquant.quantization.packed_file import read_quantized, write_quantized
 from flowquant.runtime import random
-from flowquant.runtime.device import DeviceName, choose_device
+from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import atomic, sha256, write_json
-from flowquant.training.refinement import RefineConfig, Refinement
+from flowquant.runtime.names import DeviceName
+from flowquant.training.refinement import Refinement
 from flowquant.training.resume import Keeper, identity, load_state
 
 LOG_STEPS = 50

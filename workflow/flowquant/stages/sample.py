@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from flowquant.models.solver import SolverName
+from flowquant.config.sampling import SamplingConfig, SolverConfig
 from flowquant.quantization.variant import load_variant
-from flowquant.runtime.device import DeviceName, Precision, choose_devices
-from flowquant.sampling.generate import Condition, labels_to_sample
-from flowquant.sampling.sampler import SolverConfig
+from flowquant.runtime.device import choose_devices
+from flowquant.runtime.names import DeviceName
+from flowquant.sampling.generate import labels_to_sample
 from flowquant.sampling.samples import Origin, write_grid, write_samples
 from flowquant.sampling.shards import generate_sharded
 
 GRID_COLUMNS = 10
 GRID_ROWS = 100
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How images are sampled (the keys under ``sampling`` in a dataset's preset)."""
-
-    solver: SolverName
-    steps: int
-    per_class: int
-    condition: Condition = "zeros"
-    guidance: float = 1.0
-    precision: Precision = "bfloat16"
-    tolerance: float = 1e-5
 
 
 def sample(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +9,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from flowquant.config.method import MethodConfig, SensitivityConfig
 from flowquant.data.dataset import check_fits, read_dataset
 from flowquant.models.model import load_network, read_model
 from flowquant.models.path import velocity
-from flowquant.quantization.apply import DTYPES, MethodConfig, as_float, quantize_tensor, selected
+from flowquant.quantization.apply import DTYPES, as_float, quantize_tensor, selected
 from flowquant.quantization.codebook import bits_of
 from flowquant.quantization.error import mean_squared_error
 from flowquant.runtime import random
-from flowquant.runtime.device import DeviceName, choose_device
+from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import write_json
+from flowquant.runtime.names import DeviceName
 from flowquant.sampling.trajectories import image_points
-
-
-@dataclass(frozen=True)
-class SensitivityConfig:
-    """Which widths are tried, and how many images the velocity error is averaged over."""
-
-    widths: tuple[int, ...]
-    images: int
 
 
 @torch.no_grad()

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from flowquant.evaluation.features import ExtractorName, extract, read_features
+from flowquant.config.evaluation import ExtractorName
+from flowquant.config.sampling import SolverConfig, SweepConfig
+from flowquant.evaluation.features import extract, read_features
 from flowquant.evaluation.metrics import frechet_distance, statistics
-from flowquant.models.solver import STEPS, SolverName
+from flowquant.models.solver import STEPS
 from flowquant.quantization.variant import load_variant
-from flowquant.runtime.device import DeviceName, Precision, choose_device
+from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import write_json
-from flowquant.sampling.generate import Condition, generate, labels_to_sample
-from flowquant.sampling.sampler import SolverConfig
-
-
-@dataclass(frozen=True)
-class SweepConfig:
-    """What is compared (keys under ``sweep``), and what all samples share (under ``sampling``)."""
-
-    solvers: tuple[SolverName, ...]
-    evaluations: tuple[int, ...]
-    tolerances: tuple[float, ...]
-    per_class: int
-    condition: Condition
-    guidance: float
-    precision: Precision
+from flowquant.runtime.names import DeviceName
+from flowquant.sampling.generate import generate, labels_to_sample
 
 
 def solver_configs(sweep: SweepConfig) -> list[SolverConfig]:

@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from flowquant.config.model import ModelConfig
+from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Part, Split, check_fits, place, read_dataset, read_validation
-from flowquant.models.model import ModelConfig, describe_model, write_model
+from flowquant.models.model import describe_model, write_model
 from flowquant.runtime import random
-from flowquant.runtime.device import DeviceName, choose_devices
+from flowquant.runtime.device import choose_devices
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import atomic, sha256, write_json
+from flowquant.runtime.names import DeviceName
 from flowquant.training.distributed import Group, together
-from flowquant.training.flow_matching import Training, TrainingConfig
+from flowquant.training.flow_matching import Training
 from flowquant.training.resume import Keeper, identity, load_state
 
 

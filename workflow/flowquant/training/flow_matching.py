@@ -7,39 +7,23 @@ import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from flowquant.config.model import ModelConfig
+from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Part, Split
-from flowquant.models.model import ModelConfig
-from flowquant.models.path import matching_loss, to_unit
+from flowquant.data.pixels import to_unit
+from flowquant.models.model import build_network
+from flowquant.models.path import matching_loss
 from flowquant.runtime import random
 from flowquant.runtime.cuda_graph import capture
-from flowquant.runtime.device import Precision, compute_dtype
+from flowquant.runtime.device import compute_dtype
 from flowquant.runtime.errors import UserError
 from flowquant.training.distributed import Draws, Group
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a network is trained (the keys under ``training`` in a dataset's preset)."""
-
-    epochs: int
-    batch: int
-    learning_rate: float
-    weight_decay: float
-    schedule: Literal["plateau", "cosine"]
-    warmup_epochs: float
-    halve_after: int
-    stop_after: int
-    clip: float | None
-    validation: int | None
-    condition_dropout: float
-    ema: float | None
-    precision: Precision
 
 
 @dataclass
@@ -128,7 +112,7 @@ class Training:
         self.model, self.config, self.seed, self.device = model, config, seed, device
         self._group = group or Group()
         self._draws, self._draws_alone = Draws(self._group, device), Draws(Group(), device)
-        self.network = model.build().to(device)
+        self.network = build_network(model).to(device)
         self.average = None if config.ema is None else deepcopy(self.network).requires_grad_(False)
         self._working, self._judged = self.network, self.candidate
         if compute_dtype(device, config.precision) == torch.bfloat16:

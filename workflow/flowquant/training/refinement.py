@@ -5,42 +5,26 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from tqdm import tqdm
 
+from flowquant.config.model import ModelConfig
+from flowquant.config.refinement import RefineConfig
 from flowquant.data.dataset import Split
-from flowquant.models.model import ModelConfig, load_network
+from flowquant.models.model import empty_network, load_network
 from flowquant.models.path import velocity
 from flowquant.quantization.codebook import Codebook
 from flowquant.runtime import random
 from flowquant.runtime.cuda_graph import capture
-from flowquant.runtime.device import Precision, compute_dtype
+from flowquant.runtime.device import compute_dtype
 from flowquant.runtime.errors import UserError
 from flowquant.sampling.trajectories import Points, drawn_from, image_points, trajectory_points
 from flowquant.training.trainable import TrainableLevels
-
-
-@dataclass(frozen=True)
-class RefineConfig:
-    """How a quantized model is refined (the keys under ``refine`` in a method's row)."""
-
-    steps: int
-    batch: int
-    learning_rate: float
-    assignments: Literal["fixed", "trained"]
-    value_learning_rate: float
-    damping: float
-    rounds: int
-    data: Literal["images", "trajectories"]
-    trajectories: int
-    trajectory_steps: int
-    precision: Precision
-    seed: int
 
 
 def one_cycle(peak: float, step: int, steps: int) -> float:
@@ -81,7 +65,7 @@ class Refinement:
         self.full = {name: tensor.to(device) for name, tensor in full.items()}
         self.teacher = load_network(self.full, model)
         still = replace(model, network=replace(model.network, dropout=0.0))
-        self.student = still.build_empty().eval()
+        self.student = empty_network(still).eval()
         if compute_dtype(device, config.precision) == torch.bfloat16:
             from flowquant.models.fused import fuse, fuse_for_training
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from flowquant.quantization.codebook import Codebook, Quantized
-from flowquant.quantization.nearest import nearest
+from flowquant.quantization.search import nearest
 
 # Up to so many levels a level's gradient is summed under a mask, which is faster than scattering
 # into few places, and always adds in the same order.

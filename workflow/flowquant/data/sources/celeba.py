@@ -6,12 +6,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from flowquant.config.model import ConditionConfig, ImageConfig
+from flowquant.config.sources import OnBadImage
 from flowquant.data.archive import Entry, open_files
 from flowquant.data.decode import Recipe
-from flowquant.data.prepare import OnBadImage, SplitFiles, prepare
-from flowquant.models.transformer import ConditionConfig, ImageConfig
+from flowquant.data.prepare import SplitFiles, prepare
+from flowquant.data.tensor_stream import Array
 from flowquant.runtime.errors import UserError, some
-from flowquant.runtime.files import Array
 
 IMAGES = ("img_align_celeba", "img_align_celeba.zip")
 ATTRIBUTES = "list_attr_celeba.txt"

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.data.archive import Files, open_files
 from flowquant.data.dataset import Split, check_fits, write_dataset
 from flowquant.data.download import fetch
-from flowquant.models.transformer import ConditionConfig, ImageConfig
 from flowquant.runtime.errors import UserError
 
 ARCHIVE = "cifar-10-python.tar.gz"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.data.dataset import Split, stratified_order, write_dataset
-from flowquant.models.transformer import ConditionConfig, ImageConfig
 from flowquant.runtime import random
 
 

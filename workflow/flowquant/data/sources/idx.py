@@ -6,16 +6,16 @@ import gzip
 import hashlib
 import math
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flowquant.config.model import ConditionConfig, ImageConfig
+from flowquant.config.sources import Digests
 from flowquant.data.dataset import Split, check_fits, write_dataset
 from flowquant.data.download import download
-from flowquant.models.transformer import ConditionConfig, ImageConfig
 from flowquant.runtime.errors import UserError
 
 FILES = {
@@ -26,16 +26,6 @@ FILES = {
 }
 
 
-@dataclass(frozen=True)
-class Digests:
-    """SHA-256 of each file's uncompressed content, so that any compression of it is accepted."""
-
-    train_images: str | None = None
-    train_labels: str | None = None
-    test_images: str | None = None
-    test_labels: str | None = None
-
-
 def idx(
     output: Path,
     data_root: Path,
@@ -43,7 +33,7 @@ def idx(
     image: ImageConfig,
     condition: ConditionConfig,
     urls: tuple[str, ...] = (),
-    sha256: Digests = Digests(),
+    sha256: Digests = Digests(),  # noqa: B008
     threads: int = 1,
 ) -> None:
     """Read four IDX files, downloading those that are missing, and write the dataset.

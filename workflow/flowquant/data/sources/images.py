@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from flowquant.config.model import ConditionConfig, ImageConfig
+from flowquant.config.sources import Layout, OnBadImage
 from flowquant.data.archive import Entry, Files, open_files, shared_parent
 from flowquant.data.decode import Recipe
 from flowquant.data.download import fetch
-from flowquant.data.prepare import OnBadImage, SplitFiles, prepare
-from flowquant.models.transformer import ConditionConfig, ImageConfig
+from flowquant.data.prepare import SplitFiles, prepare
 from flowquant.runtime import random
 from flowquant.runtime.errors import UserError, some
 
 Classes = dict[str, list[Entry]]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which folder holds which split; with ``test_fraction``, all classes are in one."""
-
-    train: str
-    validation: str | None
-    test: str | None
-    test_fraction: float | None
 
 
 def images(

@@ -1,0 +1,10 @@
+"""Names of devices and precisions, for those who must not import torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+DeviceName = Literal["auto", "cuda", "cpu"]
+
+
+Precision = Literal["float32", "tf32", "bfloat16"]
