@@ -143,9 +143,9 @@ def test_a_changed_line_makes_just_what_it_must(finished, change, jobs):
 @pytest.mark.parametrize(
     ("module", "jobs"),
     [
-        ("levels.py", per_variant(2)),
-        ("plot_metrics.py", {"plot_metrics": 3, "all": 1}),
-        ("collect.py", {"collect": 1, "plot_metrics": 3, "all": 1}),
+        ("quantization/levels.py", per_variant(2)),
+        ("stages/plot_metrics.py", {"plot_metrics": 3, "all": 1}),
+        ("stages/collect.py", {"collect": 1, "plot_metrics": 3, "all": 1}),
     ],
 )
 def test_edited_code_reruns_the_stages_that_use_it(finished, module, jobs):
