@@ -24,6 +24,11 @@ from flowquant.data.dataset import Split, write_dataset
 from project import SHARED_DATA
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--fix``: write what is generated, in place of saying that it is stale."""
+    parser.addoption("--fix", action="store_true", help="write the generated files")
+
+
 @pytest.fixture
 def tiny_model() -> ModelConfig:
     """A network of a few thousand weights for grey 8×8 images of three classes."""

@@ -10,20 +10,29 @@ rule benchmark_dataset:
     # As many as most machines have, so that nothing runs beside it.
     threads: 16
     resources:
-        gpu=GPU,
-        device=config["device"],
-        batch=config["batch"],
+        gpu=RUN.gpus,
+        device=CONFIG.device,
+        batch=CONFIG.batch,
         mem_mb=16000,
         runtime="30m",
     params:
-        model=model_flags,
-        training=flags("training"),
-        sizes=benchmark_sizes,
-        looking=benchmark_extractor,
-        seconds=config["benchmark"]["seconds"],
+        model=RUN.model_options,
+        training=RUN.training_options,
+        sampling=RUN.benchmark_options,
         code=digest("benchmark"),
+    message:
+        "{wildcards.dataset}: measuring speed"
     shell:
-        "python -m flowquant benchmark --output {output.report} --table {output.table} "
-        "--dataset {wildcards.dataset} --device {resources.device} --seconds {params.seconds} "
-        "--sizes.batch {resources.batch} {params.sizes} {params.looking} {params.model} "
-        "{params.training} 2> {log}"
+        stage(
+            "benchmark",
+            "--output={output.report} --table={output.table} --dataset={wildcards.dataset} "
+            "--device={resources.device} --batch={resources.batch} {params.sampling} "
+            "{params.model} {params.training}",
+        )
+
+
+rule benchmark:
+    input:
+        expand(rules.benchmark_dataset.output, dataset=RUN.datasets),
+    message:
+        "{RUN.name}: benchmark done"

@@ -1,6 +1,7 @@
 rule classifier:
     input:
-        "results/data/{dataset}.safetensors",
+        ancient(CHECKS),
+        data=rules.dataset.output,
     output:
         classifier="<run>/classifiers/{dataset}.safetensors",
         report="<run>/classifiers/{dataset}.json",
@@ -9,21 +10,24 @@ rule classifier:
     benchmark:
         "<benchmarks>/classifier/{dataset}.tsv"
     wildcard_constraints:
-        dataset=names(CLASSIFIED),
+        dataset=names(RUN.classified),
     priority: 30
     conda:
         ENVIRONMENT
     threads: 4
     resources:
-        gpu=GPU,
-        device=config["device"],
+        gpu=RUN.gpus,
+        device=CONFIG.device,
         mem_mb=8000,
         runtime="4h",
     params:
-        what=flags("image", "condition"),
-        training=flags("classifier"),
+        options=RUN.classifier_options,
         code=digest("classifier"),
+    message:
+        "{wildcards.dataset}: training the classifier"
     shell:
-        "python -m flowquant classifier --data {input} --output {output.classifier} "
-        "--report {output.report} --dataset {wildcards.dataset} --device {resources.device} "
-        "{params.what} {params.training} 2> {log}"
+        stage(
+            "classifier",
+            "--data={input.data} --output={output.classifier} --report={output.report} "
+            "--dataset={wildcards.dataset} --device={resources.device} {params.options}",
+        )

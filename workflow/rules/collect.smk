@@ -1,15 +1,11 @@
 rule collect:
     input:
-        evaluations=TARGETS["evaluations"],
-        downstreams=TARGETS["downstreams"],
-        models=expand("<run>/models/{dataset}_model.json", dataset=DATASETS)
-        + expand(
-            "<run>/quantized_models/{dataset}/{variant}.json",
-            dataset=DATASETS,
-            variant=QUANTIZED,
-        ),
-        fidelities=TARGETS["fidelities"],
-        classifiers=expand("<run>/classifiers/{dataset}.json", dataset=CLASSIFIED),
+        evaluations=EVALUATIONS,
+        downstreams=DOWNSTREAMS,
+        models=expand(MODEL_REPORT, dataset=RUN.datasets)
+        + [path.replace(".safetensors", ".json") for path in QUANTIZED],
+        fidelities=FIDELITIES,
+        classifiers=expand(rules.classifier.output.report, dataset=RUN.classified),
     output:
         evaluation_results="<run>/samples_evaluation_results.json",
         downstream_results="<run>/downstream_results.json",
@@ -27,9 +23,14 @@ rule collect:
         ENVIRONMENT
     params:
         code=digest("collect"),
+    message:
+        "{RUN.name}: gathering all results"
     shell:
-        "python -m flowquant collect --evaluations {input.evaluations} --models {input.models} "
-        "--downstreams {input.downstreams} --fidelities {input.fidelities} --classifiers {input.classifiers} "
-        "--evaluation-results {output.evaluation_results} "
-        "--downstream-results {output.downstream_results} "
-        "--summary {output.summary} --table {output.table} 2> {log}"
+        stage(
+            "collect",
+            "--evaluations {input.evaluations} --models {input.models} "
+            "--downstreams {input.downstreams} --fidelities {input.fidelities} "
+            "--classifiers {input.classifiers} --evaluation-results={output.evaluation_results} "
+            "--downstream-results={output.downstream_results} --summary={output.summary} "
+            "--table={output.table}",
+        )

@@ -7,17 +7,30 @@ rule dataset:
         "results/data/benchmarks/{dataset}.tsv"
     conda:
         ENVIRONMENT
-    threads: lambda w: 16 if preset(w)["source"]["kind"] in ("celeba", "images") else 1
+    threads: RUN.decoders
     resources:
         mem_mb=4000,
         runtime="4h",
         # Where the files lie and not what they are: a resource, so that moving them makes
         # nothing stale.
-        data_root=config["data_root"],
+        data_root=CONFIG.data_root,
     params:
-        kind=lambda w: preset(w)["source"]["kind"],
-        source=source_flags,
-        code=lambda w: digest(f"dataset {preset(w)['source']['kind']}"),
+        kind=RUN.kind,
+        source=RUN.source_options,
+        code=lambda wildcards: digest(f"dataset {RUN.kind(wildcards)}"),
+    message:
+        "{wildcards.dataset}: making the dataset file"
     shell:
-        "python -m flowquant dataset {params.kind} --output {output} "
-        "--data-root {resources.data_root:q} --threads {threads} {params.source} 2>&1 | tee {log}"
+        stage(
+            "dataset",
+            "{params.kind} --output={output} --data-root={resources.data_root} "
+            "--threads={threads} {params.source}",
+            follow=True,
+        )
+
+
+rule datasets:
+    input:
+        expand(rules.dataset.output, dataset=RUN.datasets),
+    message:
+        "{RUN.name}: datasets done"

@@ -1,7 +1,7 @@
 rule downstream:
     input:
-        samples="<run>/sampling/{dataset}/{variant}/seed{seed}.safetensors",
-        classifier="<run>/classifiers/{dataset}.safetensors",
+        samples=IMAGES,
+        classifier=rules.classifier.output.classifier,
     output:
         "<run>/downstream/{dataset}/{variant}/seed{seed}.json",
     log:
@@ -11,12 +11,25 @@ rule downstream:
     conda:
         ENVIRONMENT
     resources:
-        gpu=GPU,
-        device=config["device"],
+        gpu=RUN.gpus,
+        device=CONFIG.device,
         mem_mb=4000,
         runtime="30m",
     params:
         code=digest("downstream"),
+    message:
+        "{wildcards.dataset}: classifying {wildcards.variant}, seed {wildcards.seed}"
     shell:
-        "python -m flowquant downstream --samples {input.samples} "
-        "--classifier {input.classifier} --output {output} --device {resources.device} 2> {log}"
+        stage(
+            "downstream",
+            "--samples={input.samples} --classifier={input.classifier} --output={output} "
+            "--device={resources.device}",
+        )
+
+
+DOWNSTREAMS = expand(
+    rules.downstream.output,
+    dataset=RUN.classified,
+    variant=RUN.variants,
+    seed=RUN.seeds,
+)

@@ -1,6 +1,6 @@
 rule inception_weights:
     output:
-        "results/data/inception-v3-compat.pth",
+        INCEPTION,
     log:
         "results/data/logs/inception-v3-compat.log",
     conda:
@@ -9,20 +9,20 @@ rule inception_weights:
         mem_mb=1000,
         runtime="30m",
     params:
-        source=command_flags(
-            {key: config["evaluation"]["weights"][key] for key in ("urls", "sha256")}
-        ),
+        weights=RUN.weights_options,
         code=digest("inception_weights"),
+    message:
+        "fetching the weights of Inception"
     shell:
-        "python -m flowquant inception_weights --path {output} {params.source} 2> {log}"
+        stage("inception_weights", "--path={output} {params.weights}")
 
 
 rule real_features:
     input:
-        data="results/data/{dataset}.safetensors",
+        data=rules.dataset.output,
         weights=extractor_weights,
     output:
-        f"<run>/evaluation/{{dataset}}/{EXTRACTOR}.features.safetensors",
+        f"<run>/evaluation/{{dataset}}/{CONFIG.evaluation.extractor}.features.safetensors",
     log:
         "<logs>/real_features/{dataset}.log",
     benchmark:
@@ -30,23 +30,28 @@ rule real_features:
     conda:
         ENVIRONMENT
     resources:
-        gpu=GPU,
-        device=config["device"],
+        gpu=RUN.gpus,
+        device=CONFIG.device,
         mem_mb=8000,
         runtime="1h",
     params:
-        extractor=EXTRACTOR,
-        neighbours=METRICS["neighbours"],
+        extractor=CONFIG.evaluation.extractor,
+        neighbours=CONFIG.evaluation.metrics.neighbours,
         code=digest("real_features"),
+    message:
+        "{wildcards.dataset}: features of the real test images"
     shell:
-        "python -m flowquant real_features --data {input.data} --weights {input.weights} "
-        "--output {output} --extractor {params.extractor} --neighbours {params.neighbours} "
-        "--device {resources.device} 2> {log}"
+        stage(
+            "real_features",
+            "--data={input.data} --weights={input.weights} --output={output} "
+            "--extractor={params.extractor} --neighbours={params.neighbours} "
+            "--device={resources.device}",
+        )
 
 
 rule evaluate:
     input:
-        samples="<run>/sampling/{dataset}/{variant}/seed{seed}.safetensors",
+        samples=IMAGES,
         real=rules.real_features.output,
         weights=extractor_weights,
     output:
@@ -56,21 +61,39 @@ rule evaluate:
     benchmark:
         "<benchmarks>/evaluate/{dataset}/{variant}/seed{seed}.tsv"
     wildcard_constraints:
-        variant=names(["real", *VARIANTS]),
+        variant=names(["real", *RUN.variants]),
     conda:
         ENVIRONMENT
     resources:
-        gpu=GPU,
-        device=config["device"],
+        gpu=RUN.gpus,
+        device=CONFIG.device,
         mem_mb=8000,
         runtime="1h",
     params:
-        extractor=EXTRACTOR,
-        metrics=command_flags(
-            {"metrics": {k: v for k, v in METRICS.items() if k != "neighbours"}}
-        ),
+        extractor=CONFIG.evaluation.extractor,
+        metrics=RUN.metrics_options,
         code=digest("evaluate"),
+    message:
+        "{wildcards.dataset}: scoring {wildcards.variant}, seed {wildcards.seed}"
     shell:
-        "python -m flowquant evaluate --samples {input.samples} --real {input.real} "
-        "--weights {input.weights} --output {output} --extractor {params.extractor} "
-        "--device {resources.device} {params.metrics} 2> {log}"
+        stage(
+            "evaluate",
+            "--samples={input.samples} --real={input.real} --weights={input.weights} "
+            "--output={output} --extractor={params.extractor} --device={resources.device} "
+            "{params.metrics}",
+        )
+
+
+EVALUATIONS = expand(
+    rules.evaluate.output,
+    dataset=RUN.datasets,
+    variant=["real"] * CONFIG.evaluation.floor + RUN.variants,
+    seed=RUN.seeds,
+)
+
+
+rule evaluations:
+    input:
+        EVALUATIONS,
+    message:
+        "{RUN.name}: evaluations done"

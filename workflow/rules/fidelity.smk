@@ -1,9 +1,9 @@
 rule fidelity:
     input:
-        model="<run>/models/{dataset}_model.safetensors",
-        quantized="<run>/quantized_models/{dataset}/{variant}.safetensors",
+        model=MODEL,
+        quantized=PACKED,
         model_samples="<run>/sampling/{dataset}/full/seed{seed}.safetensors",
-        quantized_samples="<run>/sampling/{dataset}/{variant}/seed{seed}.safetensors",
+        quantized_samples=IMAGES,
     output:
         "<run>/fidelity/{dataset}/{variant}/seed{seed}.json",
     log:
@@ -11,40 +11,32 @@ rule fidelity:
     benchmark:
         "<benchmarks>/fidelity/{dataset}/{variant}/seed{seed}.tsv"
     wildcard_constraints:
-        variant=names(QUANTIZED),
+        variant=names(RUN.quantized),
     conda:
         ENVIRONMENT
     resources:
-        gpu=GPU,
-        device=config["device"],
+        gpu=RUN.gpus,
+        device=CONFIG.device,
         mem_mb=8000,
         runtime="1h",
     params:
-        fidelity=command_flags({"fidelity": config["fidelity"] or {}}),
+        settings=RUN.fidelity_options,
         code=digest("fidelity"),
+    message:
+        "{wildcards.dataset}: comparing {wildcards.variant} with full precision, seed {wildcards.seed}"
     shell:
-        "python -m flowquant fidelity --model {input.model} --quantized {input.quantized} "
-        "--model-samples {input.model_samples} --quantized-samples {input.quantized_samples} "
-        "--output {output} --device {resources.device} {params.fidelity} 2> {log}"
+        stage(
+            "fidelity",
+            "--model={input.model} --quantized={input.quantized} "
+            "--model-samples={input.model_samples} "
+            "--quantized-samples={input.quantized_samples} --output={output} "
+            "--device={resources.device} {params.settings}",
+        )
 
 
-rule plot_fidelity:
-    input:
-        expand(
-            "<run>/fidelity/{{dataset}}/{variant}/seed{seed}.json",
-            variant=QUANTIZED,
-            seed=config["seeds"][0],
-        ),
-    output:
-        figure("{dataset}_fidelity", "fidelity", "errors over time"),
-    log:
-        "<logs>/plot/{dataset}_fidelity.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        dpi=config["plot"]["dpi"],
-        code=digest("plot_fidelity"),
-    shell:
-        "python -m flowquant plot_fidelity --results {input} --outputs {output} "
-        "--dpi {params.dpi} 2> {log}"
+FIDELITIES = expand(
+    rules.fidelity.output,
+    dataset=RUN.datasets if CONFIG.fidelity is not None else [],
+    variant=RUN.quantized,
+    seed=RUN.seeds,
+)

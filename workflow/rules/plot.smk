@@ -1,9 +1,6 @@
 rule plot_metrics:
     input:
-        summary=rules.collect.output.summary,
-        published=lambda w: "results/published/"
-        + ("downstream" if w.metric == "accuracy" else "samples_evaluation")
-        + "_results.json",
+        rules.collect.output.summary,
     output:
         figure("{dataset}_{metric}", "metric", "{metric} over bits"),
     log:
@@ -14,21 +11,23 @@ rule plot_metrics:
     conda:
         ENVIRONMENT
     params:
-        dpi=config["plot"]["dpi"],
+        published=RUN.published,
+        dpi=CONFIG.plot.dpi,
         code=digest("plot_metrics"),
+    message:
+        "{wildcards.dataset}: plotting {wildcards.metric}"
     shell:
-        "python -m flowquant plot_metrics --summary {input.summary} "
-        "--published {input.published} --dataset {wildcards.dataset} "
-        "--metric {wildcards.metric} --outputs {output} --dpi {params.dpi} 2> {log}"
+        stage(
+            "plot_metrics",
+            "--summary={input} --published={params.published} --dataset={wildcards.dataset} "
+            "--metric={wildcards.metric} --outputs {output} --dpi={params.dpi}",
+        )
 
 
 rule plot_levels:
     input:
-        model="<run>/models/{dataset}_model.safetensors",
-        quantized=expand(
-            "<run>/quantized_models/{{dataset}}/{variant}.safetensors",
-            variant=QUANTIZED,
-        ),
+        model=MODEL,
+        quantized=expand(PACKED, variant=RUN.quantized, allow_missing=True),
     output:
         figures=figure("{dataset}_levels", "levels", "levels"),
         data="<run>/plots/{dataset}_levels.json",
@@ -38,23 +37,24 @@ rule plot_levels:
     conda:
         ENVIRONMENT
     params:
-        names=QUANTIZED,
-        tensor=config["plot"]["levels_of"],
-        dpi=config["plot"]["dpi"],
+        names=RUN.quantized,
+        tensor=lambda w: CONFIG.plot.levels_of,
+        dpi=CONFIG.plot.dpi,
         code=digest("plot_levels"),
+    message:
+        "{wildcards.dataset}: plotting levels"
     shell:
-        "python -m flowquant plot_levels --model {input.model} --quantized {input.quantized} "
-        "--names {params.names} --tensor {params.tensor} --outputs {output.figures} "
-        "--data {output.data} --dpi {params.dpi} 2> {log}"
+        stage(
+            "plot_levels",
+            "--model={input.model} --quantized {input.quantized} --names {params.names} "
+            "--tensor={params.tensor} --outputs {output.figures} --data={output.data} "
+            "--dpi={params.dpi}",
+        )
 
 
 rule plot_samples:
     input:
-        expand(
-            "<run>/sampling/{{dataset}}/{variant}/seed{seed}.safetensors",
-            variant=VARIANTS,
-            seed=config["seeds"][0],
-        ),
+        expand(IMAGES, variant=RUN.variants, seed=RUN.seeds[0], allow_missing=True),
     output:
         figure("{dataset}_samples", "samples", "samples"),
     log:
@@ -63,17 +63,21 @@ rule plot_samples:
     conda:
         ENVIRONMENT
     params:
-        columns=config["plot"]["sample_columns"],
-        dpi=config["plot"]["dpi"],
+        columns=CONFIG.plot.sample_columns,
+        dpi=CONFIG.plot.dpi,
         code=digest("plot_samples"),
+    message:
+        "{wildcards.dataset}: samples side by side"
     shell:
-        "python -m flowquant plot_samples --samples {input} --outputs {output} "
-        "--columns {params.columns} --dpi {params.dpi} 2> {log}"
+        stage(
+            "plot_samples",
+            "--samples {input} --outputs {output} --columns={params.columns} --dpi={params.dpi}",
+        )
 
 
 rule plot_allocation:
     input:
-        "<run>/allocations/{dataset}/{method}/{bits}bit.json",
+        rules.allocate.output,
     output:
         figure(
             "{dataset}_{method}_{bits}bit_allocation",
@@ -83,13 +87,60 @@ rule plot_allocation:
     log:
         "<logs>/plot/{dataset}_{method}_{bits}bit_allocation.log",
     wildcard_constraints:
-        method=names(MIXED),
+        method=names(RUN.mixed),
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        dpi=config["plot"]["dpi"],
+        dpi=CONFIG.plot.dpi,
         code=digest("plot_allocation"),
+    message:
+        "{wildcards.dataset}: plotting the widths of {wildcards.method}/{wildcards.bits}bit"
     shell:
-        "python -m flowquant plot_allocation --allocation {input} --outputs {output} "
-        "--dpi {params.dpi} 2> {log}"
+        stage(
+            "plot_allocation",
+            "--allocation={input} --outputs {output} --dpi={params.dpi}",
+        )
+
+
+rule plot_fidelity:
+    input:
+        expand(
+            rules.fidelity.output,
+            variant=RUN.quantized,
+            seed=RUN.seeds[0],
+            allow_missing=True,
+        ),
+    output:
+        figure("{dataset}_fidelity", "fidelity", "errors over time"),
+    log:
+        "<logs>/plot/{dataset}_fidelity.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        dpi=CONFIG.plot.dpi,
+        code=digest("plot_fidelity"),
+    message:
+        "{wildcards.dataset}: plotting errors over time"
+    shell:
+        stage(
+            "plot_fidelity", "--results {input} --outputs {output} --dpi={params.dpi}"
+        )
+
+
+PLOTS = (
+    expand(rules.plot_metrics.output, dataset=RUN.datasets, metric=["fid", "is"])
+    + expand(rules.plot_metrics.output, dataset=RUN.classified, metric="accuracy")
+    + expand(rules.plot_levels.output.figures, dataset=RUN.datasets)
+    + expand(rules.plot_samples.output, dataset=RUN.datasets)
+)
+for variant in RUN.allocated:
+    PLOTS += expand(
+        rules.plot_allocation.output,
+        dataset=RUN.datasets,
+        method=variant.method,
+        bits=f"{variant.bits:g}",
+    )
+if CONFIG.fidelity is not None:
+    PLOTS += expand(rules.plot_fidelity.output, dataset=RUN.datasets)

@@ -1,3 +1,62 @@
+rule sensitivity:
+    input:
+        model=MODEL,
+        data=rules.dataset.output,
+    output:
+        "<run>/allocations/{dataset}/{method}/sensitivity.json",
+    log:
+        "<logs>/sensitivity/{dataset}/{method}.log",
+    benchmark:
+        "<benchmarks>/sensitivity/{dataset}/{method}.tsv"
+    wildcard_constraints:
+        method=names(RUN.mixed),
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        gpu=RUN.gpus,
+        device=CONFIG.device,
+        mem_mb=8000,
+        runtime="1h",
+    params:
+        method=RUN.method_options,
+        settings=RUN.sensitivity_options,
+        code=digest("sensitivity"),
+    message:
+        "{wildcards.dataset}: measuring how sensitive each tensor is to {wildcards.method}"
+    shell:
+        stage(
+            "sensitivity",
+            "--model={input.model} --data={input.data} --output={output} "
+            "--dataset={wildcards.dataset} --device={resources.device} "
+            "{params.method} {params.settings}",
+        )
+
+
+rule allocate:
+    input:
+        rules.sensitivity.output,
+    output:
+        "<run>/allocations/{dataset}/{method}/{bits}bit.json",
+    log:
+        "<logs>/allocate/{dataset}/{method}_{bits}bit.log",
+    wildcard_constraints:
+        method=names(RUN.mixed),
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        code=digest("allocate"),
+    message:
+        "{wildcards.dataset}: choosing widths for {wildcards.bits} bits of {wildcards.method}"
+    shell:
+        stage(
+            "allocate",
+            "--sensitivity={input} --output={output} "
+            "--variant={wildcards.method}/{wildcards.bits}bit --budget={wildcards.bits}",
+        )
+
+
 rule quantize:
     input:
         unpack(to_quantize),
@@ -9,25 +68,29 @@ rule quantize:
     benchmark:
         "<benchmarks>/quantize/{dataset}/{method}_{bits}bit.tsv"
     wildcard_constraints:
-        method=names(m for m in METHODS if m not in REFINED),
+        method=names(name for name in RUN.methods if name not in RUN.refined),
     priority: 20
     conda:
         ENVIRONMENT
     threads: 2
     resources:
-        gpu=GPU,
-        device=config["device"],
+        gpu=RUN.gpus,
+        device=CONFIG.device,
         mem_mb=8000,
         runtime="10m",
     params:
-        method=method_flags,
-        width=width_flags,
+        method=RUN.method_options,
+        width=width_options,
         code=digest("quantize"),
+    message:
+        "{wildcards.dataset}: quantizing to {wildcards.method}/{wildcards.bits}bit"
     shell:
-        "python -m flowquant quantize --model {input.model} --output {output.packed} "
-        "--report {output.report} --dataset {wildcards.dataset} "
-        "--variant {wildcards.method}/{wildcards.bits}bit --device {resources.device} "
-        "{params.method} {params.width} 2> {log}"
+        stage(
+            "quantize",
+            "--model={input.model} --output={output.packed} --report={output.report} "
+            "--dataset={wildcards.dataset} --variant={wildcards.method}/{wildcards.bits}bit "
+            "--device={resources.device} {params.method} {params.width}",
+        )
 
 
 use rule quantize as quantize_to_refine with:
@@ -35,55 +98,15 @@ use rule quantize as quantize_to_refine with:
         packed="<run>/unrefined/{dataset}/{method}/{bits}bit.safetensors",
         report="<run>/unrefined/{dataset}/{method}/{bits}bit.json",
     wildcard_constraints:
-        method=names(REFINED),
+        method=names(RUN.refined),
 
 
-rule sensitivity:
+PACKED = "<run>/quantized_models/{dataset}/{variant}.safetensors"
+QUANTIZED = expand(PACKED, dataset=RUN.datasets, variant=RUN.quantized)
+
+
+rule quantized:
     input:
-        model="<run>/models/{dataset}_model.safetensors",
-        data="results/data/{dataset}.safetensors",
-    output:
-        "<run>/allocations/{dataset}/{method}/sensitivity.json",
-    log:
-        "<logs>/sensitivity/{dataset}/{method}.log",
-    benchmark:
-        "<benchmarks>/sensitivity/{dataset}/{method}.tsv"
-    wildcard_constraints:
-        method=names(MIXED),
-    conda:
-        ENVIRONMENT
-    threads: 2
-    resources:
-        gpu=GPU,
-        device=config["device"],
-        mem_mb=8000,
-        runtime="1h",
-    params:
-        method=method_flags,
-        sensitivity=lambda w: command_flags(
-            {"sensitivity": METHODS[w.method]["sensitivity"]}
-        ),
-        code=digest("sensitivity"),
-    shell:
-        "python -m flowquant sensitivity --model {input.model} --data {input.data} "
-        "--output {output} --dataset {wildcards.dataset} --device {resources.device} "
-        "{params.method} {params.sensitivity} 2> {log}"
-
-
-rule allocate:
-    input:
-        rules.sensitivity.output,
-    output:
-        "<run>/allocations/{dataset}/{method}/{bits}bit.json",
-    log:
-        "<logs>/allocate/{dataset}/{method}_{bits}bit.log",
-    wildcard_constraints:
-        method=names(MIXED),
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        code=digest("allocate"),
-    shell:
-        "python -m flowquant allocate --sensitivity {input} --output {output} "
-        "--variant {wildcards.method}/{wildcards.bits}bit --budget {wildcards.bits} 2> {log}"
+        QUANTIZED,
+    message:
+        "{RUN.name}: quantized models done"

@@ -1,8 +1,8 @@
 rule refine:
     input:
-        model="<run>/models/{dataset}_model.safetensors",
+        model=MODEL,
         unrefined=rules.quantize_to_refine.output.packed,
-        data="results/data/{dataset}.safetensors",
+        data=rules.dataset.output,
     output:
         packed="<run>/quantized_models/{dataset}/{method}/{bits}bit.safetensors",
         report="<run>/quantized_models/{dataset}/{method}/{bits}bit.json",
@@ -12,24 +12,31 @@ rule refine:
     benchmark:
         "<benchmarks>/refine/{dataset}/{method}_{bits}bit.tsv"
     wildcard_constraints:
-        method=names(REFINED),
+        method=names(RUN.refined),
     conda:
         ENVIRONMENT
     threads: 4
     resources:
-        gpu=GPU,
-        device=config["device"],
+        gpu=RUN.gpus,
+        device=CONFIG.device,
         mem_mb=16000,
         runtime="4h",
     params:
-        refine=lambda w: command_flags({"refine": METHODS[w.method]["refine"]}),
-        withhold=lambda w: preset(w)["training"]["condition_dropout"],
+        settings=RUN.refine_options,
+        condition_dropout=lambda w: RUN.preset(w).training.condition_dropout,
         code=digest("refine"),
-        # No output: Snakemake would delete it before a retry, and the retry could not go on.
-        checkpoint=lambda w: f"results/{config['run']}/checkpoints/{w.dataset}_{w.method}_{w.bits}bit.pt",
+        # No output: Snakemake would delete it before a retry, and the retry could not resume.
+        checkpoint=lambda w: f"results/{RUN.name}/checkpoints/{w.dataset}_{w.method}_{w.bits}bit.pt",
+    message:
+        "{wildcards.dataset}: refining {wildcards.method}/{wildcards.bits}bit"
     shell:
-        "python -m flowquant refine --model {input.model} --unrefined {input.unrefined} "
-        "--data {input.data} --output {output.packed} --report {output.report} "
-        "--curve {output.curve} --checkpoint {params.checkpoint} --dataset {wildcards.dataset} "
-        "--variant {wildcards.method}/{wildcards.bits}bit --withhold {params.withhold} "
-        "--device {resources.device} {params.refine} 2>&1 | tee {log}"
+        stage(
+            "refine",
+            "--model={input.model} --unrefined={input.unrefined} --data={input.data} "
+            "--output={output.packed} --report={output.report} --curve={output.curve} "
+            "--checkpoint={params.checkpoint} --dataset={wildcards.dataset} "
+            "--variant={wildcards.method}/{wildcards.bits}bit "
+            "--condition-dropout={params.condition_dropout} --device={resources.device} "
+            "{params.settings}",
+            follow=True,
+        )

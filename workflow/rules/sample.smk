@@ -1,8 +1,12 @@
+# Generated, or real images drawn by the second rule.
+IMAGES = "<run>/sampling/{dataset}/{variant}/seed{seed}.safetensors"
+
+
 rule sample:
     input:
         unpack(sampled_from),
     output:
-        images="<run>/sampling/{dataset}/{variant}/seed{seed}.safetensors",
+        images=IMAGES,
         grid="<run>/sampling/{dataset}/{variant}/seed{seed}.png",
     log:
         "<logs>/sample/{dataset}/{variant}/seed{seed}.log",
@@ -12,30 +16,33 @@ rule sample:
     conda:
         ENVIRONMENT
     resources:
-        gpu=per_device("sampling", GPU),
-        device=config["device"],
-        devices=per_device("sampling"),
+        gpu=RUN.per_device("sampling", RUN.gpus),
+        device=CONFIG.device,
+        devices=RUN.per_device("sampling", 1),
         # Results do not depend on these: resources, so that changing them makes nothing stale.
-        batch=config["batch"],
-        packed=str(config["packed"]),
-        mem_mb=per_device("sampling", 8000),
+        batch=CONFIG.batch,
+        packed=str(CONFIG.packed),
+        mem_mb=RUN.per_device("sampling", 8000),
         runtime="8h",
     params:
-        sampling=flags("sampling"),
-        data=lambda w, input: f"--data {input.data}" if input.get("data") else "",
+        sampling=RUN.sampling_options,
+        data=sampled_attributes,
         code=digest("sample"),
+    message:
+        "{wildcards.dataset}: sampling {wildcards.variant}, seed {wildcards.seed}"
     shell:
-        "python -m flowquant sample --model {input.model} {params.data} "
-        "--output {output.images} --grid {output.grid} "
-        "--dataset {wildcards.dataset} --variant {wildcards.variant} --seed {wildcards.seed} "
-        "--batch {resources.batch} --packed {resources.packed} "
-        "--device {resources.device} --devices {resources.devices} "
-        "{params.sampling} 2> {log}"
+        stage(
+            "sample",
+            "--model={input.model} {params.data} --output={output.images} --grid={output.grid} "
+            "--dataset={wildcards.dataset} --variant={wildcards.variant} --seed={wildcards.seed} "
+            "--batch={resources.batch} --packed={resources.packed} --device={resources.device} "
+            "--devices={resources.devices} {params.sampling}",
+        )
 
 
 rule sample_real:
     input:
-        "results/data/{dataset}.safetensors",
+        rules.dataset.output,
     output:
         "<run>/sampling/{dataset}/real/seed{seed}.safetensors",
     log:
@@ -48,8 +55,25 @@ rule sample_real:
         mem_mb=4000,
         runtime="10m",
     params:
-        images=samples_per_seed,
+        images=RUN.samples,
         code=digest("sample_real"),
+    message:
+        "{wildcards.dataset}: drawing real images, seed {wildcards.seed}"
     shell:
-        "python -m flowquant sample_real --data {input} --output {output} "
-        "--dataset {wildcards.dataset} --count {params.images} --seed {wildcards.seed} 2> {log}"
+        stage(
+            "sample_real",
+            "--data={input} --output={output} --dataset={wildcards.dataset} "
+            "--count={params.images} --seed={wildcards.seed}",
+        )
+
+
+GRIDS = expand(
+    rules.sample.output.grid, dataset=RUN.datasets, variant=RUN.variants, seed=RUN.seeds
+)
+
+
+rule samples:
+    input:
+        expand(IMAGES, dataset=RUN.datasets, variant=RUN.variants, seed=RUN.seeds),
+    message:
+        "{RUN.name}: samples done"

@@ -13,30 +13,34 @@ rule sweep_variant:
     conda:
         ENVIRONMENT
     resources:
-        gpu=GPU,
-        device=config["device"],
-        # Results do not depend on it: a resource, so that changing it makes nothing stale.
-        batch=config["batch"],
-        packed=str(config["packed"]),
+        gpu=RUN.gpus,
+        device=CONFIG.device,
+        # Results do not depend on these: resources, so that changing them makes nothing stale.
+        batch=CONFIG.batch,
+        packed=str(CONFIG.packed),
         mem_mb=8000,
         runtime="8h",
     params:
-        seed=config["seeds"][0],
-        extractor=EXTRACTOR,
-        sweep=sweep_flags,
-        data=lambda w, input: f"--data {input.data}" if input.get("data") else "",
+        seed=RUN.seeds[0],
+        extractor=CONFIG.evaluation.extractor,
+        settings=RUN.sweep_options,
+        data=sampled_attributes,
         code=digest("sweep"),
+    message:
+        "{wildcards.dataset}: {wildcards.variant} with each solver"
     shell:
-        "python -m flowquant sweep --model {input.model} {params.data} --real {input.real} "
-        "--weights {input.weights} --output {output} --dataset {wildcards.dataset} "
-        "--variant {wildcards.variant} --seed {params.seed} --extractor {params.extractor} "
-        "--batch {resources.batch} --packed {resources.packed} --device {resources.device} "
-        "{params.sweep} 2> {log}"
+        stage(
+            "sweep",
+            "--model={input.model} {params.data} --real={input.real} --weights={input.weights} "
+            "--output={output} --dataset={wildcards.dataset} --variant={wildcards.variant} "
+            "--seed={params.seed} --extractor={params.extractor} --batch={resources.batch} "
+            "--packed={resources.packed} --device={resources.device} {params.settings}",
+        )
 
 
 rule collect_sweep:
     input:
-        TARGETS["sweeps"],
+        expand(rules.sweep_variant.output, dataset=RUN.datasets, variant=RUN.swept),
     output:
         summary="<run>/sweep.csv",
         table="<run>/sweep.md",
@@ -47,9 +51,13 @@ rule collect_sweep:
         ENVIRONMENT
     params:
         code=digest("collect_sweep"),
+    message:
+        "{RUN.name}: gathering the sweep"
     shell:
-        "python -m flowquant collect_sweep --sweeps {input} --summary {output.summary} "
-        "--table {output.table} 2> {log}"
+        stage(
+            "collect_sweep",
+            "--sweeps {input} --summary={output.summary} --table={output.table}",
+        )
 
 
 rule plot_sweep:
@@ -63,8 +71,21 @@ rule plot_sweep:
     conda:
         ENVIRONMENT
     params:
-        dpi=config["plot"]["dpi"],
+        dpi=CONFIG.plot.dpi,
         code=digest("plot_sweep"),
+    message:
+        "{wildcards.dataset}: plotting the sweep"
     shell:
-        "python -m flowquant plot_sweep --summary {input} --dataset {wildcards.dataset} "
-        "--outputs {output} --dpi {params.dpi} 2> {log}"
+        stage(
+            "plot_sweep",
+            "--summary={input} --dataset={wildcards.dataset} --outputs {output} "
+            "--dpi={params.dpi}",
+        )
+
+
+rule sweep:
+    input:
+        rules.collect_sweep.output,
+        expand(rules.plot_sweep.output, dataset=RUN.datasets),
+    message:
+        "{RUN.name}: sweep done"

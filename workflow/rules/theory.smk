@@ -1,7 +1,7 @@
 rule distances:
     input:
-        model="<run>/models/{dataset}_model.safetensors",
-        quantized="<run>/quantized_models/{dataset}/{variant}.safetensors",
+        model=MODEL,
+        quantized=PACKED,
     output:
         "<run>/distances/{dataset}/{variant}.json",
     log:
@@ -9,7 +9,7 @@ rule distances:
     benchmark:
         "<benchmarks>/distances/{dataset}/{variant}.tsv"
     wildcard_constraints:
-        variant=names(QUANTIZED),
+        variant=names(RUN.quantized),
     conda:
         ENVIRONMENT
     resources:
@@ -17,15 +17,20 @@ rule distances:
         runtime="1h",
     params:
         code=digest("distances"),
+    message:
+        "{wildcards.dataset}: W₂ of each tensor of {wildcards.variant}"
     shell:
-        "python -m flowquant distances --model {input.model} --quantized {input.quantized} "
-        "--output {output} --dataset {wildcards.dataset} --variant {wildcards.variant} 2> {log}"
+        stage(
+            "distances",
+            "--model={input.model} --quantized={input.quantized} --output={output} "
+            "--dataset={wildcards.dataset} --variant={wildcards.variant}",
+        )
 
 
 rule theory:
     input:
         distances=expand(
-            "<run>/distances/{{dataset}}/{variant}.json", variant=QUANTIZED
+            rules.distances.output, variant=RUN.quantized, allow_missing=True
         ),
         summary=rules.collect.output.summary,
     output:
@@ -38,9 +43,18 @@ rule theory:
     conda:
         ENVIRONMENT
     params:
-        dpi=config["plot"]["dpi"],
+        dpi=CONFIG.plot.dpi,
         code=digest("theory"),
+    message:
+        "{wildcards.dataset}: theory and measurement"
     shell:
-        "python -m flowquant theory --distances {input.distances} --summary {input.summary} "
-        "--dataset {wildcards.dataset} --data {output.data} --table {output.table} "
-        "--outputs {output.figures} --dpi {params.dpi} 2> {log}"
+        stage(
+            "theory",
+            "--distances {input.distances} --summary={input.summary} "
+            "--dataset={wildcards.dataset} --data={output.data} --table={output.table} "
+            "--outputs {output.figures} --dpi={params.dpi}",
+        )
+
+
+if CONFIG.theory:
+    PLOTS += expand(rules.theory.output.figures, dataset=RUN.datasets)

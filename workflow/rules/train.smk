@@ -1,73 +1,84 @@
+# Trained or imported, by one of the two rules.
+MODEL = "<run>/models/{dataset}_model.safetensors"
+MODEL_REPORT = "<run>/models/{dataset}_model.json"
+
+
 rule train:
     input:
-        "results/data/{dataset}.safetensors",
+        ancient(CHECKS),
+        data=rules.dataset.output,
     output:
-        model="<run>/models/{dataset}_model.safetensors",
-        report="<run>/models/{dataset}_model.json",
+        model=MODEL,
+        report=MODEL_REPORT,
         curve="<run>/models/{dataset}_training.jsonl",
     log:
         "<logs>/train/{dataset}.log",
     benchmark:
         "<benchmarks>/train/{dataset}.tsv"
     wildcard_constraints:
-        dataset=names(name for name in DATASETS if name not in IMPORTED),
+        dataset=names(name for name in RUN.datasets if name not in RUN.imported),
     priority: 30
     conda:
         ENVIRONMENT
     threads: 8
     resources:
-        gpu=per_device("training", GPU),
-        device=config["device"],
-        devices=per_device("training"),
-        mem_mb=per_device("training", 16000),
+        gpu=RUN.per_device("training", RUN.gpus),
+        device=CONFIG.device,
+        devices=RUN.per_device("training", 1),
+        mem_mb=RUN.per_device("training", 16000),
         runtime="24h",
     params:
-        model=model_flags,
-        training=flags("training"),
+        model=RUN.model_options,
+        training=RUN.training_options,
         code=digest("train"),
-        # No output: Snakemake would delete it before a retry, and the retry could not go on.
-        checkpoint=lambda w: f"results/{config['run']}/checkpoints/{w.dataset}.pt",
+        # No output: Snakemake would delete it before a retry, and the retry could not resume.
+        checkpoint=lambda w: f"results/{RUN.name}/checkpoints/{w.dataset}.pt",
+    message:
+        "{wildcards.dataset}: training the velocity network"
     shell:
-        "python -m flowquant train --data {input} --output {output.model} "
-        "--report {output.report} --curve {output.curve} --checkpoint {params.checkpoint} "
-        "--dataset {wildcards.dataset} "
-        "--device {resources.device} --devices {resources.devices} "
-        "{params.model} {params.training} 2>&1 | tee {log}"
+        stage(
+            "train",
+            "--data={input.data} --output={output.model} --report={output.report} "
+            "--curve={output.curve} --checkpoint={params.checkpoint} "
+            "--dataset={wildcards.dataset} --device={resources.device} "
+            "--devices={resources.devices} {params.model} {params.training}",
+            follow=True,
+        )
 
 
 rule import_model:
     input:
-        lambda w: preset(w)["checkpoint"],
+        ancient(CHECKS),
+        checkpoint=RUN.checkpoints,
     output:
-        model="<run>/models/{dataset}_model.safetensors",
-        report="<run>/models/{dataset}_model.json",
+        model=MODEL,
+        report=MODEL_REPORT,
     log:
         "<logs>/import/{dataset}.log",
     benchmark:
         "<benchmarks>/import/{dataset}.tsv"
     wildcard_constraints:
-        dataset=names(IMPORTED),
+        dataset=names(RUN.imported),
     conda:
         ENVIRONMENT
     resources:
         mem_mb=8000,
         runtime="10m",
     params:
-        model=model_flags,
+        model=RUN.model_options,
         code=digest("import_model"),
+    message:
+        "{wildcards.dataset}: importing the checkpoint"
     shell:
-        "python -m flowquant import_model --checkpoint {input} --output {output.model} "
-        "--report {output.report} --dataset {wildcards.dataset} {params.model} 2> {log}"
+        stage(
+            "import_model",
+            "--checkpoint={input.checkpoint} --output={output.model} --report={output.report} "
+            "--dataset={wildcards.dataset} {params.model}",
+        )
 
 
-# No output: it says its say every time it is asked, and checks the other files after a misfit.
-rule import_check:
-    log:
-        "<logs>/import/check.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        checks=import_checks(),
-    shell:
-        "( fine=true\n{params.checks}\n$fine ) 2>&1 | tee {log}"
+rule models:
+    input:
+        expand(MODEL, dataset=RUN.datasets),
+    message:
+        "{RUN.name}: models done"

@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
+from flowquant.config.fields import (
+    WHOLE,
+    Count,
+    Flag,
+    Natural,
+    NonNegative,
+    Positive,
+    Words,
+    section,
+    whole,
+)
 from flowquant.config.model import ImageConfig
 
 
-@dataclass(frozen=True)
+@section
 class ArchitectureConfig:
-    """A torchvision classification model by name, for ``classes`` classes of ``image``."""
+    """A torchvision classification model for images of one kind."""
 
-    name: str
+    name: Words
+    """torchvision's name of it."""
+
     image: ImageConfig
-    classes: int
+    """What it looks at."""
+
+    classes: Count
+    """How many it tells apart."""
 
 
-@dataclass(frozen=True)
+@section
 class ClassifierConfig:
     """How a classifier is built and trained (the keys under ``classifier`` in a preset)."""
 
-    architecture: str
-    epochs: int
-    batch: int
-    learning_rate: float
-    weight_decay: float
-    shift: int
-    flip: bool
+    architecture: Words = "resnet18"
+    """A torchvision classification model; under 64 pixels its stem keeps the image's size."""
+
+    epochs: Count
+    """Passes over the data."""
+
+    batch: Annotated[int, whole(ge=2), WHOLE] = 128
+    """Images a step."""
+
+    learning_rate: Positive = 0.002
+    """Peak of the one-cycle schedule."""
+
+    weight_decay: NonNegative = 0.01
+    """Of AdamW."""
+
+    shift: Natural = 2
+    """Largest random shift in pixels."""
+
+    flip: Flag = False
+    """Whether to mirror half of the images."""

@@ -1,12 +1,39 @@
-"""A stage's command line, derived from its one typed function."""
+"""Settings as a stage's options, and a stage's one typed function called with them."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 from flowquant.runtime.errors import UserError
+
+
+def options(name: str, kind: type, *sections: object) -> list[str]:
+    """Settings as words of a command line, ``--name.key=value``; `run` turns them back.
+
+    Args:
+        name: The parameter of the stage's function that takes them; without one, the fields are
+            parameters themselves.
+        kind: Its type, a dataclass: only what it has becomes an option.
+        sections: Where the values are; the first section that has a field gives it.
+    """
+    words: list[str] = []
+    for field in fields(kind):
+        section = next(section for section in sections if hasattr(section, field.name))
+        words += _words(f"{name}.{field.name}".strip("."), getattr(section, field.name))
+    return words
+
+
+def _words(name: str, value: Any) -> list[str]:
+    option = f"--{name.replace('_', '-')}"
+    if is_dataclass(value):
+        return options(name, type(value), value)
+    if isinstance(value, list | tuple):
+        return [option, *map(str, value)]
+    return [f"{option}={value}"]
 
 
 def run(

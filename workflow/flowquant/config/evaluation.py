@@ -2,27 +2,79 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from flowquant.config.fields import WHOLE, Count, Flag, Sha256, Url, Words, section, whole
 
 ExtractorName = Literal["inception-v3-compat", "classifier"]
 
 
-@dataclass(frozen=True)
+@section
 class MetricsConfig:
-    """Settings of the metrics (keys under ``evaluation``).
+    """Settings of the metrics that compare samples with real images."""
 
-    ``kid_subset_size`` is cut to the number of images there are.
-    """
+    kid_subsets: Count = 100
+    """Subsets that KID averages over."""
 
-    kid_subsets: int
-    kid_subset_size: int
-    is_splits: int
+    kid_subset_size: Annotated[int, whole(ge=2), WHOLE] = 1000
+    """Images in a subset; cut to the images there are."""
+
+    is_splits: Count = 10
+    """Splits of the Inception Score, at most one a sample."""
 
 
-@dataclass(frozen=True)
+@section
+class MetricsSection(MetricsConfig):
+    """Settings of the metrics."""
+
+    neighbours: Count = 3
+    """Neighbours of precision and recall."""
+
+
+@section
+class WeightsConfig:
+    """Where the Inception weights come from."""
+
+    path: Words | None = None
+    """A file at hand, in place of the download."""
+
+    urls: Annotated[tuple[Url, ...], Field(min_length=1)] = (
+        "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+        "weights-inception-2015-12-05-6726825d.pth",
+    )
+    """Mirrors, tried in order."""
+
+    sha256: Sha256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+    """SHA-256 of the download."""
+
+
+@section
+class EvaluationSection:
+    """How samples are scored."""
+
+    extractor: ExtractorName = "inception-v3-compat"
+    """Network whose features FID and KID compare: torch-fidelity's Inception, or ``classifier``,
+    the penultimate features of the dataset's own classifier."""
+
+    floor: Flag = True
+    """Whether to score as many real training images too, the floor of every metric (variant
+    ``real``)."""
+
+    weights: WeightsConfig = WeightsConfig()
+    """Where the Inception weights come from."""
+
+    metrics: MetricsSection = MetricsSection()
+    """Settings of the metrics."""
+
+
+@section
 class FidelityConfig:
-    """How many samples' trajectories are followed, in how many Euler steps."""
+    """How quantized variants are compared with full precision, from the same noise."""
 
-    samples: int
-    steps: int
+    samples: Annotated[int, whole(ge=2), WHOLE] = 128
+    """Samples whose trajectories are followed."""
+
+    steps: Count = 50
+    """Euler steps of a trajectory."""

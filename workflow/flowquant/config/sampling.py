@@ -2,49 +2,112 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from flowquant.config.fields import (
+    EACH_ONCE,
+    WHOLE,
+    Count,
+    Item,
+    NonNegative,
+    number,
+    section,
+    whole,
+)
 from flowquant.runtime.names import Precision
 
-Condition = Literal["zeros", "test"]
-
-
 SolverName = Literal["euler", "midpoint", "heun", "dopri5"]
+Condition = Literal["zeros", "test"]
+Tolerance = Annotated[float, number(gt=0, le=1)]
 
 
-@dataclass(frozen=True)
-class SolverConfig:
-    """How the flow is integrated: in ``steps`` equal steps, or within ``tolerance`` by dopri5."""
+@section
+class VelocityConfig:
+    """How a network is asked for a velocity."""
+
+    guidance: NonNegative = 1.0
+    """Scale of classifier-free guidance; 1 is none."""
+
+    precision: Precision = "bfloat16"
+    """Of the network on a GPU; CPUs compute in float32."""
+
+
+@section
+class SolverConfig(VelocityConfig):
+    """How the flow's ODE is integrated."""
 
     solver: SolverName = "euler"
-    steps: int = 100
-    guidance: float = 1.0
-    precision: Precision = "bfloat16"
-    tolerance: float = 1e-5
+    """``euler``, ``midpoint`` and ``heun`` take equal ``steps``; ``dopri5`` chooses its own, which
+    suit a whole ``batch``."""
+
+    steps: Count
+    """Equal steps; not for ``dopri5``."""
+
+    tolerance: Tolerance = 1e-5
+    """Of ``dopri5``, relative and absolute."""
 
 
-@dataclass(frozen=True)
-class SamplingConfig:
+@section
+class LabelsConfig:
+    """What samples are asked for."""
+
+    per_class: Count = 100
+    """Samples of each class, or a tenth of all with attributes."""
+
+    condition: Condition = "zeros"
+    """Attributes all 0 (``zeros``), or those of the first ``test`` images."""
+
+
+@section
+class SamplingConfig(SolverConfig, LabelsConfig):
     """How images are sampled (the keys under ``sampling`` in a dataset's preset)."""
 
-    solver: SolverName
-    steps: int
-    per_class: int
-    condition: Condition = "zeros"
-    guidance: float = 1.0
-    precision: Precision = "bfloat16"
-    tolerance: float = 1e-5
+
+@section
+class SamplingSection(SamplingConfig):
+    """How, and on how many devices, images are sampled."""
+
+    devices: Count = 1
+    """GPUs of one node that share the images."""
 
 
-@dataclass(frozen=True)
-class SweepConfig:
-    """What is compared (keys under ``sweep``), and what all samples share (under ``sampling``)."""
+@section
+class ComparisonConfig:
+    """Which ways to integrate a sweep compares."""
 
-    solvers: tuple[SolverName, ...]
-    evaluations: tuple[int, ...]
-    tolerances: tuple[float, ...]
-    per_class: int
-    condition: Condition
-    guidance: float
-    precision: Precision
+    solvers: Annotated[tuple[SolverName, ...], Field(min_length=1), EACH_ONCE] = (
+        "euler",
+        "midpoint",
+        "heun",
+        "dopri5",
+    )
+    """Solvers to compare."""
+
+    evaluations: Annotated[
+        tuple[Annotated[int, whole(ge=2), WHOLE], ...], Field(min_length=1), EACH_ONCE
+    ] = (10, 25, 50, 100, 500)
+    """Evaluations of the velocity an image, of the solvers with equal steps; ``midpoint`` and
+    ``heun`` evaluate twice a step, so 25 becomes 12 steps and 24 evaluations."""
+
+    tolerances: Annotated[tuple[Tolerance, ...], Field(min_length=1), EACH_ONCE] = (
+        1e-2,
+        1e-3,
+        1e-4,
+        1e-5,
+    )
+    """Of ``dopri5``, whose evaluations are counted."""
+
+
+@section
+class SweepSection(ComparisonConfig):
+    """What ``snakemake sweep`` compares."""
+
+    variants: Annotated[tuple[Item, ...], Field(min_length=1), EACH_ONCE] | None = None
+    """Names such as ``full`` and ``ot/2bit``; ``null`` for all."""
+
+
+@section
+class SweepConfig(ComparisonConfig, VelocityConfig, LabelsConfig):
+    """What a sweep compares, and what all its samples share."""

@@ -56,6 +56,13 @@ def choose_devices(name: DeviceName, count: int, key: str) -> list[torch.device]
     return devices
 
 
+def memory_bytes(device: torch.device) -> int:
+    """All memory that a device has, in use or not."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
     """The type to compute in: bfloat16 where the GPU has it, else float32.
 

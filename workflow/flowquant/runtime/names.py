@@ -5,6 +5,4 @@ from __future__ import annotations
 from typing import Literal
 
 DeviceName = Literal["auto", "cuda", "cpu"]
-
-
 Precision = Literal["float32", "tf32", "bfloat16"]

@@ -1,0 +1,106 @@
+"""Settings survive the way to a stage and back, through a shell."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tyro
+
+from flowquant.config.classifier import ClassifierConfig
+from flowquant.config.command_line import options
+from flowquant.config.method import MethodConfig
+from flowquant.config.model import ModelConfig
+from flowquant.config.preset import Preset
+from flowquant.config.reading import check, merged, read_yaml
+from flowquant.config.refinement import RefineConfig
+from flowquant.config.sampling import SamplingConfig, SweepConfig
+from flowquant.config.shell import Shell
+from flowquant.config.training import TrainingConfig
+from project import ROOT
+
+PRESETS = check(
+    merged(read_yaml(ROOT / "config/datasets.yaml"), read_yaml(ROOT / "config/config.yaml"))
+).presets
+NASTY = ["$(touch PWNED)", "`touch PWNED`", "a b", 'it\'s "so"', "-a", "{x}", "a;b", "ü\\n", "*"]
+
+
+def read_back(kind: type, words: list[str]) -> Any:
+    """What a stage with a parameter ``given`` of this type is called with."""
+
+    def stage(given: Any) -> Any:
+        return given
+
+    stage.__annotations__["given"] = kind
+    return tyro.cli(stage, args=words, config=(tyro.conf.FlagConversionOff,))
+
+
+def parts_of(preset: Preset) -> list[tuple[type, Any]]:
+    found = [
+        (ModelConfig, preset),
+        (TrainingConfig, preset.training),
+        (SamplingConfig, preset.sampling),
+        (type(preset.source), preset.source),
+    ]
+    return found + ([(ClassifierConfig, preset.classifier)] if preset.classifier else [])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_stage_gets_what_was_configured(name: str) -> None:
+    for kind, section in parts_of(PRESETS[name]):
+        found = read_back(kind, options("given", kind, section))
+        for field in fields(kind):
+            assert getattr(found, field.name) == getattr(section, field.name)
+
+
+def test_more_sections_survive() -> None:
+    for section in (
+        MethodConfig(levels="lloyd", granularity="group:8", keep=("a.*", "b c")),
+        RefineConfig(steps=3, assignments="trained", data="trajectories"),
+        SweepConfig(solvers=("heun",), tolerances=(1e-300, 1.0)),
+    ):
+        assert is_dataclass(section)
+        assert read_back(type(section), options("given", type(section), section)) == section
+
+
+def test_a_field_comes_from_the_first_section_that_has_it() -> None:
+    @dataclass
+    class Both:
+        a: int
+        b: int
+
+    @dataclass
+    class One:
+        a: int
+
+    assert options("x", Both, One(a=1), Both(a=2, b=3)) == ["--x.a=1", "--x.b=3"]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_no_field_is_run_by_a_shell(text: str, tmp_path: Path) -> None:
+    """Every field of a stage's command arrives as it was configured."""
+    from snakemake.utils import format as formatted
+
+    shell = Shell(tmp_path / "a b", own_environment=True)
+    command = shell.stage("sample", "--one={params.text} {params.words} --two={input}")
+    line = formatted(
+        command,
+        params=type("Params", (), {"text": text, "words": [f"--w={text}", text]}),
+        input=text,
+        log="/dev/null",
+        stepout=1,
+    )
+    line = line.replace("python -m flowquant", "printf '%s\\0'")
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, check=True)
+    found = done.stdout.decode().split("\0")[:-1]
+    assert found == ["sample", f"--one={text}", f"--w={text}", text, f"--two={text}"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_list_quotes_each_of_its_items() -> None:
+    shell = Shell(Path("/x"), own_environment=True)
+    assert "{params.a:q} --b={input.c:q} 2> {log:q}" in shell.stage("s", "{params.a} --b={input.c}")
+    assert shell.stage("s", "{input}", follow=True).endswith("{input:q} 2>&1 | tee {log:q}")

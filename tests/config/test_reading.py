@@ -1,0 +1,281 @@
+"""Every mistake in a configuration is reported with its key, what was found and what is allowed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowquant.config.reading import check, merged, read_yaml
+from flowquant.config.schema import json_schema, resolve
+from flowquant.runtime.errors import UserError
+from project import ROOT
+
+Content = dict[str, Any]
+
+
+def load(*names: str) -> Content:
+    content: Content = {}
+    for name in names:
+        content = merged(content, read_yaml(ROOT / "config" / f"{name}.yaml"))
+    # Without YAML's anchors: what a test changes in one preset is its own.
+    return json.loads(json.dumps(content))
+
+
+@pytest.fixture
+def config() -> Content:
+    return load("datasets", "quickstart")
+
+
+def set_key(config: Content, path: str, value: Any) -> None:
+    *parents, last = path.split("/")
+    for parent in parents:
+        if config.get(parent) is None:
+            config[parent] = {}
+        config = config[parent]
+    config[last] = value
+
+
+@pytest.mark.parametrize("run", ["config", "quickstart", "extended"])
+def test_shipped_configurations_are_valid(run: str) -> None:
+    check(load("datasets", run))
+
+
+def test_the_paper() -> None:
+    paper = check(load("datasets", "config"))
+    assert paper.datasets == ("mnist", "fmnist", "cifar10", "celeba")
+    assert {name: row.levels for name, row in paper.methods.items()} == {
+        "uniform": "uniform",
+        "ot": "equal_mass",
+    }
+    for name, row in paper.methods.items():
+        assert paper.widths(name) == (2, 4, 8, 16)
+        assert (row.granularity, row.scope, row.least_values) == ("tensor", "all", 5)
+    steps = {name: paper.presets[name].sampling.steps for name in paper.datasets}
+    assert steps == {"mnist": 500, "fmnist": 500, "cifar10": 1000, "celeba": 1000}
+
+
+def test_defaults_are_filled_in_and_the_input_is_left_alone(config: Content) -> None:
+    before = copy.deepcopy(config)
+    complete = check(config)
+    assert config == before
+    assert complete.seeds == (0,)
+    assert complete.presets["digits"].flow.sigma == 0.5
+
+
+def test_variants_are_every_width_of_every_method(config: Content) -> None:
+    set_key(config, "methods/mixed", {"levels": "lloyd", "budget": [2.5, 3]})
+    named = [f"{method}/{b}bit" for method in ("uniform", "ot") for b in (2, 4, 8, 16)]
+    variants = [str(variant) for variant in check(config).variants]
+    assert variants == ["full", *named, "mixed/2.5bit", "mixed/3bit"]
+
+
+def test_group_granularity_becomes_one_word(config: Content) -> None:
+    set_key(config, "methods/grouped", {"levels": "uniform", "granularity": {"group": 64}})
+    assert check(config).methods["grouped"].granularity == "group:64"
+
+
+MISTAKES: list[tuple[str, Any, str]] = [
+    ("sedes", [0], r"key `sedes`: found an unknown key.*Did you mean `seeds`\?"),
+    (
+        "presets/digits/network/widht",
+        64,
+        r"key `presets.digits.network.widht`: found an unknown key",
+    ),
+    ("methods/ot/level", "x", r"key `methods.ot.level`: .*Did you mean `levels`\?"),
+    (
+        "methods/Bad Name",
+        {"levels": "uniform"},
+        "found the name 'Bad Name'; expected a name of at most 100 characters",
+    ),
+    ("bits", [0], r"key `bits.0`: found 0; expected a whole number, ≥ 1, ≤ 16"),
+    ("bits", [17], r"key `bits.0`: found 17"),
+    ("bits", [2, 2], "key `bits`.*each once"),
+    ("bits", "2", r"key `bits`: found '2'; expected a list"),
+    ("bits", [], "key `bits`: .*at least 1"),
+    ("methods/ot/bits", [32], r"key `methods.ot.bits.0`: found 32"),
+    ("seeds", [-1], "key `seeds.0`: found -1"),
+    ("device", "gpu", "key `device`: found 'gpu'; expected one of auto, cuda, cpu"),
+    ("run", "data", "key `run`"),
+    ("run", "../up", "key `run`"),
+    (
+        "methods/ot/levels",
+        "optimal",
+        "key `methods.ot.levels`: found 'optimal'; expected one of uniform",
+    ),
+    ("methods/ot/granularity", "column", "key `methods.ot.granularity`"),
+    ("methods/ot", {"scope": "all"}, "key `methods.ot.levels`: found nothing"),
+    ("methods/ot/granularity", {"grup": 64}, "granularity`: found {'grup': 64}; expected `tensor`"),
+    (
+        "methods/ot/granularity",
+        {"group": 1},
+        "`methods.ot.granularity`: found {'group': 1}; expected .*≥ 2",
+    ),
+    ("methods/ot/budget", 17, "`methods.ot.budget.0`: found 17; expected .*≤ 16"),
+    ("methods/ot/budget", [2, 0], r"`methods.ot.budget.1`: found 0; expected a number, > 0"),
+    (
+        "fidelity",
+        {"smaples": 5},
+        "`fidelity.smaples`: found an unknown key.*Did you mean `samples`",
+    ),
+    ("presets/digits/classifier/epohcs", 5, "`presets.digits.classifier.epohcs`: found an unknown"),
+    ("methods/full", {"levels": "uniform"}, "`methods.full`"),
+    (
+        "methods/ot/refine",
+        {"steps": 5, "assignments": "trained", "rounds": 1},
+        "`methods.ot.refine.rounds`: found 1 with `assignments: trained`; expected 0",
+    ),
+    (
+        "methods/ot/refine",
+        {"steps": 5, "compile": True},
+        "`methods.ot.refine.compile`: found an unkn",
+    ),
+    ("datasets", ["mnits"], "key `datasets`: found 'mnits'; expected one of celeba, cifar10"),
+    (
+        "presets/digits/network/patch",
+        3,
+        "`presets.digits.network.patch`: found 3; expected a divisor",
+    ),
+    (
+        "presets/digits/network/heads",
+        5,
+        "`presets.digits.network.heads`: found 5; expected a divisor",
+    ),
+    (
+        "presets/digits/image/channels",
+        2,
+        r"`presets.digits.image.channels`: found 2; expected one of 1, 3",
+    ),
+    ("presets/digits/training/epochs", "ten", "`presets.digits.training.epochs`: found 'ten'"),
+    ("presets/digits/training/learning_rate", 0, "learning_rate`: found 0; expected .*> 0"),
+    ("presets/digits/source/kind", "mnist", "`presets.digits.source.kind`: found 'mnist'"),
+    ("presets/digits/source/folder", "x", "`presets.digits.source.folder`: found an unknown key"),
+    ("presets/digits/classifier", None, "`presets.digits.classifier`: found no classifier"),
+    ("presets/digits/condition/kind", "attributes", "`presets.digits.network.condition`"),
+    ("evaluation/extractor", "vgg", "`evaluation.extractor`: found 'vgg'; expected one of"),
+    ("sweep/solvers", ["rk4"], "`sweep.solvers.0`: found 'rk4'; expected one of euler"),
+    ("sweep/evaluations", [1], "`sweep.evaluations.0`: found 1; expected a whole number, ≥ 2"),
+    ("sweep/tolerances", [0], "`sweep.tolerances.0`: found 0; expected a number, > 0"),
+    ("sweep/variants", ["ot/3bit"], "`sweep.variants`: found 'ot/3bit'; expected one of full, un"),
+    ("presets/digits/sampling/tolerance", 0, "`presets.digits.sampling.tolerance`: found 0"),
+    ("plot/formats", ["bmp"], "`plot.formats.0`: found 'bmp'"),
+    ("batch", 2.5, "`batch`: found 2.5; expected a whole number, ≥ 1"),
+    ("batch", True, "`batch`: found True; expected a whole number"),
+    ("packed", 1, "`packed`: found 1; expected true or false"),
+    ("presets/digits/training/learning_rate", "1e-3", "found '1e-3'.*and 1.0e-3 for 1e-3"),
+    ("presets/digits/training/warmup_epochs", 101, "found 101.0; expected at most `epochs`, 100"),
+    ("presets/digits/training/validation", None, "null for the source `digits`"),
+    ("presets/digits/source", None, "`presets.digits.source`: found None; expected Where the im"),
+    ("presets/mine", {}, "`presets.mine.image`: found nothing"),
+    ("evaluation/metrics/is_splits", 1001, "found 1001 for the 1000 samples of `digits`"),
+    ("evaluation/metrics/neighbours", 1000, "found 1000 for the 1000 samples of `digits`"),
+    ("methods/ot/budget", 0.5, "found 0.5; expected at least 1, the smallest of `sensitivity.wi"),
+    ("methods/ot/budget", [2.5, 2.50000001], "found two budgets that print as 2.5"),
+    ("methods/ot", {"levels": "lloyd", "budget": 3, "bits": [2]}, "found bits beside a budget"),
+    ("methods/ot/refine", {"steps": 5, "rounds": 6}, "rounds`: found 6; expected at most `steps`"),
+    ("presets/digits/image/size", 16, "`presets.digits.image`: found 1 channels of 16 pixels"),
+    ("evaluation/weights/urls", ["ftp://x"], "urls.0`: found 'ftp://x'; expected an http, https"),
+    ("evaluation/weights/sha256", "abc", "sha256`: found 'abc'; expected 64 hexadecimal digits"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), MISTAKES, ids=[m[0] for m in MISTAKES])
+def test_mistakes_are_reported(config: Content, path: str, value: Any, message: str) -> None:
+    set_key(config, path, value)
+    with pytest.raises(UserError, match=message):
+        check(config)
+
+
+@pytest.mark.parametrize("key", ["run", "datasets", "methods", "bits", "presets"])
+def test_missing_keys_are_reported(config: Content, key: str) -> None:
+    del config[key]
+    with pytest.raises(UserError, match=f"key `{key}`: found nothing"):
+        check(config)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_no_number_is_infinite_or_none(config: Content, number: float) -> None:
+    """Wherever a number can stand, in every section of the schema."""
+    config["methods"] = {"ot": {"levels": "lloyd", "budget": 2, "refine": {"steps": 1}}}
+    config["presets"] = {"digits": config["presets"]["digits"]}
+    config["fidelity"] = {}
+    seen = 0
+    for path in number_keys(json_schema(), config):
+        changed = copy.deepcopy(config)
+        set_key(changed, "/".join(path), number)
+        with pytest.raises(UserError, match=f"`{re.escape('.'.join(path))}"):
+            check(changed)
+        seen += 1
+    assert seen > 40
+
+
+def number_keys(node: Content, content: Any, path: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """Paths of all keys that hold a number."""
+    node = resolve(node, content)
+    if node.get("type") in ("number", "integer") and "items" not in node:
+        yield list(path)
+    for name, child in node.get("properties", {}).items():
+        inside = content.get(name) if isinstance(content, dict) else None
+        yield from number_keys(child, inside, (*path, name))
+    for child in node.get("patternProperties", {}).values():
+        for name in content:
+            yield from number_keys(child, content[name], (*path, name))
+
+
+def test_whole_numbers_may_have_a_point(config: Content) -> None:
+    set_key(config, "presets/digits/training/epochs", 7.0)
+    epochs = check(config).presets["digits"].training.epochs
+    assert (epochs, type(epochs)) == (7, int)
+
+
+@pytest.mark.parametrize("name", [4, None, True, "a\n", "a" * 101, "full", "-a", ""])
+def test_names_that_are_none(config: Content, name: Any) -> None:
+    config["methods"][name] = {"levels": "uniform"}
+    with pytest.raises(UserError, match="found the name"):
+        check(config)
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"test": "train"}, "layout.test`: found 'train', which is `train` too"),
+        ({"test": "./train/"}, "found './train/', which is `train` too"),
+        ({"train": ""}, "layout.train`: found ''; expected a folder inside"),
+        ({"train": "/data"}, "layout.train`: found '/data'; expected a folder inside"),
+        ({"train": "a/../../b"}, "layout.train`: found 'a/../../b'; expected a folder inside"),
+        ({"test": None}, "layout.test`: found neither `test` nor `test_fraction`"),
+    ],
+)
+def test_splits_that_are_none(config: Content, layout: Content, message: str) -> None:
+    source = {"kind": "images", "path": "mine.zip", "layout": layout}
+    config["presets"]["mine"] = config["presets"]["digits"] | {"source": source}
+    with pytest.raises(UserError, match=re.escape(message)):
+        check(config)
+
+
+def test_null_takes_a_row_away(config: Content) -> None:
+    assert list(check(merged(config, {"methods": {"ot": None}})).methods) == ["uniform"]
+    assert "celeba" not in check(merged(config, {"presets": {"celeba": None}})).presets
+
+
+def test_a_key_said_twice(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("run: a\nplot:\n  dpi: 99\n  formats: [png]\n  dpi: 150\n")
+    with pytest.raises(UserError, match=r"found `dpi` in line 3 and again in line 5"):
+        read_yaml(path)
+    path.write_text("a: &a {x: 1}\nb: {<<: *a, x: 2}\nc: {<<: *a, x: 3}\n")
+    assert read_yaml(path)["c"] == {"x": 3}
+
+
+@pytest.mark.parametrize("text", ["- a", "a: [", "", "\x00", "a: 1\n b: 2"])
+def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"mine.yaml: found .*expected a YAML mapping"):
+        read_yaml(path)

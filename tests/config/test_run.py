@@ -1,0 +1,96 @@
+"""What the rules ask a run for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flowquant.config.run import Run
+from flowquant.runtime.errors import UserError
+from project import ROOT, TINY
+
+W = SimpleNamespace(dataset="digits", method="ot", metric="fid")
+
+
+def read(*files: Path, **more: Any) -> Run:
+    return Run.read(TINY | more, ROOT, files)
+
+
+def test_without_a_file_it_is_the_paper() -> None:
+    assert Run.read({}, ROOT, []).datasets == ["mnist", "fmnist", "cifar10", "celeba"]
+    paper = Run.read({"run": "three", "bits": [3]}, ROOT, [])
+    assert (paper.name, paper.quantized) == ("three", ["uniform/3bit", "ot/3bit"])
+
+
+def test_a_file_without_a_run_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("bits: [3]")
+    with pytest.raises(UserError, match=r"`run`: found nothing in mine.yaml; expected the name"):
+        Run.read({"bits": [3]}, ROOT, [path])
+
+
+def test_a_file_that_says_a_key_twice(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("run: a\nrun: b\n")
+    with pytest.raises(UserError, match=r"mine.yaml: found `run` in line 1 and again in line 2"):
+        read(path)
+
+
+def test_names() -> None:
+    methods = TINY["methods"] | {
+        "mixed": {"levels": "lloyd", "budget": [2.5, 3], "refine": {"steps": 1}}
+    }
+    run = read(methods=methods)
+    assert run.variants == ["full", "uniform/2bit", "ot/2bit", "mixed/2.5bit", "mixed/3bit"]
+    assert run.quantized == run.variants[1:]
+    assert (run.refined, run.mixed) == (["mixed"], ["mixed"])
+    assert [variant.width for variant in run.allocated] == ["2.5bit", "3bit"]
+    assert (run.classified, run.imported) == (["digits"], [])
+    assert run.swept == run.variants
+    assert read(sweep={"variants": ["full"]}).swept == ["full"]
+
+
+def test_gpus_are_asked_for_unless_there_is_none() -> None:
+    assert read(device="auto").gpus == 1
+    assert read(device="cpu").gpus == 0
+
+
+def test_amounts() -> None:
+    presets = {"digits": TINY["presets"]["digits"] | {"training": {"epochs": 9, "devices": 4}}}
+    run = read(presets=presets)
+    assert run.per_device("training", 100)(W) == 400
+    assert run.samples(W) == 100
+    assert run.decoders(W) == 1
+    assert run.published(W) == ROOT / "results/published/samples_evaluation_results.json"
+    # Where and how to compute is no option that makes results stale.
+    assert not [word for word in run.training_options(W) if "devices" in word]
+
+
+def test_options() -> None:
+    run = read()
+    assert run.source_options(W)[:2] == ["--source.kind=digits", "--source.test-fraction=0.3"]
+    assert "--method.levels=equal_mass" in run.method_options(W)
+    assert not [word for word in run.method_options(W) if "bits" in word]
+    assert run.metrics_options[-1] == "--metrics.is-splits=10"
+    assert not [word for word in run.metrics_options if "neighbours" in word]
+    # A sweep goes stale with what it keeps of the preset's sampling, not with the steps.
+    sweep = run.sweep_options(W)
+    assert "--settings.per-class=10" in sweep
+    assert not [word for word in sweep if "steps" in word]
+    assert run.weights_options[0] == "--urls"
+
+
+@pytest.mark.parametrize("part", ["checkpoint", "weights"])
+def test_files_that_are_not_there(part: str, tmp_path: Path) -> None:
+    if part == "checkpoint":
+        presets = {"digits": TINY["presets"]["digits"] | {"checkpoint": "nowhere.pt"}}
+        given: dict[str, Any] = {"presets": presets}
+        key = "presets.digits.checkpoint"
+    else:
+        given = {"evaluation": {"weights": {"path": str(tmp_path)}}}
+        key = "evaluation.weights.path"
+    with pytest.raises(UserError, match=f"`{key}`: found .* where there is no file"):
+        read(**given)

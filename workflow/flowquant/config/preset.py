@@ -1,0 +1,95 @@
+"""A preset: a dataset with its network, and how both are used."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from flowquant.config.classifier import ClassifierConfig
+from flowquant.config.fields import Text, Words, refuse, section
+from flowquant.config.model import ModelConfig
+from flowquant.config.sampling import SamplingSection
+from flowquant.config.sources import ImagesSource, Source
+from flowquant.config.training import TrainingSection
+
+# What a source's images are, where that is known: channels, size and number of classes.
+KNOWN = {"digits": (1, 8, 10), "cifar10": (3, 32, 10)}
+
+
+@section
+class Preset(ModelConfig):
+    """One dataset: where it comes from, what models it, how that is trained, sampled and judged."""
+
+    description: Text = ""
+    """What the dataset is."""
+
+    source: Source
+    """Where the images come from, by ``kind``."""
+
+    checkpoint: Words | None = None
+    """A published state dict (``.pt``, ``.pth``, ``.safetensors``) to import in place of
+    training."""
+
+    training: TrainingSection
+    """How the network is trained."""
+
+    sampling: SamplingSection
+    """How images are sampled."""
+
+    classifier: ClassifierConfig | None = None
+    """The classifier that judges samples; ``null`` for none."""
+
+    @property
+    def samples(self) -> int:
+        """How many images each variant samples of each seed."""
+        return self.sampling.per_class * self.condition.labels
+
+    @model_validator(mode="after")
+    def _check_preset(self) -> Preset:
+        if self.condition.kind == "attributes" and self.classifier is not None:
+            refuse(
+                "classifier",
+                found="a classifier for attributes",
+                expected="null: a classifier needs `condition.kind: class`",
+                remedy="Set `classifier: null`.",
+            )
+        if self.sampling.condition == "test" and self.condition.kind == "class":
+            refuse(
+                "sampling.condition",
+                found="'test' for classes",
+                expected="'zeros', since every class is sampled equally often",
+                remedy="Leave `sampling.condition` out, or use attributes.",
+            )
+        if self.sampling.guidance != 1 and self.training.condition_dropout == 0:
+            refuse(
+                "sampling.guidance",
+                found=f"{self.sampling.guidance:g} for a network that never learned to do without "
+                "a condition",
+                expected="1, or `training.condition_dropout` above 0",
+                remedy="Set `training.condition_dropout` to what the network is (or was) trained "
+                "with.",
+            )
+        self._check_source()
+        return self
+
+    def _check_source(self) -> None:
+        known = KNOWN.get(self.source.kind)
+        kind, own = self.source.kind, (self.image.channels, self.image.size, self.condition.count)
+        if known is not None and (own != known or self.condition.kind != "class"):
+            refuse(
+                "image",
+                found=f"{own[0]} channels of {own[1]} pixels, {own[2]} {self.condition.kind}",
+                expected=f"{known[0]} of {known[1]} and {known[2]} classes, which `{kind}` is",
+                remedy="Describe the images and conditions as they are, or name another source.",
+            )
+        parts = kind == "celeba" or (
+            isinstance(self.source, ImagesSource)
+            and self.source.layout.validation is not None
+            and self.source.layout.test_fraction is None
+        )
+        if self.training.validation is None and self.checkpoint is None and not parts:
+            refuse(
+                "training.validation",
+                found=f"null for the source `{kind}`, which has no validation split here",
+                expected="the number of training images to hold out",
+                remedy="Set `training.validation`.",
+            )

@@ -1,0 +1,213 @@
+"""A run: its configuration, checked and complete, and what the rules ask it for.
+
+Methods that take wildcards are input, params and resources functions; options are lists of words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flowquant.config.classifier import ClassifierConfig
+from flowquant.config.command_line import options
+from flowquant.config.configuration import Configuration
+from flowquant.config.evaluation import FidelityConfig, MetricsConfig
+from flowquant.config.method import MethodConfig
+from flowquant.config.model import ConditionConfig, ImageConfig, ModelConfig
+from flowquant.config.preset import Preset
+from flowquant.config.reading import check, merged, read_yaml, refuse_missing_files
+from flowquant.config.refinement import RefineConfig
+from flowquant.config.sampling import SamplingConfig, SweepConfig
+from flowquant.config.training import TrainingConfig
+from flowquant.runtime.errors import UserError
+
+# Of a rule, as Snakemake gives them.
+Wildcards = Any
+Words = list[str]
+INCEPTION = "results/data/inception-v3-compat.pth"
+
+
+class Run:
+    """What a run's rules are made of.
+
+    Args:
+        configuration: All that was configured.
+        source: The workflow's own folder.
+    """
+
+    def __init__(self, configuration: Configuration, source: Path) -> None:
+        self.configuration, self.source = configuration, source
+        self.name = configuration.run
+        self.datasets = list(configuration.datasets)
+        self.presets = {name: configuration.presets[name] for name in self.datasets}
+        self.methods = configuration.methods
+        self.seeds = list(configuration.seeds)
+        self.variants = [str(variant) for variant in configuration.variants]
+        self.quantized = [name for name in self.variants if name != "full"]
+        self.refined = [name for name, row in self.methods.items() if row.refine]
+        self.mixed = [name for name, row in self.methods.items() if row.budget]
+        self.allocated = [v for v in configuration.variants if v.method in self.mixed]
+        self.classified = [name for name, preset in self.presets.items() if preset.classifier]
+        self.imported = [name for name, preset in self.presets.items() if preset.checkpoint]
+        self.gpus = 0 if configuration.device == "cpu" else 1
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any], source: Path, files: Sequence[str | Path]) -> Run:
+        """The run that Snakemake was given, over the presets that come with the workflow.
+
+        Args:
+            given: What Snakemake made of configuration files and ``--config``.
+            source: The workflow's own folder, with ``config/datasets.yaml`` in it.
+            files: The configuration files of the command line, as they are given.
+
+        Raises:
+            UserError: at the first thing that is wrong.
+        """
+        for path in map(Path, files):
+            read_yaml(path)
+        presets = read_yaml(source / "config" / "datasets.yaml")
+        if not files and "datasets" not in given:
+            presets = merged(presets, read_yaml(source / "config" / "config.yaml"))
+        elif "run" not in given:
+            raise UserError(
+                "configuration key `run`",
+                found=f"nothing in {', '.join(path.name for path in map(Path, files))}",
+                expected="the name of a run",
+                remedy="Name it in the file, or put the file after the run that it changes: "
+                "`--configfile config/quickstart.yaml mine.yaml`.",
+            )
+        run = cls(check(merged(presets, given)), source)
+        refuse_missing_files(run._named_files())
+        return run
+
+    def _named_files(self) -> Iterable[tuple[str, str]]:
+        for name in self.imported:
+            yield f"presets.{name}.checkpoint", str(self.presets[name].checkpoint)
+        weights = self.configuration.evaluation.weights.path
+        if weights is not None and self.configuration.evaluation.extractor != "classifier":
+            yield "evaluation.weights.path", weights
+
+    def preset(self, wildcards: Wildcards) -> Preset:
+        """The preset of the wildcards' dataset."""
+        return self.presets[wildcards.dataset]
+
+    def checkpoints(self, wildcards: Wildcards) -> Words:
+        """The published checkpoint to import, where there is one."""
+        checkpoint = self.preset(wildcards).checkpoint
+        return [checkpoint] if checkpoint else []
+
+    def decoders(self, wildcards: Wildcards) -> int:
+        """Processes to decode images with: one where there is nothing to decode."""
+        return 16 if self.kind(wildcards) in ("celeba", "images") else 1
+
+    def published(self, wildcards: Wildcards) -> Path:
+        """The published results to plot beside a metric's; a path, which makes nothing stale."""
+        name = "downstream" if wildcards.metric == "accuracy" else "samples_evaluation"
+        return self.source / "results" / "published" / f"{name}_results.json"
+
+    @property
+    def swept(self) -> list[str]:
+        """The variants that a sweep compares."""
+        return list(self.configuration.sweep.variants or self.variants)
+
+    def samples(self, wildcards: Wildcards) -> int:
+        """How many images each variant samples of each seed."""
+        return self.preset(wildcards).samples
+
+    def per_device(self, part: str, amount: int) -> Callable[[Wildcards], int]:
+        """A resources function: so much for each device of ``training`` or ``sampling``."""
+        return lambda wildcards: amount * getattr(self.preset(wildcards), part).devices
+
+    def kind(self, wildcards: Wildcards) -> str:
+        """The kind of a dataset's source."""
+        return self.preset(wildcards).source.kind
+
+    def source_options(self, wildcards: Wildcards) -> Words:
+        """Where images come from, and what they must be."""
+        preset = self.preset(wildcards)
+        source = preset.source
+        return [
+            *options("source", type(source), source),
+            *options("image", ImageConfig, preset.image),
+            *options("condition", ConditionConfig, preset.condition),
+        ]
+
+    def model_options(self, wildcards: Wildcards) -> Words:
+        """What a model is: all that its weights need to become a flow."""
+        return options("model", ModelConfig, self.preset(wildcards))
+
+    def training_options(self, wildcards: Wildcards) -> Words:
+        """How a network is trained."""
+        return options("training", TrainingConfig, self.preset(wildcards).training)
+
+    def sampling_options(self, wildcards: Wildcards) -> Words:
+        """How images are sampled."""
+        return options("sampling", SamplingConfig, self.preset(wildcards).sampling)
+
+    def check_options(self, wildcards: Wildcards) -> Words:
+        """What only the networks can tell of a preset."""
+        preset = self.preset(wildcards)
+        words = [f"--levels-of={self.configuration.plot.levels_of}"]
+        if preset.checkpoint:
+            words.append(f"--checkpoint={preset.checkpoint}")
+        if preset.classifier:
+            words.append(f"--architecture={preset.classifier.architecture}")
+        devices = [f"--devices={preset.training.devices}"]
+        return words + devices + self.model_options(wildcards) + self.training_options(wildcards)
+
+    def benchmark_options(self, wildcards: Wildcards) -> Words:
+        """What a benchmark samples and looks at, and how long it measures."""
+        preset, evaluation = self.preset(wildcards), self.configuration.evaluation
+        architecture = (preset.classifier or ClassifierConfig(epochs=1)).architecture
+        return [
+            *options("sampling", SamplingConfig, preset.sampling),
+            f"--extractor={evaluation.extractor}",
+            # They count if they are at hand, as no input.
+            f"--weights={evaluation.weights.path or INCEPTION}",
+            f"--architecture={architecture}",
+            f"--seconds={self.configuration.benchmark.seconds}",
+        ]
+
+    def sweep_options(self, wildcards: Wildcards) -> Words:
+        """What a sweep compares, and what all its samples share."""
+        sampling = self.preset(wildcards).sampling
+        return options("settings", SweepConfig, self.configuration.sweep, sampling)
+
+    def classifier_options(self, wildcards: Wildcards) -> Words:
+        """What a classifier looks at, and how it is trained."""
+        preset = self.preset(wildcards)
+        return [
+            *options("image", ImageConfig, preset.image),
+            *options("condition", ConditionConfig, preset.condition),
+            *options("settings", ClassifierConfig, preset.classifier),
+        ]
+
+    def method_options(self, wildcards: Wildcards) -> Words:
+        """What a method does to a tensor; its widths are wildcards of their own."""
+        return options("method", MethodConfig, self.methods[wildcards.method])
+
+    def refine_options(self, wildcards: Wildcards) -> Words:
+        """How a quantized model is refined."""
+        return options("settings", RefineConfig, self.methods[wildcards.method].refine)
+
+    def sensitivity_options(self, wildcards: Wildcards) -> Words:
+        """How sensitivity is measured."""
+        sensitivity = self.methods[wildcards.method].sensitivity
+        return options("settings", type(sensitivity), sensitivity)
+
+    @property
+    def metrics_options(self) -> Words:
+        """Settings of the metrics."""
+        return options("metrics", MetricsConfig, self.configuration.evaluation.metrics)
+
+    @property
+    def fidelity_options(self) -> Words:
+        """How variants are compared with full precision."""
+        return options("settings", FidelityConfig, self.configuration.fidelity or FidelityConfig())
+
+    @property
+    def weights_options(self) -> Words:
+        """Where the Inception weights come from."""
+        weights = self.configuration.evaluation.weights
+        return ["--urls", *weights.urls, f"--sha256={weights.sha256}"]

@@ -1,0 +1,48 @@
+"""A rule's shell command: a stage's command line in which every field is quoted.
+
+A configuration's strings reach a shell only through here, so none is ever run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+# A cluster that ends a job tells all its processes (SIGTERM): the shell waits for the stage, which
+# may have a state to keep, and `tee` for what the stage says; without `tee`, saying it kills it.
+LAST_WORDS = """trap : TERM; tee() { ( trap "" TERM; exec tee "$@" ); }; """
+FIELD = re.compile(r"\{([a-z][\w.]*)\}")
+
+
+class Shell:
+    """Commands of stages, for the shell of this workflow.
+
+    Args:
+        package: Folder of the package ``flowquant``, where it need not be installed.
+        own_environment: Whether Snakemake makes an environment for each rule; else stages run by
+            the interpreter that runs Snakemake.
+    """
+
+    def __init__(self, package: Path, own_environment: bool) -> None:
+        paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+        words = [f"export PYTHONPATH={shlex.quote(os.pathsep.join(paths))}; "]
+        if not own_environment:
+            words.append(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+        # Snakemake takes single braces for fields.
+        self._prefix = (LAST_WORDS + "".join(words)).replace("{", "{{").replace("}", "}}")
+
+    def stage(self, command: str, arguments: str, follow: bool = False) -> str:
+        """A rule's ``shell`` for a stage.
+
+        Args:
+            command: The stage.
+            arguments: Its arguments, with Snakemake's fields, such as ``{input.model}``. A list in
+                ``params`` becomes a word for each item. No field is quoted twice or not at all.
+            follow: Whether what it prints is shown as well as logged, for stages that take long.
+        """
+        log = "2>&1 | tee {log}" if follow else "2> {log}"
+        line = f"python -m flowquant {command} {arguments} {log}"
+        return self._prefix + FIELD.sub(r"{\1:q}", line)
