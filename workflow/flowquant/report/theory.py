@@ -93,50 +93,36 @@ def summarise(results: Sequence[Row], fids: Mapping[Variant, float]) -> dict[str
 
 def as_markdown(summary: dict[str, Any]) -> str:
     """The table for people."""
-    correlation = summary["rank_correlation"]
-    return "\n".join(
+    styles = {"effective_bits": ".2f", "w2_squared": ".2e", "squared_error": ".2e", "fid": ".2f"}
+    variants = markdown(
+        ["variant", "bits a weight", "W₂²", "squared error", "FID"],
         [
-            f"# {summary['dataset']}: theory and measurement",
-            "",
-            "W₂² by POT and squared error, both of all quantized tensors relative to their "
-            "variance.",
-            "",
-            markdown(
-                ["variant", "bits a weight", "W₂²", "squared error", "FID"],
-                [
-                    [
-                        row["variant"],
-                        f"{row['effective_bits']:.2f}",
-                        f"{row['w2_squared']:.2e}",
-                        f"{row['squared_error']:.2e}",
-                        shown(row["fid"], ".2f"),
-                    ]
-                    for row in summary["variants"]
-                ],
-            ),
-            "",
-            f"Decay of the squared error from {FITTED[0]} to {FITTED[1]} bits, in bits of log₂ a "
-            "bit of width; the bound 2^(−2b) says 2:",
-            "",
-            markdown(
-                ["method", "decay"],
-                [[method, shown(value, ".2f")] for method, value in summary["decay"].items()],
-            ),
-            "",
-            "ρ(b), the squared error of equal mass ÷ that of uniform levels:",
-            "",
-            *(
-                f"- {kind}: "
-                + ", ".join(f"{bits} bits {ratio:.3g}" for bits, ratio in ratios.items())
-                for kind, ratios in summary["rho"].items()
-            ),
-            "",
-            "Rank correlation (Spearman) of FID with W₂: "
-            f"{shown(correlation['unrefined'], '.3f')} over unrefined variants, "
-            f"{shown(correlation['all'], '.3f')} over all.",
-            "",
-        ]
+            [row["variant"], *(shown(row[name], style) for name, style in styles.items())]
+            for row in summary["variants"]
+        ],
     )
+    decays = [[method, shown(value, ".2f")] for method, value in summary["decay"].items()]
+    ratios = "".join(
+        f"- {kind}: {', '.join(f'{bits} bits {ratio:.3g}' for bits, ratio in found.items())}\n"
+        for kind, found in summary["rho"].items()
+    )
+    plain, over_all = (shown(rho, ".3f") for rho in summary["rank_correlation"].values())
+    return f"""# {summary["dataset"]}: theory and measurement
+
+W₂² by POT and squared error, both of all quantized tensors relative to their variance.
+
+{variants}
+
+Decay of the squared error from {FITTED[0]} to {FITTED[1]} bits, in bits of log₂ a bit \
+of width; the bound 2^(−2b) says 2:
+
+{markdown(["method", "decay"], decays)}
+
+ρ(b), the squared error of equal mass ÷ that of uniform levels:
+
+{ratios}
+Rank correlation (Spearman) of FID with W₂: {plain} over unrefined variants, {over_all} over all.
+"""
 
 
 def as_figure(summary: dict[str, Any]) -> Figure:
