@@ -11,10 +11,10 @@ from PIL import Image
 from flowquant.config.classifier import ArchitectureConfig
 from flowquant.config.evaluation import MetricsConfig
 from flowquant.config.sampling import SamplingConfig, SweepConfig
+from flowquant.config.variants import Variant
 from flowquant.data.dataset import Split, write_dataset
 from flowquant.evaluation.classifier import build_classifier, write_classifier
 from flowquant.models.model import build_network, write_model
-from flowquant.report.ranking import concordance, rank_correlation, swapped_gaps
 from flowquant.stages.collect_sweep import collect_sweep
 from flowquant.stages.evaluate import evaluate
 from flowquant.stages.plot_sweep import plot_sweep, variant_styles
@@ -143,16 +143,6 @@ def test_whether_the_ranking_holds(table):
     assert "| evaluations (tolerance) | 14 (0.01) | 56 to 58 (0.0001) |" in text
 
 
-def test_ranks():
-    assert rank_correlation([1, 2, 3], [10, 20, 30]) == pytest.approx(1)
-    assert concordance([3, 2, 1], [10, 20, 30]) == pytest.approx(-1)
-    for correlation in (rank_correlation, concordance):
-        assert correlation([1, 2], [1, 2]) is None
-        assert correlation([1, 1, 1], [1, 2, 3]) is None
-    assert swapped_gaps([2, 1, 5], [4, 5, 10]) == [0.25]
-    assert swapped_gaps([1, 1], [4, 5]) == []  # a tie is no other order
-
-
 def test_the_plot(table, tmp_path):
     figures = tuple(tmp_path / f"plot.{suffix}" for suffix in ("png", "svg"))
     plot_sweep(table[0], "mnist", figures, dpi=40)
@@ -161,7 +151,7 @@ def test_the_plot(table, tmp_path):
 
 
 def test_variants_are_told_apart():
-    variants = ["full", *(f"m{i}/{bits}bit" for i in range(9) for bits in (2, 3, 4))]
+    variants = [Variant("full"), *(Variant(f"m{i}", b) for i in range(9) for b in (2, 3, 4))]
     styles = variant_styles(variants)
     assert list(styles) == variants
     assert len({tuple(sorted(style.items())) for style in styles.values()}) == len(variants)

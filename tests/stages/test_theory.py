@@ -9,16 +9,18 @@ import torch
 
 from flowquant.config.method import MethodConfig
 from flowquant.quantization.apply import quantize_tensor
-from flowquant.report.ranking import rank_correlation
+from flowquant.report.theory import decay
 from flowquant.stages.distances import distances
 from flowquant.stages.quantize import quantize
-from flowquant.stages.theory import decay, theory
+from flowquant.stages.theory import theory
 from tiny import tiny_model
 
 
 def measure(folder: Path, levels: str, bits: int) -> Path:
     name = f"{levels}/{bits}bit"
-    method = MethodConfig(levels, "tensor", "linear", (), 5)
+    method = MethodConfig(
+        levels=levels, granularity="tensor", scope="linear", keep=(), least_values=5
+    )
     packed = folder / "packed.safetensors"
     quantize(tiny_model(folder), packed, folder / "r.json", method, "tiny", name, bits)
     output = folder / f"{levels}_{bits}.json"
@@ -57,7 +59,9 @@ def test_equal_mass_decays_slower_than_optimal_levels_on_gaussian_tails() -> Non
     values = torch.randn(1, 100_000, generator=torch.Generator().manual_seed(0))
     slopes = {}
     for levels in ("equal_mass", "lloyd"):
-        method = MethodConfig(levels, "tensor", "all", (), 5)
+        method = MethodConfig(
+            levels=levels, granularity="tensor", scope="all", keep=(), least_values=5
+        )
         slopes[levels] = decay(
             {
                 bits: (quantize_tensor(values, method, bits).expand() - values)
@@ -69,10 +73,3 @@ def test_equal_mass_decays_slower_than_optimal_levels_on_gaussian_tails() -> Non
         )
     assert slopes["lloyd"] == pytest.approx(1.9, abs=0.12)
     assert slopes["equal_mass"] < slopes["lloyd"] - 0.3
-
-
-def test_rank_correlation() -> None:
-    assert rank_correlation([1, 2, 3, 4], [10, 20, 30, 40]) == pytest.approx(1)
-    assert rank_correlation([1, 2, 3], [5, 4, 1]) == pytest.approx(-1)
-    assert rank_correlation([1, 2], [1, 2]) is None
-    assert rank_correlation([1, 1, 1], [1, 2, 3]) is None

@@ -18,6 +18,8 @@ matplotlib.rcParams.update(
         "axes.grid": True,
         "grid.alpha": 0.25,
         "font.size": 10,
+        "axes.titlesize": 9,
+        "figure.titlesize": 9,
         "legend.frameon": False,
         # Fixed, so that the same data give the same file.
         "svg.hashsalt": "flowquant",
@@ -28,6 +30,8 @@ matplotlib.rcParams.update(
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", ":")
+# What measurements are held against: a bound, the real images.
+REFERENCE_LINE: dict[str, Any] = {"color": "grey", "linestyle": ":"}
 
 
 def series_style(index: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from flowquant.report.style import COLOURS, save
 from flowquant.runtime.files import read_json
 
 
-def plot_allocation(allocation: Path, outputs: tuple[Path, ...], dpi: int = 150) -> None:
+def plot_allocation(allocation: Path, outputs: tuple[Path, ...], dpi: int) -> None:
     """Draw the width of each tensor as a bar, longest names and all.
 
     Args:
@@ -32,8 +32,7 @@ def plot_allocation(allocation: Path, outputs: tuple[Path, ...], dpi: int = 150)
     axes.set_xlabel("bits of an index")
     axes.set_title(
         f"{content['dataset']}, {content['variant']}: {content['effective_bits']:.2f} effective "
-        f"bits of {content['budget']:g}",
-        fontsize=9,
+        f"bits of {content['budget']:g}"
     )
     axes.grid(False, axis="y")
     save(figure, outputs, dpi)

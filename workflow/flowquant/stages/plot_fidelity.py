@@ -7,20 +7,21 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from flowquant.report.style import save, series_style
-from flowquant.runtime.files import read_json
+from flowquant.report.tables import read_results
 
 PANELS = {
     "velocity_error": "relative velocity error",
     "divergence": "divergence of trajectories (RMS)",
 }
 MOST_LINES = 14
+FEW_BITS = 2.5
 
 
-def plot_fidelity(results: tuple[Path, ...], outputs: tuple[Path, ...], dpi: int = 150) -> None:
+def plot_fidelity(results: tuple[Path, ...], outputs: tuple[Path, ...], dpi: int) -> None:
     """Plot how the error grows along the flow.
 
-    Beyond 14 variants those of 2 bits or less are drawn, or the first 14 of them: a figure holds
-    no more lines; the results' files hold all.
+    Beyond 14 variants those of less than 2.5 bits are drawn, or the first 14 of them: a figure
+    holds no more lines; the results' files hold all.
 
     Args:
         results: What `fidelity` wrote for the variants of one dataset, for one seed.
@@ -30,9 +31,9 @@ def plot_fidelity(results: tuple[Path, ...], outputs: tuple[Path, ...], dpi: int
     Raises:
         UserError: if a result is unreadable.
     """
-    found = [read_json(path) for path in results]
+    found = read_results(results)
     if len(found) > MOST_LINES:
-        low = [r for r in found if float(r["variant"].split("/")[1].removesuffix("bit")) < 2.5]
+        low = [result for result in found if result["variant"].bits < FEW_BITS]
         found = (low or found)[:MOST_LINES]
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     for axes, (key, label) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
@@ -46,14 +47,12 @@ def plot_fidelity(results: tuple[Path, ...], outputs: tuple[Path, ...], dpi: int
             axes.plot(
                 [t for t, _ in points],
                 [value for _, value in points],
-                label=result["variant"].replace("/", " "),
+                label=result["variant"].label,
                 **style,
             )
         axes.set_xlabel("t (0 noise, 1 image)")
         axes.set_ylabel(label)
         axes.set_yscale("log")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=7)
-    figure.suptitle(
-        f"{found[0]['dataset']}: {found[0]['trajectories']} trajectories, same noise", fontsize=9
-    )
+    figure.suptitle(f"{found[0]['dataset']}: {found[0]['trajectories']} trajectories, same noise")
     save(figure, outputs, dpi)

@@ -24,7 +24,7 @@ def plot_levels(
     tensor: str,
     outputs: tuple[Path, ...],
     data: Path,
-    dpi: int = 150,
+    dpi: int,
 ) -> None:
     """Plot one tensor's values and the levels that replace them, a panel for each variant.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flowquant.report.style import save, series_style
+from flowquant.config.variants import Variant
+from flowquant.report.style import REFERENCE_LINE, save, series_style
+from flowquant.report.tables import Row, read_table
 from flowquant.runtime.files import read_json
 
 PUBLISHED_EXTRACTOR = "inception-v3-compat"
@@ -21,17 +23,20 @@ MOST_INSIDE = 5
 
 @dataclass(frozen=True)
 class MetricStyle:
-    """How a metric is drawn, and what the published results call it."""
+    """How a metric is drawn, which column has its deviation, what published results call it."""
 
     label: str
     published_key: str
     scale: Literal["linear", "log"]
+    deviation: str = ""
 
 
 STYLES: dict[Metric, MetricStyle] = {
-    "fid": MetricStyle("FID (lower is better)", "fid", "log"),
+    "fid": MetricStyle("FID (lower is better)", "fid", "log", "fid_std"),
     "is": MetricStyle("Inception Score (higher is better)", "is_mean", "linear"),
-    "accuracy": MetricStyle("classifier accuracy (higher is better)", "accuracy", "linear"),
+    "accuracy": MetricStyle(
+        "classifier accuracy (higher is better)", "accuracy", "linear", "accuracy_std"
+    ),
 }
 
 
@@ -40,34 +45,29 @@ def tick(bits: float) -> str:
     return "FP32" if bits == 32 else f"INT{bits:g}"
 
 
-def read_rows(summary: Path, dataset: str) -> list[dict[str, str]]:
-    """The rows of a dataset in the table that `collect` wrote."""
-    with summary.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["dataset"] == dataset]
-
-
-def published_values(
-    content: dict[str, Any], dataset: str, key: str
-) -> dict[str, dict[float, float]]:
-    """Method → bits → value, from a published result file; empty if it lacks the dataset."""
+def published_values(content: Row, dataset: str, key: str) -> dict[Variant, float]:
+    """The values of a published results file by variant; empty if it lacks the dataset."""
     named = {name.lower(): found for name, found in content.items()}.get(dataset.lower(), {})
-    full = named.get("full", {}).get(key)
     values = {}
-    for method, widths in named.items():
-        if method != "full":
-            by_bits = {
-                float(name.rpartition("_")[2].removesuffix("bit")): found[key]
-                for name, found in widths.items()
-            }
-            values[method] = by_bits if full is None else {32: full, **by_bits}
+    for method, found in named.items():
+        if method == "full":
+            values[Variant(method)] = found[key]
+        else:
+            for name, result in found.items():
+                width = name.removeprefix(f"{method}_")
+                values[Variant.parse(f"{method}/{width}")] = result[key]
     return values
+
+
+def _with_full(method: str, variants: Iterable[Variant]) -> list[Variant]:
+    return sorted(variant for variant in variants if variant.method in ("full", method))
 
 
 def draw(
     axes: Axes,
-    rows: list[dict[str, str]],
+    rows: Sequence[Row],
     metric: Metric,
-    published: dict[str, dict[float, float]],
+    published: Mapping[Variant, float],
 ) -> None:
     """Draw one metric of one dataset.
 
@@ -75,35 +75,35 @@ def draw(
         axes: Where to draw.
         rows: The dataset's rows of the table.
         metric: Column to draw.
-        published: Method → bits → published value, drawn faintly.
+        published: Published values, drawn faintly.
     """
     style = STYLES[metric]
-    full = next((row for row in rows if row["variant"] == "full"), None)
-    methods = sorted({row["method"] for row in rows if "/" in row["variant"]})
-    widths = sorted({float(row["bits"]) for row in rows if row["bits"]}, reverse=True)
+    measured = {row["variant"]: row for row in rows if row[metric] is not None}
+    widths = sorted({v.nominal_bits for v in measured if v.nominal_bits}, reverse=True)
     position = {bits: index for index, bits in enumerate(widths)}
+    methods = sorted({variant.method for variant in measured if variant.is_quantized})
     for index, method in enumerate(methods):
-        line = [full] if full else []
-        line += sorted(
-            (r for r in rows if r["method"] == method and r["bits"]),
-            key=lambda r: -float(r["bits"]),
+        line = _with_full(method, measured)
+        axes.errorbar(
+            [position[variant.nominal_bits] for variant in line],
+            [measured[variant][metric] for variant in line],
+            yerr=[measured[variant].get(style.deviation) or 0 for variant in line],
+            label=method,
+            capsize=3,
+            **series_style(index),
         )
-        x = [position[float(row["bits"])] for row in line]
-        y = [float(row[metric]) for row in line]
-        spread = [float(row.get(f"{metric}_std") or 0) for row in line]
-        axes.errorbar(x, y, yerr=spread, label=method, capsize=3, **series_style(index))
-        if method in published:
-            points = {b: v for b, v in published[method].items() if b in position}
+        if any(variant.method == method for variant in published):
+            line = [v for v in _with_full(method, published) if v.nominal_bits in position]
             axes.plot(
-                [position[bits] for bits in sorted(points, reverse=True)],
-                [points[bits] for bits in sorted(points, reverse=True)],
+                [position[variant.nominal_bits] for variant in line],
+                [published[variant] for variant in line],
                 label=f"{method}, published",
                 **series_style(index) | {"alpha": 0.3, "linestyle": "--"},
             )
-    real = next((row for row in rows if row["variant"] == "real"), None)
-    floor = (full or {}).get("real_accuracy") if metric == "accuracy" else (real or {}).get(metric)
+    real = measured.get(Variant("real"), {}).get(metric)
+    floor = rows[0]["real_accuracy"] if metric == "accuracy" else real
     if floor:
-        axes.axhline(float(floor), color="grey", linewidth=1, linestyle=":", label="real images")
+        axes.axhline(floor, linewidth=1, label="real images", **REFERENCE_LINE)
     axes.set_xticks(range(len(widths)), [tick(bits) for bits in widths])
     axes.set_xlabel("weights")
     axes.set_ylabel(style.label)
@@ -118,7 +118,7 @@ def plot_metrics(
     metric: Metric,
     published: Path,
     outputs: tuple[Path, ...],
-    dpi: int = 150,
+    dpi: int,
 ) -> None:
     """Plot one metric of one dataset.
 
@@ -132,9 +132,15 @@ def plot_metrics(
         dpi: Resolution of PNG files.
 
     Raises:
-        UserError: if the published file is unreadable.
+        UserError: if a file is unreadable or the table lacks the dataset.
     """
-    rows = read_rows(summary, dataset)
+    deviation = STYLES[metric].deviation
+    rows = read_table(
+        summary,
+        dataset,
+        text=("n", "seeds", "extractor"),
+        optional=("real_accuracy", metric, *filter(None, [deviation])),
+    )
     # Published accuracies come from other classifiers at other image sizes; they are shown with
     # the published FID's extractor alone, where a reader expects the paper's own figures.
     comparable = any(row["extractor"] == PUBLISHED_EXTRACTOR for row in rows)
@@ -154,7 +160,6 @@ def plot_metrics(
     n, seeds = rows[0]["n"], len(rows[0]["seeds"].split())
     axes.set_title(
         f"{dataset}: {n} samples × {seeds} seed{'s' if seeds > 1 else ''}, "
-        f"features by {rows[0]['extractor']}",
-        fontsize=9,
+        f"features by {rows[0]['extractor']}"
     )
     save(figure, outputs, dpi)

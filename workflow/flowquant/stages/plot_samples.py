@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
+from flowquant.config.variants import Variant
 from flowquant.report.style import save
 from flowquant.sampling.samples import read_samples
 
 
 def plot_samples(
-    samples: tuple[Path, ...], outputs: tuple[Path, ...], columns: int = 20, dpi: int = 150
+    samples: tuple[Path, ...], outputs: tuple[Path, ...], columns: int, dpi: int
 ) -> None:
     """Show the same samples of each variant, which started from the same noise.
 
@@ -34,9 +35,8 @@ def plot_samples(
         axes.imshow(
             strip.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest"
         )
-        axes.set_ylabel(
-            origin.variant.replace("/", " "), rotation=0, ha="right", va="center", fontsize=8
-        )
+        label = Variant.parse(origin.variant, path).label
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.grid(False)

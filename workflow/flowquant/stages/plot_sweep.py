@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +10,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
+from flowquant.config.variants import Variant
 from flowquant.report.style import COLOURS, MARKERS, save
+from flowquant.report.tables import Row, read_table
 
-Row = dict[str, str]
 Style = dict[str, Any]
 
 
-def variant_styles(variants: list[str]) -> dict[str, Style]:
+def variant_styles(variants: Sequence[Variant]) -> dict[Variant, Style]:
     """Full precision black, a colour for each method, a marker for each of its widths.
 
     Methods beyond six take the colours again, dashed.
     """
-    methods: dict[str, list[str]] = {}
+    styles: dict[Variant, Style] = {}
+    methods: dict[str, list[Variant]] = {}
     for variant in variants:
-        if variant != "full":
-            methods.setdefault(variant.partition("/")[0], []).append(variant)
-    styles: dict[str, Style] = {}
-    if "full" in variants:
-        styles["full"] = {"color": "black", "marker": "", "linewidth": 2.2}
+        if variant.is_full:
+            styles[variant] = {"color": "black", "marker": "", "linewidth": 2.2}
+        else:
+            methods.setdefault(variant.method, []).append(variant)
     colours = COLOURS[:-1]
     for index, widths in enumerate(methods.values()):
         for width, variant in enumerate(widths):
@@ -39,23 +40,23 @@ def variant_styles(variants: list[str]) -> dict[str, Style]:
     return styles
 
 
-def draw(axes: Axes, rows: list[Row], styles: dict[str, Style]) -> None:
+def draw(axes: Axes, rows: Sequence[Row], styles: Mapping[Variant, Style]) -> None:
     """Draw one solver's FID, a line for each variant."""
     for variant, style in styles.items():
         # Two tolerances may cost the same: the coarser one first.
         line = sorted(
             (row for row in rows if row["variant"] == variant),
-            key=lambda row: (float(row["evaluations"]), -float(row["tolerance"] or 0)),
+            key=lambda row: (row["evaluations"], -(row["tolerance"] or 0)),
         )
         axes.plot(
-            [float(row["evaluations"]) for row in line],
-            [float(row["fid"]) for row in line],
-            label=variant.replace("/", " "),
+            [row["evaluations"] for row in line],
+            [row["fid"] for row in line],
+            label=variant.label,
             **{"linewidth": 1.2, "markersize": 4.5, **style},
         )
 
 
-def plot_sweep(summary: Path, dataset: str, outputs: tuple[Path, ...], dpi: int = 150) -> None:
+def plot_sweep(summary: Path, dataset: str, outputs: tuple[Path, ...], dpi: int) -> None:
     """Plot the sweep of one dataset.
 
     Args:
@@ -63,9 +64,17 @@ def plot_sweep(summary: Path, dataset: str, outputs: tuple[Path, ...], dpi: int 
         dataset: Whose rows.
         outputs: Figures to write, format by suffix.
         dpi: Resolution of PNG files.
+
+    Raises:
+        UserError: if the table is unreadable or lacks the dataset.
     """
-    with summary.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["dataset"] == dataset]
+    rows = read_table(
+        summary,
+        dataset,
+        text=("solver", "n", "seed", "extractor"),
+        numbers=("evaluations", "fid"),
+        optional=("tolerance",),
+    )
     solvers = list(dict.fromkeys(row["solver"] for row in rows))
     styles = variant_styles(list(dict.fromkeys(row["variant"] for row in rows)))
     columns = min(2, len(solvers))
@@ -97,7 +106,6 @@ def plot_sweep(summary: Path, dataset: str, outputs: tuple[Path, ...], dpi: int 
     )
     n, seed, extractor = (rows[0][name] for name in ("n", "seed", "extractor"))
     figure.suptitle(
-        f"{dataset}: {n} samples, seed {seed}, features by {extractor}; same noise for all",
-        fontsize=9,
+        f"{dataset}: {n} samples, seed {seed}, features by {extractor}; same noise for all"
     )
     save(figure, outputs, dpi)

@@ -2,175 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import math
-from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from flowquant.report.ranking import rank_correlation
-from flowquant.report.style import save, series_style
-from flowquant.runtime.files import atomic, read_json, write_json
-
-# Widths between which the decay of the squared error is fitted: 2^(−2b) would be 2 bits a bit.
-FITTED = (2, 6)
-
-
-def relative_error(result: dict[str, Any], key: str) -> float:
-    """Σ n·error ÷ Σ n·variance over the quantized tensors, error W₂² or the mean squared error."""
-    tensors = result["tensors"].values()
-    square = 2 if key == "w2" else 1
-    error = sum(tensor["values"] * tensor[key] ** square for tensor in tensors)
-    return float(error / max(sum(t["values"] * t["variance"] for t in tensors), 1e-300))
-
-
-def decay(errors: dict[float, float]) -> float | None:
-    """Bits of log₂ squared error lost a bit of width, by least squares over `FITTED` widths."""
-    points = [
-        (bits, math.log2(error))
-        for bits, error in errors.items()
-        if FITTED[0] <= bits <= FITTED[1] and error > 0
-    ]
-    if len(points) < 2:
-        return None
-    bits, logs = np.array(points).T
-    return float(-np.polyfit(bits, logs, 1)[0])
-
-
-def summarise(results: list[dict[str, Any]], fids: dict[str, float]) -> dict[str, Any]:
-    """The numbers of table and plot.
-
-    Args:
-        results: What `distances` wrote for the variants of one dataset.
-        fids: FID by variant.
-    """
-    variants = []
-    by_method: dict[str, dict[float, float]] = defaultdict(dict)
-    for result in results:
-        method, _, width = result["variant"].partition("/")
-        bits = float(width.removesuffix("bit"))
-        row = {
-            "variant": result["variant"],
-            "method": method,
-            "bits": bits,
-            "refined": result["refined"],
-            "levels": result["method"]["levels"],
-            "granularity": result["method"]["granularity"],
-            "scope": result["method"]["scope"],
-            "effective_bits": result["effective_bits"],
-            "w2_squared": relative_error(result, "w2"),
-            "squared_error": relative_error(result, "mean_squared_error"),
-            "fid": fids.get(result["variant"]),
-        }
-        variants.append(row)
-        by_method[method][bits] = row["squared_error"]
-    ratios: dict[str, dict[str, float]] = defaultdict(dict)
-    errors = {
-        (r["levels"], r["granularity"], r["scope"], r["bits"]): r["squared_error"]
-        for r in variants
-        if not r["refined"]
-    }
-    for (levels, granularity, scope, bits), error in errors.items():
-        uniform = errors.get(("uniform", granularity, scope, bits))
-        if levels == "equal_mass" and uniform:
-            ratios[f"{granularity}, {scope}"][f"{bits:g}"] = error / uniform
-    scored = [row for row in variants if row["fid"] is not None]
-    plain = [row for row in scored if not row["refined"]]
-    return {
-        "dataset": results[0]["dataset"],
-        "variants": variants,
-        "decay": {method: decay(errors) for method, errors in by_method.items()},
-        "rho": ratios,
-        "rank_correlation": {
-            name: rank_correlation([r["w2_squared"] for r in rows], [r["fid"] for r in rows])
-            for name, rows in (("unrefined", plain), ("all", scored))
-        },
-    }
-
-
-def as_markdown(summary: dict[str, Any]) -> str:
-    """The table for people."""
-
-    def shown(value: float | None, style: str) -> str:
-        return "–" if value is None else format(value, style)
-
-    lines = [
-        f"# {summary['dataset']}: theory and measurement",
-        "",
-        "W₂² by POT and squared error, both of all quantized tensors relative to their variance.",
-        "",
-        "| variant | bits a weight | W₂² | squared error | FID |",
-        "|:--|--:|--:|--:|--:|",
-    ]
-    lines += [
-        f"| {row['variant']} | {row['effective_bits']:.2f} | {row['w2_squared']:.2e} | "
-        f"{row['squared_error']:.2e} | {shown(row['fid'], '.2f')} |"
-        for row in summary["variants"]
-    ]
-    lines += [
-        "",
-        f"Decay of the squared error from {FITTED[0]} to {FITTED[1]} bits, in bits of log₂ a bit "
-        "of width; the bound 2^(−2b) says 2:",
-        "",
-        "| method | decay |",
-        "|:--|--:|",
-        *(f"| {method} | {shown(value, '.2f')} |" for method, value in summary["decay"].items()),
-        "",
-        "ρ(b), the squared error of equal mass ÷ that of uniform levels:",
-        "",
-    ]
-    lines += [
-        f"- {kind}: " + ", ".join(f"{bits} bits {ratio:.3g}" for bits, ratio in ratios.items())
-        for kind, ratios in summary["rho"].items()
-    ]
-    correlation = summary["rank_correlation"]
-    lines += [
-        "",
-        "Rank correlation (Spearman) of FID with W₂: "
-        f"{shown(correlation['unrefined'], '.3f')} over unrefined variants, "
-        f"{shown(correlation['all'], '.3f')} over all.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _draw_lines(axes: Axes, summary: dict[str, Any]) -> None:
-    methods = list(summary["decay"])
-    for index, method in enumerate(methods):
-        rows = sorted(
-            (r for r in summary["variants"] if r["method"] == method), key=lambda r: r["bits"]
-        )
-        axes.plot(
-            [row["bits"] for row in rows],
-            [max(row["squared_error"], 1e-12) for row in rows],
-            label=method,
-            markersize=3,
-            **series_style(index),
-        )
-    widths = sorted({row["bits"] for row in summary["variants"]})
-    axes.plot(widths, [4.0**-bits for bits in widths], color="grey", linestyle=":", label="2^(−2b)")
-    axes.set_xlabel("bits")
-    axes.set_ylabel("squared error ÷ variance")
-    axes.set_yscale("log")
-    axes.legend(fontsize=6, ncols=1 + len(methods) // 9)
-
-
-def _draw_ranking(axes: Axes, summary: dict[str, Any]) -> None:
-    for index, method in enumerate(summary["decay"]):
-        rows = [r for r in summary["variants"] if r["method"] == method and r["fid"] is not None]
-        axes.plot(
-            [max(row["w2_squared"], 1e-12) for row in rows],
-            [row["fid"] for row in rows],
-            **series_style(index) | {"linestyle": ""},
-        )
-    axes.set_xlabel("W₂² ÷ variance")
-    axes.set_ylabel("FID")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+from flowquant.report.style import save
+from flowquant.report.tables import read_results, read_table
+from flowquant.report.theory import as_figure, as_markdown, summarise
+from flowquant.runtime.files import write_json, write_text
 
 
 def theory(
@@ -180,7 +17,7 @@ def theory(
     data: Path,
     table: Path,
     outputs: tuple[Path, ...],
-    dpi: int = 150,
+    dpi: int,
 ) -> None:
     """Tabulate and plot errors over bits, and FID over W₂.
 
@@ -196,19 +33,8 @@ def theory(
     Raises:
         UserError: if a file is unreadable.
     """
-    with summary.open(newline="", encoding="utf-8") as file:
-        fids = {
-            row["variant"]: float(row["fid"])
-            for row in csv.DictReader(file)
-            if row["dataset"] == dataset
-        }
-    found = summarise([read_json(path) for path in distances], fids)
+    rows = read_table(summary, dataset, numbers=("fid",))
+    found = summarise(read_results(distances), {row["variant"]: row["fid"] for row in rows})
     write_json(data, found)
-    with atomic(table) as temporary:
-        temporary.write_text(as_markdown(found), encoding="utf-8")
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _draw_lines(left, found)
-    _draw_ranking(right, found)
-    figure.suptitle(f"{dataset}: error over bits, and whether W₂ predicts FID", fontsize=9)
-    save(figure, outputs, dpi)
+    write_text(table, as_markdown(found))
+    save(as_figure(found), outputs, dpi)

@@ -1,0 +1,93 @@
+"""Tables: Markdown as people read it, CSV as it is written and read back."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flowquant.config.variants import Variant
+from flowquant.report.tables import markdown, read_results, read_table, shown, write_table
+from flowquant.runtime.errors import UserError
+
+COLUMNS = ("dataset", "variant", "seeds", "fid", "accuracy")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "summary.csv"
+    rows = [
+        {"dataset": "mnist", "variant": Variant("full"), "seeds": "0 1", "fid": 1.5},
+        {"dataset": "mnist", "variant": Variant("ot", 2), "fid": 1e2, "accuracy": 0.9},
+        {"dataset": "digits", "variant": "odd", "fid": "?"},
+    ]
+    write_table(path, COLUMNS, rows)
+    return path
+
+
+def test_what_is_written_is_read(table: Path) -> None:
+    assert table.read_text().splitlines()[1:3] == [
+        "mnist,full,0 1,1.5,",
+        "mnist,ot/2bit,,100.0,0.9",
+    ]
+    rows = read_table(table, "mnist", text=["seeds"], numbers=["fid"], optional=["accuracy"])
+    assert rows == [
+        {"variant": Variant("full"), "seeds": "0 1", "fid": 1.5, "accuracy": None},
+        {"variant": Variant("ot", 2), "seeds": "", "fid": 100.0, "accuracy": 0.9},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "numbers", "message"),
+    [
+        (
+            "mnist",
+            ["kid", "fid"],
+            r"summary\.csv: found no column kid; expected columns .*kid, fid",
+        ),
+        ("mnist", ["accuracy"], r"summary\.csv, line 2, column `accuracy`: found ''; .* a number"),
+        ("digits", ["fid"], r"summary\.csv, line 4, column `fid`: found '\?'"),
+        ("digits", [], r"summary\.csv, line 4: found 'odd'; expected a variant"),
+        ("cifar10", [], r"summary\.csv: found no rows of 'cifar10'; expected one of mnist, digits"),
+    ],
+)
+def test_what_cannot_be_read_is_named(
+    table: Path, dataset: str, numbers: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        read_table(table, dataset, numbers=numbers)
+
+
+def test_files_that_are_no_tables(tmp_path: Path) -> None:
+    damaged, empty = tmp_path / "damaged.csv", tmp_path / "empty.csv"
+    damaged.write_bytes(b"\xff\xfe\x00")
+    empty.touch()
+    for path in (damaged, empty, tmp_path / "missing.csv"):
+        with pytest.raises(UserError, match=path.name):
+            read_table(path, "mnist")
+
+
+def test_results_of_variants(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({"dataset": "mnist", "variant": "ot/2bit"}))
+    assert read_results([path]) == [{"dataset": "mnist", "variant": Variant("ot", 2)}]
+    path.write_text(json.dumps({"dataset": "mnist"}))
+    with pytest.raises(UserError, match=r"result\.json"):
+        read_results([path])
+
+
+def test_markdown() -> None:
+    rows = [["ot/2bit", "mnist", shown(1.234, ".1f")], ["full", "digits", shown(None, ".1f")]]
+    assert markdown(["variant", "dataset", "FID"], rows, left=2).splitlines() == [
+        "| variant | dataset | FID |",
+        "|:--|:--|--:|",
+        "| ot/2bit | mnist | 1.2 |",
+        "| full | digits | – |",
+    ]
+    assert markdown(["variant", "dataset", "FID"], rows, padded=True).splitlines() == [
+        "| variant | dataset | FID |",
+        "| :------ | ------: | --: |",
+        "| ot/2bit |   mnist | 1.2 |",
+        "| full    |  digits |   – |",
+    ]
+    with pytest.raises(ValueError, match="argument"):
+        markdown(["variant", "FID"], [["full"]])

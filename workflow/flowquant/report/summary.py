@@ -1,0 +1,190 @@
+"""A run's results of each variant: means over seeds, the reference's schema, one table."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from flowquant.config.variants import Variant
+from flowquant.report.tables import Row, markdown, shown
+
+EVALUATION = ("fid", "kid_mean", "kid_std", "is_mean", "is_std", "precision", "recall")
+FIDELITY = ("psnr", "ssim")
+DOWNSTREAM = ("accuracy", "precision", "recall", "f1")
+COLUMNS = (
+    "dataset",
+    "variant",
+    "method",
+    "bits",
+    "effective_bits",
+    "bytes",
+    "n",
+    "seeds",
+    "evaluations",
+    "extractor",
+    "fid",
+    "fid_std",
+    "kid",
+    "is",
+    "precision",
+    "recall",
+    "accuracy",
+    "accuracy_std",
+    "f1",
+    "real_accuracy",
+    "psnr",
+    "psnr_std",
+    "ssim",
+)
+# Title and format of the columns that people are shown.
+SHOWN = {
+    "dataset": ("dataset", ""),
+    "variant": ("variant", ""),
+    "effective_bits": ("bits a weight", ".2f"),
+    "bytes": ("file bytes", ",d"),
+    "fid": ("FID", ".2f"),
+    "kid": ("KID", ".4f"),
+    "is": ("IS", ".3f"),
+    "accuracy": ("accuracy", ".3f"),
+    "f1": ("F1", ".3f"),
+    "psnr": ("PSNR", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+}
+
+Name = tuple[str, Variant]
+
+
+def by_variant(results: Iterable[Row]) -> dict[Name, list[Row]]:
+    """Results grouped by (dataset, variant), sorted; each group in the order of its seeds."""
+    groups: dict[Name, list[Row]] = defaultdict(list)
+    for result in results:
+        groups[result["dataset"], result["variant"]].append(result)
+    return {name: sorted(groups[name], key=lambda r: r.get("seed", 0)) for name in sorted(groups)}
+
+
+def average(results: Sequence[Row], names: Sequence[str]) -> Row:
+    """The mean over seeds of each named number; with several seeds also ``<first name>_std``.
+
+    The standard deviation is the sample's (n − 1), over seeds.
+    """
+    summary: Row = {name: statistics.fmean(result[name] for result in results) for name in names}
+    if len(results) > 1:
+        first = names[0]
+        summary[f"{first}_std"] = statistics.stdev(result[first] for result in results)
+    summary["n"] = results[0]["n"]
+    summary["seeds"] = [result["seed"] for result in results]
+    return summary
+
+
+def averages(results: Iterable[Row], names: Sequence[str]) -> dict[Name, Row]:
+    """`average` for each dataset and variant."""
+    return {name: average(found, names) for name, found in by_variant(results).items()}
+
+
+def average_evaluations(results: Iterable[Row]) -> dict[Name, Row]:
+    """What `evaluate` measured of each dataset and variant, over seeds, and how.
+
+    ``evaluations`` of the velocity for an image are None for real images.
+    """
+    averaged = {}
+    for name, found in by_variant(results).items():
+        counts = [count for r in found if (count := r.get("evaluations")) is not None]
+        averaged[name] = average(found, EVALUATION) | {
+            "extractor": found[0]["extractor"],
+            "evaluations": statistics.fmean(counts) if counts else None,
+        }
+    return averaged
+
+
+def nest(summaries: Mapping[Name, Row]) -> dict[str, Any]:
+    """(dataset, variant) → the reference's nesting: dataset → full | method → method_Nbit."""
+    nested: dict[str, Any] = {}
+    for (dataset, variant), summary in summaries.items():
+        inner = nested.setdefault(dataset, {})
+        if variant.is_quantized:
+            method = variant.method
+            inner.setdefault(method, {})[f"{method}_{variant.width}"] = summary
+        else:
+            inner[variant.method] = summary
+    return nested
+
+
+def table_rows(
+    evaluated: Mapping[Name, Row],
+    judged: Mapping[Name, Row],
+    near: Mapping[Name, Row],
+    models: Iterable[Row],
+    classifiers: Iterable[Row],
+) -> list[Row]:
+    """A row of `COLUMNS` for each dataset and variant that was evaluated, None for what it lacks.
+
+    Args:
+        evaluated: What `average_evaluations` returns.
+        judged: Averages of `DOWNSTREAM`.
+        near: Averages of `FIDELITY`.
+        models: Reports on the size of each variant's file.
+        classifiers: Reports of the classifiers.
+    """
+    sizes = {(model["dataset"], model["variant"]): model for model in models}
+    accuracies = {report["dataset"]: report["test_accuracy"] for report in classifiers}
+    rows = []
+    for (dataset, variant), evaluation in evaluated.items():
+        name, bits = (dataset, variant), variant.nominal_bits
+        row = dict.fromkeys(COLUMNS) | {
+            "dataset": dataset,
+            "variant": variant,
+            "method": variant.method,
+            "bits": bits and f"{bits:g}",
+            "seeds": " ".join(map(str, evaluation["seeds"])),
+            "kid": evaluation["kid_mean"],
+            "is": evaluation["is_mean"],
+            "real_accuracy": accuracies.get(dataset),
+        }
+        for source, names in (
+            (
+                evaluation,
+                ("n", "evaluations", "extractor", "fid", "fid_std", "precision", "recall"),
+            ),
+            (sizes.get(name, {}), ("effective_bits", "bytes")),
+            (judged.get(name, {}), ("accuracy", "accuracy_std", "f1")),
+            (near.get(name, {}), ("psnr", "psnr_std", "ssim")),
+        ):
+            row |= {key: source.get(key) for key in names}
+        rows.append(row)
+    return rows
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """The table for people: Markdown, rounded, without the columns that hold nothing."""
+    columns = {name: how for name, how in SHOWN.items() if any(r[name] is not None for r in rows)}
+
+    def cell(row: Row, name: str) -> str:
+        text, spread = shown(row[name], columns[name][1]), row.get(f"{name}_std")
+        return text if spread is None else f"{text} ± {format(spread, columns[name][1])}"
+
+    table = markdown(
+        [title for title, _ in columns.values()],
+        [[cell(row, name) for name in columns] for row in rows],
+        left=2,
+    )
+    notes = [
+        f"- {dataset}: {row['n']} samples a seed, seeds {row['seeds']}, "
+        f"{_evaluations(rows, dataset)}features by {row['extractor']}"
+        + (
+            f"; the classifier is right on {row['real_accuracy']:.1%} of real test images"
+            if row["real_accuracy"] is not None
+            else ""
+        )
+        for dataset, row in {row["dataset"]: row for row in rows}.items()
+    ]
+    return "\n".join([table, "", *notes, ""])
+
+
+def _evaluations(rows: Sequence[Row], dataset: str) -> str:
+    counts = {row["evaluations"] for row in rows if row["dataset"] == dataset} - {None}
+    if not counts:
+        return ""
+    least, most = f"{min(counts):g}", f"{max(counts):g}"
+    return f"{least if least == most else f'{least} to {most}'} evaluations an image, "

@@ -1,0 +1,137 @@
+"""Results read from files, and tables of them: CSV for programs, Markdown for people."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flowquant.config.variants import Variant
+from flowquant.runtime.errors import UserError, some
+from flowquant.runtime.files import atomic, read_json
+
+Row = dict[str, Any]
+REMEDY = "Delete the file and run the workflow again to have it remade."
+
+
+def read_results(paths: Iterable[Path]) -> list[Row]:
+    """What stages wrote as JSON, a file a variant (or a seed of it), ``variant`` as a `Variant`.
+
+    Raises:
+        UserError: if a file is unreadable or names no variant.
+    """
+    results = []
+    for path in paths:
+        content = read_json(path)
+        results.append(content | {"variant": Variant.parse(str(content.get("variant")), path)})
+    return results
+
+
+def read_table(
+    path: Path,
+    dataset: str,
+    *,
+    text: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+    optional: Sequence[str] = (),
+) -> list[Row]:
+    """The rows of one dataset in a table of a run's results.
+
+    Args:
+        path: CSV file with columns ``dataset`` and ``variant``.
+        dataset: Whose rows.
+        text: Columns to read as they are.
+        numbers: Columns to read as numbers.
+        optional: Columns of numbers whose cells may be empty, which gives None.
+
+    Returns:
+        For each row the columns asked for, and ``variant`` as a `Variant`.
+
+    Raises:
+        UserError: if the file is unreadable, lacks a column or the dataset, or a cell is neither a
+            number nor a variant where one is asked for.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, restval="")
+            rows = [(reader.line_num, row) for row in reader]
+            columns = reader.fieldnames or ()
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(path, found=str(error), expected="a table in CSV", remedy=REMEDY) from error
+    wanted = ("dataset", "variant", *text, *numbers, *optional)
+    if missing := [name for name in wanted if name not in columns]:
+        raise UserError(
+            path,
+            found=f"no column {some(missing)}",
+            expected=f"columns {some(wanted, len(wanted))}",
+            remedy=REMEDY,
+        )
+    own = [(line, row) for line, row in rows if row["dataset"] == dataset]
+    if not own:
+        raise UserError(
+            path,
+            found=f"no rows of '{dataset}'",
+            expected=f"one of {some(dict.fromkeys(row['dataset'] for _, row in rows))}",
+            remedy="Name a dataset of the run, or run the workflow again to have the table remade.",
+        )
+
+    def number(line: int, name: str, cell: str) -> float | None:
+        if not cell and name in optional:
+            return None
+        try:
+            return float(cell)
+        except ValueError:
+            raise UserError(
+                f"{path}, line {line}, column `{name}`",
+                found=repr(cell),
+                expected="a number",
+                remedy=REMEDY,
+            ) from None
+
+    return [
+        {name: row[name] for name in text}
+        | {name: number(line, name, row[name]) for name in (*numbers, *optional)}
+        | {"variant": Variant.parse(row["variant"], f"{path}, line {line}")}
+        for line, row in own
+    ]
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV under a header; nothing (None) becomes an empty cell."""
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def shown(value: float | None, style: str) -> str:
+    """A number for people, by a format specification; a dash for nothing."""
+    return "–" if value is None else format(value, style)
+
+
+def markdown(
+    titles: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, padded: bool = False
+) -> str:
+    """A Markdown table, without a final newline.
+
+    Args:
+        titles: A title for each column.
+        rows: A cell for each column, as it is to be shown.
+        left: How many columns, from the first, hold text and start at their left.
+        padded: Whether cells fill their column, for those who read the text itself.
+    """
+    lines = [titles, *rows]
+    widths = [max(map(len, column)) if padded else 0 for column in zip(*lines, strict=True)]
+
+    def joined(cells: Sequence[str]) -> str:
+        padded_cells = (
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return f"| {' | '.join(padded_cells)} |"
+
+    dashes = ["-" * max(width - 1, 2) for width in widths]
+    marks = joined([f":{d}" if index < left else f"{d}:" for index, d in enumerate(dashes)])
+    first, *others = map(joined, lines)
+    return "\n".join([first, marks if padded else marks.replace(" ", ""), *others])
