@@ -77,7 +77,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     workflow.configure("others.yaml", others(mirror))
     downloads = [f"results/data/{name}.safetensors" for name in (*PRESETS, "digits")]
     downloads.append("results/data/inception-v3-compat.pth")
-    imports = ["import_check", f"{RUN}/models/imported_model.safetensors"]
+    imports = ["check", f"{RUN}/models/imported_model.safetensors"]
     for targets, config in (
         (["all", "sweep"], ("everything.yaml",)),
         ([*downloads, *imports], ("everything.yaml", "others.yaml")),

@@ -5,11 +5,11 @@ import struct
 
 import pytest
 import torch
-import yaml
 
 from flowquant.config.model import ModelConfig
-from flowquant.config.validation import validate
+from flowquant.config.run import Run
 from flowquant.models.model import build_network
+from originals import PRESETS
 from project import ROOT, TINY
 
 IDX_PRESET = {
@@ -49,6 +49,7 @@ def fails(workflow, *targets, message):
             {"presets": {"digits": {"training": {"devices": 7}}}},
             "`presets.digits.training.devices`: found 7; expected a divisor of the batch",
         ),
+        ({"presets": {"digits": {"checkpoint": "none.pt"}}}, "found 'none.pt', where there is no"),
         (
             {"methods": {"x": {"levels": "best"}}},
             "`methods.x.levels`: found 'best'; expected one of",
@@ -80,12 +81,12 @@ def test_images_that_are_nowhere(fresh):
 @pytest.fixture
 def model():
     """What the tiny configuration's checkpoint must be."""
-    presets = yaml.safe_load((ROOT / "config/datasets.yaml").read_text())["presets"]
-    digits = presets["digits"]
-    digits["network"] |= TINY["presets"]["digits"]["network"]
-    whole = validate(TINY | {"presets": {"digits": digits}})["presets"]["digits"]
-    return ModelConfig.from_dict(
-        {part: whole[part] for part in ("image", "condition", "network", "flow")}
+    preset = Run.read(TINY, ROOT, []).presets["digits"]
+    return ModelConfig(
+        image=preset.image,
+        condition=preset.condition,
+        network=preset.network,
+        flow=preset.flow,
     )
 
 
@@ -110,9 +111,63 @@ def test_a_checkpoint_with_nan(fresh, model):
     fails(fresh, "models", message="mine.pt: found NaN or infinite weights in pos_emb")
 
 
-def test_a_missing_checkpoint(fresh):
-    fresh.configure("mistake.yaml", {"presets": {"digits": {"checkpoint": "none.pt"}}})
-    fails(fresh, "models", message="none.pt")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"plot": {"levels_of": "no.weight"}}, "`plot.levels_of`: found 'no.weight'; expected a w"),
+        (
+            {"presets": {"digits": {"classifier": {"architecture": "resnet1"}}}},
+            "classifier.architecture: found 'resnet1'",
+        ),
+        (
+            {"presets": {"digits": {"classifier": {"architecture": "inception_v3"}}}},
+            "found 'inception_v3', which does not take images of 8 pixels",
+        ),
+        (
+            {"presets": {"digits": {"network": {"width": 100000, "feedforward": 4000000}}}},
+            "MiB of memory for a step of 128 images",
+        ),
+    ],
+)
+def test_what_only_the_networks_can_tell(fresh, content, message):
+    """Told by the one quick job, before any training."""
+    fresh.configure("mistake.yaml", content)
+    fails(fresh, "check", message=message)
+
+
+def test_a_file_that_names_no_run(fresh):
+    fresh.configure("mine.yaml", {"bits": [3]})
+    done = fresh.snakemake("--dry-run", config=("mine.yaml",))
+    assert done.returncode != 0
+    assert "`run`: found nothing in mine.yaml" in done.stdout
+
+
+def test_nothing_from_a_configuration_is_run_by_a_shell(fresh):
+    """Every string that may be any text, in every section, with what a shell would run."""
+    nasty = "it's $(touch PWNED) `touch PWNED` \"; touch PWNED; {x}"
+    weights = fresh.folder / "in sp$(touch PWNED)ace.pt"
+    weights.write_bytes(b"no checkpoint")
+    content = {
+        "data_root": nasty,
+        "plot": {"levels_of": nasty},
+        "methods": {"kept": {"levels": "uniform", "keep": [nasty]}},
+        "presets": {
+            "digits": {"description": nasty, "classifier": {"architecture": nasty}},
+            "theirs": PRESETS["tiny_images"]
+            | {"source": {"kind": "images", "path": nasty, "layout": {"train": nasty}}},
+            "foreign": PRESETS["tiny_idx"] | {"checkpoint": weights.name},
+        },
+        "datasets": ["digits", "theirs", "foreign"],
+        "evaluation": {"extractor": "inception-v3-compat"},
+    }
+    fresh.configure("nasty.yaml", content)
+    targets = ["check", "datasets", "results/tiny/models/foreign_model.safetensors"]
+    done = fresh.snakemake("--keep-going", *targets, config=("tiny.yaml", "nasty.yaml"))
+    assert done.returncode != 0
+    assert f"`plot.levels_of`: found {nasty!r}" in done.stdout
+    assert f"{nasty}: found no such" in done.stdout  # the images
+    assert f"{weights.name}: found no plain weights" in done.stdout
+    assert not list(fresh.folder.rglob("PWNED*"))
 
 
 def test_an_unwritable_place_or_a_gpu_that_is_not_there(fresh):
