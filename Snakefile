@@ -30,4 +30,4 @@ rule all:
         PLOTS,
         GRIDS,
     message:
-        "{RUN.name}: done"
+        f"{RUN.name}: done"

@@ -35,4 +35,4 @@ rule benchmark:
     input:
         expand(rules.benchmark_dataset.output, dataset=RUN.datasets),
     message:
-        "{RUN.name}: benchmark done"
+        f"{RUN.name}: benchmark done"

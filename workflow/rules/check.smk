@@ -34,4 +34,4 @@ rule check:
     input:
         CHECKS,
     message:
-        "{RUN.name}: all presets fit"
+        f"{RUN.name}: all presets fit"

@@ -24,7 +24,7 @@ rule collect:
     params:
         code=digest("collect"),
     message:
-        "{RUN.name}: gathering all results"
+        f"{RUN.name}: gathering all results"
     shell:
         stage(
             "collect",

@@ -33,4 +33,4 @@ rule datasets:
     input:
         expand(rules.dataset.output, dataset=RUN.datasets),
     message:
-        "{RUN.name}: datasets done"
+        f"{RUN.name}: datasets done"

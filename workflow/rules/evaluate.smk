@@ -96,4 +96,4 @@ rule evaluations:
     input:
         EVALUATIONS,
     message:
-        "{RUN.name}: evaluations done"
+        f"{RUN.name}: evaluations done"

@@ -109,4 +109,4 @@ rule quantized:
     input:
         QUANTIZED,
     message:
-        "{RUN.name}: quantized models done"
+        f"{RUN.name}: quantized models done"

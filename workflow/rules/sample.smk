@@ -76,4 +76,4 @@ rule samples:
     input:
         expand(IMAGES, dataset=RUN.datasets, variant=RUN.variants, seed=RUN.seeds),
     message:
-        "{RUN.name}: samples done"
+        f"{RUN.name}: samples done"

@@ -52,7 +52,7 @@ rule collect_sweep:
     params:
         code=digest("collect_sweep"),
     message:
-        "{RUN.name}: gathering the sweep"
+        f"{RUN.name}: gathering the sweep"
     shell:
         stage(
             "collect_sweep",
@@ -88,4 +88,4 @@ rule sweep:
         rules.collect_sweep.output,
         expand(rules.plot_sweep.output, dataset=RUN.datasets),
     message:
-        "{RUN.name}: sweep done"
+        f"{RUN.name}: sweep done"

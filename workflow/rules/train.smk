@@ -81,4 +81,4 @@ rule models:
     input:
         expand(MODEL, dataset=RUN.datasets),
     message:
-        "{RUN.name}: models done"
+        f"{RUN.name}: models done"
