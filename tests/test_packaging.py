@@ -1,16 +1,27 @@
 """What is installed is what lies here: the wheel and its command, and one set of versions."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from flowquant.runtime.digest import PACKAGE
 from project import ROOT, STAGES
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def pins(name):
+    """The pins of a requirements file, less those of the file that it includes."""
+    lines = (ROOT / "envs" / name).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith(("#", "-r "))]
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +60,40 @@ def test_the_command_lists_every_stage_with_a_sentence(installed, tmp_path):
         for stage in STAGES:
             (row,) = [line for line in listed.splitlines() if line.startswith(f"  {stage}  ")]
             assert row.removeprefix(f"  {stage}").strip().endswith("."), stage
+
+
+def test_conda_and_container_install_the_pins_of_pip():
+    conda = yaml.safe_load((ROOT / "envs/flowquant.yaml").read_text())["dependencies"]
+    container = (ROOT / "envs/Dockerfile").read_text()
+    assert conda[-1]["pip"] == pins("requirements.txt")
+    assert re.findall("^FROM python:([0-9.]+)", container, re.M) == [conda[0].split("=")[1]]
+    assert re.findall("^COPY (.*) /", container, re.M) == ["requirements.txt"]
+    assert re.findall("pip install .* ([^ ]+)$", container, re.M) == ["/tmp/requirements.txt"]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "name"),
+    [
+        (PROJECT["dependencies"], "requirements.txt"),
+        (EXTRAS["dev"], "requirements-dev.txt"),
+        (EXTRAS["slurm"], "requirements-slurm.txt"),
+    ],
+    ids=["run", "dev", "slurm"],
+)
+def test_the_ranges_of_the_package_admit_the_pins(ranges, name):
+    allowed = {canonicalize_name(r.name): r.specifier for r in map(Requirement, ranges)}
+    pinned = {canonicalize_name(r.name): r.specifier for r in map(Requirement, pins(name))}
+    assert set(allowed) == set(pinned)
+    for package, exact in pinned.items():
+        (pin,) = exact
+        assert pin.operator == "==", package
+        assert allowed[package].contains(pin.version), package
+
+
+def test_the_oldest_python_is_said_once():
+    (oldest,) = re.findall(r">=(3\.[0-9]+)", PROJECT["requires-python"])
+    major, minor = oldest.split(".")
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert tools["mypy"]["python_version"] == oldest
+    assert tools["ruff"]["target-version"] == f"py{major}{minor}"
+    assert f"({major}, {minor})" in (ROOT / "Makefile").read_text()
