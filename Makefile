@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CORES ?= all
 RESULTS := results/quickstart
 
-.PHONY: quickstart test lint install clean
+.PHONY: quickstart test lint ruff ruff-format mypy snakefmt fix install clean
 
 # Networks this small train no faster on two cores: model and classifier train side by side.
 quickstart: $(VENV)/.run
@@ -20,12 +20,25 @@ quickstart: $(VENV)/.run
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/snakefmt --check Snakefile workflow/rules
+# Also pre-commit's hooks, one each.
+lint: ruff ruff-format mypy snakefmt
 	$(BIN)/snakemake --lint
+
+ruff: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+ruff-format: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+
+mypy: $(VENV)/.dev
+	$(BIN)/mypy
+
+snakefmt: $(VENV)/.dev
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+
+# Schema, tables and help of the settings, written anew from flowquant.config.
+fix: $(VENV)/.dev
+	PYTHONPATH=workflow $(BIN)/python -m flowquant.config.documents
 
 install: $(VENV)/.run
 

@@ -3,7 +3,6 @@
 import re
 
 import pytest
-import yaml
 
 from flowquant.config.validation import load_schema
 from flowquant.runtime.digest import PACKAGE, digest, imported_modules, module_of
@@ -42,15 +41,6 @@ def test_digests_follow_the_code():
 def test_modules_stay_small(name):
     path = PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
     assert len(path.read_text().splitlines()) <= 400
-
-
-def test_conda_and_pip_name_the_same_packages():
-    pip = [
-        line for line in (ROOT / "envs/requirements.txt").read_text().splitlines() if line[0] != "#"
-    ]
-    conda = yaml.safe_load((ROOT / "envs/flowquant.yaml").read_text())
-    assert conda["dependencies"][-1]["pip"] == pip
-    assert all("==" in line for line in pip)
 
 
 def schema_keys(schema, definitions):

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from flowquant.runtime.digest import PACKAGE, module_of
 from project import STAGES
 
@@ -68,3 +70,10 @@ def test_no_stage_imports_what_it_does_not_need():
     for stage, imported in found.items():
         needless = {name for name in imported if stage not in ALLOWED[name]}
         assert not needless, stage
+
+
+@pytest.mark.parametrize("module", ["flowquant", "flowquant.__main__"])
+def test_the_package_is_imported_at_once(module):
+    # Other work on the machine only ever adds to a time: the least of several is the import's own.
+    timed = f"from time import perf_counter as now; t = now(); import {module}; print(now() - t)"
+    assert min(float(python("-c", timed).stdout) for _ in range(5)) < 0.1

@@ -1,1 +1,1 @@
-"""Weight quantization for flow-matching models: one module per stage of the workflow."""
+"""Weight quantization for flow-matching models: a package for each layer, a stage for each rule."""
