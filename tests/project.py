@@ -29,23 +29,8 @@ MODULES = sorted(
 STAGES = commands()
 
 
-TINY: dict[str, Any] = {
-    "run": "tiny",
-    "device": "cpu",
-    "datasets": ["digits"],
-    "methods": {"uniform": {"levels": "uniform"}, "ot": {"levels": "equal_mass"}},
-    "bits": [2],
-    "evaluation": {"extractor": "classifier"},
-    "plot": {"formats": ["png"], "sample_columns": 5},
-    "presets": {
-        "digits": {
-            "network": {"width": 16, "heads": 2, "layers": 1, "feedforward": 32},
-            "training": {"epochs": 2, "warmup_epochs": 0, "ema": None},
-            "sampling": {"steps": 2, "per_class": 10},
-            "classifier": {"architecture": "shufflenet_v2_x0_5", "epochs": 1},
-        }
-    },
-}
+# The smallest run of the whole workflow.
+TINY: dict[str, Any] = yaml.safe_load((ROOT / ".test/config/config.yaml").read_text())
 
 
 @dataclass

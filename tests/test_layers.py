@@ -3,8 +3,8 @@
 import re
 
 import pytest
-
 from flowquant.config.validation import load_schema
+
 from flowquant.runtime.digest import PACKAGE, digest, imported_modules, module_of
 from project import MODULES, ROOT, STAGES
 

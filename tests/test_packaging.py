@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from flowquant.runtime.digest import PACKAGE
-from project import ROOT, STAGES, TINY
+from project import ROOT, STAGES
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -103,10 +103,6 @@ def test_the_version_is_the_one_that_is_cited():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == PROJECT["version"]
     assert citation["references"][0]["url"] == PROJECT["urls"]["Paper"]
-
-
-def test_the_tiny_run_is_the_one_that_is_tested():
-    assert yaml.safe_load((ROOT / ".test/config/config.yaml").read_text()) == TINY
 
 
 def test_the_tests_that_hold_promises_are_there():

@@ -56,6 +56,9 @@ class Run:
     def read(cls, given: Mapping[str, Any], source: Path, files: Sequence[str | Path]) -> Run:
         """The run that Snakemake was given, over the presets that come with the workflow.
 
+        Without any, it is that of ``config/config.yaml`` in the working directory, or else of the
+        workflow's own: the paper.
+
         Args:
             given: What Snakemake made of configuration files and ``--config``.
             source: The workflow's own folder, with ``config/datasets.yaml`` in it.
@@ -68,7 +71,9 @@ class Run:
             read_yaml(path)
         presets = read_yaml(source / "config" / "datasets.yaml")
         if not files and "datasets" not in given:
-            presets = merged(presets, read_yaml(source / "config" / "config.yaml"))
+            own = Path("config/config.yaml")
+            default = own if own.is_file() else source / own
+            presets = merged(presets, read_yaml(default))
         elif "run" not in given:
             raise UserError(
                 "configuration key `run`",
