@@ -50,8 +50,12 @@ def sample(
     """
     network, config = load_variant(model, packed)
     labels = labels_to_sample(config.condition, sampling.per_class, sampling.condition, data)
-    solver = SolverConfig(
-        sampling.solver, sampling.steps, sampling.guidance, sampling.precision, sampling.tolerance
+    solver = SolverConfig(  # until SamplingConfig is a SolverConfig
+        solver=sampling.solver,
+        steps=sampling.steps,
+        guidance=sampling.guidance,
+        precision=sampling.precision,
+        tolerance=sampling.tolerance,
     )
     places = choose_devices(device, devices, "sampling.devices")
     images, evaluations = generate_sharded(
