@@ -10,7 +10,6 @@ from safetensors.torch import save_file
 from flowquant.models.model import build_network, read_model
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import read_json
-from flowquant.stages.import_check import import_check
 from flowquant.stages.import_model import import_model
 
 
@@ -31,8 +30,12 @@ def wrapped(how, weights):
 
 def import_into(folder, checkpoint, model):
     output, report = folder / "out" / "model.safetensors", folder / "out" / "model.json"
-    import_model(checkpoint, output, report, "squares", model)
+    import_model(checkpoint, "squares", model, output=output, report=report)
     return output, report
+
+
+def check(checkpoint, model):
+    import_model(checkpoint, "squares", model, check=True)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth"])
@@ -81,7 +84,7 @@ class Malicious:
 def test_malicious_checkpoint_is_refused_and_not_executed(tmp_path, tiny_model, weights, save):
     marker, checkpoint = tmp_path / "executed", tmp_path / "published.pt"
     save({"model": weights, "extra": Malicious(marker)}, checkpoint)
-    for stage in (import_into, lambda _, path, model: import_check(path, "squares", model)):
+    for stage in (import_into, lambda _, path, model: check(path, model)):
         with pytest.raises(UserError, match=r"published.pt: found no plain weights"):
             stage(tmp_path, checkpoint, tiny_model)
     assert not marker.exists()
@@ -140,14 +143,19 @@ def test_bytes_that_are_no_checkpoint(tmp_path, tiny_model, content, suffix):
 
 def test_absent_checkpoint(tmp_path, tiny_model):
     with pytest.raises(UserError, match="No such file"):
-        import_check(tmp_path / "published.pt", "squares", tiny_model)
+        check(tmp_path / "published.pt", tiny_model)
 
 
 def test_check_says_what_fits_and_writes_nothing(tmp_path, tiny_model, weights, capsys):
     torch.save(weights, tmp_path / "published.pt")
-    import_check(tmp_path / "published.pt", "squares", tiny_model)
+    check(tmp_path / "published.pt", tiny_model)
     count = sum(w.numel() for w in weights.values())
     said = capsys.readouterr().out
     assert said.startswith("squares: ")
     assert f"published.pt fits: {len(weights)} tensors, {count:,} parameters" in said
     assert [path.name for path in tmp_path.iterdir()] == ["published.pt"]
+
+
+def test_nowhere_to_write_to(tmp_path, tiny_model):
+    with pytest.raises(UserError, match=r"no --output or no --report; expected both, or --check"):
+        import_model(tmp_path / "published.pt", "squares", tiny_model, output=tmp_path / "model")

@@ -240,7 +240,7 @@ def test_command_line_ends_in_one_message(tmp_path):
     command = [sys.executable, "-m", "flowquant", "dataset", "cifar10", "--folder", "cifar10"]
     command += ["--output", tmp_path / "out.safetensors", "--data-root", tmp_path, "--urls"]
     command += ["--image.channels", "3", "--image.size", "32", "--sha256", "None"]
-    command += ["--condition.kind", "class", "--condition.count", "10", "--threads", "1"]
+    command += ["--condition.kind", "class", "--condition.count", "10"]
     done = subprocess.run(
         [str(part) for part in command],
         cwd=PACKAGE.parent,

@@ -132,13 +132,3 @@ def check_fits(path: Path, split: Split, image: ImageConfig, condition: Conditio
             expected=f"{condition.count} {condition.kind}, as the preset's `condition` says",
             remedy="Correct `condition.kind` and `condition.count`, or the source.",
         )
-
-
-def stratified_order(labels: Tensor, order: Tensor) -> Tensor:
-    """A permutation that takes the classes in turn, in each class by ``order``; int64 [N]."""
-    rank = torch.empty_like(order)
-    shuffled = labels[order]
-    for label in shuffled.unique():
-        members = order[shuffled == label]
-        rank[members] = torch.arange(len(members))
-    return order[torch.argsort(rank[order], stable=True)]

@@ -11,6 +11,7 @@ With nearly as many levels as values, the cuts lie in the widest gaps.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,14 +22,23 @@ from flowquant.quantization.search import stable_order
 MOST_STEPS = 30
 # Levels whose means move less than this share of their group's range have converged.
 TOLERANCE = 1e-6
-# Polishing looks at so many places for each cut, over such shares of the runs on its sides.
-WINDOW, REACHES = 9, (0.4, 0.2, 0.1, 0.05, 0.02)
-# So many sums at a time stay in a CPU's cache.
+# Places near each cut among which `polish` chooses,
+WINDOW = 9
+# spread over these shares of the runs on both sides, one round after another.
+REACHES = (0.4, 0.2, 0.1, 0.05, 0.02)
+# Sums at a time that stay in a CPU's cache.
 CACHED_SUMS = 1 << 17
-# The dynamic programme over C cuts takes about C²·(K + 8) sums a group: it is exact where that is
-# affordable for all distinct values, and has so many cuts where it is not. Many groups start
-# without it. Polishing takes at most so many sums a value.
-MOST_SUMS, MOST_CUTS, FEW_GROUPS, FEW_LEVELS, SUMS_PER_VALUE = 2e7, 512, 16, 64, 8
+# Sums that the dynamic programme may take for FEW_GROUPS groups in all: C²·(K + 8) a group for C
+# candidate cuts. Where they suffice for all distinct values, its result is the optimum.
+MOST_SUMS = 2e7
+# Candidate cuts of the dynamic programme where they do not.
+MOST_CUTS = 512
+# More groups than this start without a dynamic programme over chosen cuts.
+FEW_GROUPS = 16
+# More levels than this are all but optimal where they start.
+FEW_LEVELS = 64
+# Sums that `polish` may take for each value.
+SUMS_PER_VALUE = 8
 
 
 def lloyd(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -36,7 +46,7 @@ def lloyd(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     groups, n = values.shape
     count = min(count, n)
     order = stable_order(values)
-    runs = Runs(values.gather(1, order))
+    runs = Runs.of(values.gather(1, order))
     cuts, exact = best_start(runs, count)
     if not exact:
         steps = MOST_STEPS if 4 * count <= n else MOST_STEPS // 3
@@ -50,7 +60,7 @@ def lloyd(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def best_start(runs: Runs, count: int) -> tuple[Tensor, bool]:
-    """Cuts to descend from, and whether they are the optimum already."""
+    """Cuts [G, K + 1] to descend from, and whether they are the optimum already."""
     groups, n = runs.ordered.shape
     distinct = int((runs.ordered.diff(dim=1) > 0).sum(1).max()) + 1
     if distinct <= count:
@@ -73,10 +83,9 @@ def best_start(runs: Runs, count: int) -> tuple[Tensor, bool]:
 
 
 def affordable_reaches(n: int, groups: int, count: int) -> tuple[float, ...]:
-    """How long to polish: at length where values are many beside levels or few in all."""
+    """The reaches to polish with: more where values are many beside levels or few in all."""
     sums = WINDOW**2 * count
     for reaches in (2 * REACHES, REACHES[1::2]):
-        # Many levels are all but optimal where they start.
         if count > FEW_LEVELS and len(reaches) > len(REACHES):
             continue
         if len(reaches) * sums <= max(SUMS_PER_VALUE * n, MOST_SUMS / 4 / max(groups, FEW_GROUPS)):
@@ -84,32 +93,51 @@ def affordable_reaches(n: int, groups: int, count: int) -> tuple[float, ...]:
     return ()
 
 
+@dataclass(frozen=True)
 class Runs:
-    """Sorted values of each group [G, n], and the mean and squared error of any run of them.
+    """The mean and squared error of any run of each group's sorted values.
 
-    Cuts are positions int64 [G, K + 1] from 0 to n, ascending: run k goes from cut k to k + 1.
+    ``cuts`` are positions int64 [G, K + 1] from 0 to n, ascending: run k goes from cut k to k + 1.
+
+    Args:
+        ordered: Sorted values less their group's mean, for the sake of precision; float64 [G, n].
+        centre: The mean of each group, float64 [G, 1].
+        first: Sums of the first 0…n of ``ordered``, float64 [G, n + 1].
+        second: Sums of their squares, float64 [G, n + 1].
     """
 
-    def __init__(self, ordered: Tensor) -> None:
-        self.ordered = ordered.double()
-        # About the group's mean, for the sake of precision.
-        self.centre = self.ordered.mean(1, keepdim=True)
-        self.ordered -= self.centre
-        groups, n = ordered.shape
-        self.span = self.ordered[:, -1:] - self.ordered[:, :1]
-        self.first, self.second = self.ordered.new_zeros(2, groups, n + 1)
-        torch.cumsum(self.ordered, 1, out=self.first[:, 1:])
-        torch.cumsum(self.ordered.square(), 1, out=self.second[:, 1:])
+    ordered: Tensor
+    centre: Tensor
+    first: Tensor
+    second: Tensor
 
-    def __getitem__(self, chosen: Tensor) -> Runs:
-        """Those of some groups."""
-        part = object.__new__(Runs)
-        for name, tensor in vars(self).items():
-            setattr(part, name, tensor[chosen])
-        return part
+    @classmethod
+    def of(cls, values: Tensor) -> Runs:
+        """The runs of sorted values [G, n]."""
+        ordered = values.double()
+        centre = ordered.mean(1, keepdim=True)
+        ordered = ordered - centre
+        first, second = ordered.new_zeros(2, len(ordered), ordered.shape[1] + 1)
+        torch.cumsum(ordered, 1, out=first[:, 1:])
+        torch.cumsum(ordered.square(), 1, out=second[:, 1:])
+        return cls(ordered, centre, first, second)
+
+    def __getitem__(self, groups: Tensor) -> Runs:
+        """The runs of some groups, indices [g] or bool [G]."""
+        return Runs(
+            self.ordered[groups], self.centre[groups], self.first[groups], self.second[groups]
+        )
+
+    @property
+    def span(self) -> Tensor:
+        """Each group's largest value less its smallest, float64 [G, 1]."""
+        return self.ordered[:, -1:] - self.ordered[:, :1]
 
     def centred_means(self, cuts: Tensor) -> Tensor:
-        """The mean of each run less the group's; an empty run's is the value at its cut."""
+        """The mean of each run less its group's, float64 [G, K].
+
+        An empty run's is the value at its cut.
+        """
         size = cuts.diff(dim=1)
         means = self.first.gather(1, cuts).diff(dim=1) / size.clamp(min=1)
         here = self.ordered.gather(1, cuts[:, :-1].clamp(max=self.ordered.shape[1] - 1))
@@ -130,14 +158,14 @@ class Runs:
 
 
 def equal_mass_cuts(runs: Runs, count: int) -> Tensor:
-    """Cuts between equally populated runs."""
+    """Cuts [G, K + 1] between equally populated runs."""
     groups, n = runs.ordered.shape
     places = torch.arange(count + 1, device=runs.ordered.device) * n // count
     return places.expand(groups, -1).contiguous()
 
 
 def panter_dite_cuts(runs: Runs, count: int) -> Tensor:
-    """Cuts at equal steps of ∫ f^(1/3), f the density between neighbouring quantiles."""
+    """Cuts [G, K + 1] at equal steps of ∫ f^(1/3), f the density between close quantiles."""
     n = runs.ordered.shape[1]
     bins = min(n - 1, 4096)
     if bins < 1:
@@ -157,7 +185,7 @@ def panter_dite_cuts(runs: Runs, count: int) -> Tensor:
 
 
 def gap_cuts(runs: Runs, count: int) -> Tensor:
-    """Cuts at the widest gaps between neighbours, for nearly as many levels as values."""
+    """Cuts [G, K + 1] at the widest gaps of the values, for nearly as many levels as values."""
     n = runs.ordered.shape[1]
     widest = runs.ordered.diff(dim=1).topk(count - 1, dim=1, sorted=False).indices + 1
     return F.pad(F.pad(widest.sort(dim=1).values, (1, 0)), (0, 1), value=n)
@@ -173,9 +201,17 @@ def distinct_cuts(runs: Runs, most: int) -> Tensor:
 
 
 def programme_cuts(runs: Runs, count: int, places: Tensor) -> Tensor:
-    """The best K + 1 of some candidate cuts [G, C], by dynamic programming.
+    """The best of some candidate cuts, by dynamic programming: C²·K additions a group.
 
-    With all cuts between distinct values it is the optimum. Cost: C²·K additions a group.
+    With all cuts between distinct values it is the optimum.
+
+    Args:
+        runs: Runs of G groups.
+        count: Number of runs, K.
+        places: Candidates int64 [G, C], ascending, the first 0 and the last n.
+
+    Returns:
+        Cuts [G, K + 1].
     """
     groups, points = places.shape
     result = []
@@ -207,6 +243,14 @@ def polish(runs: Runs, cuts: Tensor, reaches: Sequence[float]) -> Tensor:
     """Move all cuts at once to the best of a few places near each, by dynamic programming.
 
     Lloyd's iteration is slow where many cuts have to shift together; this is not.
+
+    Args:
+        runs: Runs of G groups.
+        cuts: Where to start, [G, K + 1].
+        reaches: A round each: how far the places reach into the runs on both sides, as a share.
+
+    Returns:
+        Cuts [G, K + 1] of no greater error.
     """
     rows = torch.arange(len(cuts), device=cuts.device)
     most = len(rows) if cuts.is_cuda else max(1, CACHED_SUMS // (WINDOW**2 * cuts.shape[1]))
@@ -242,12 +286,20 @@ def polish(runs: Runs, cuts: Tensor, reaches: Sequence[float]) -> Tensor:
 
 
 def descend(runs: Runs, cuts: Tensor, steps: int) -> Tensor:
-    """Lloyd's iteration: means of the runs, then cuts half-way between means, till they stand.
+    """Lloyd's iteration: means of the runs, then cuts half-way between the means.
 
-    Groups whose levels stand are left alone from then on.
+    A group whose means have stopped moving is left alone from then on.
+
+    Args:
+        runs: Runs of G groups.
+        cuts: Where to start, [G, K + 1]; not changed.
+        steps: The most steps.
+
+    Returns:
+        Cuts [G, K + 1].
     """
     cuts, rows = cuts.clone(), torch.arange(len(cuts), device=cuts.device)
-    # To ask is to wait for the GPU, so it is asked seldom.
+    # Asking whether they have means waiting for the GPU, so that is done seldom.
     often = 10 if cuts.is_cuda else 2
     here, levels, n = cuts, runs.centred_means(cuts), runs.ordered.shape[1]
     for step in range(steps):

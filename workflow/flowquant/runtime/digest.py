@@ -1,4 +1,9 @@
-"""Which code a stage runs: a content hash of its module and of all it imports from this package."""
+"""Which code a stage runs: a hash of the syntax of its module and of all it imports from here.
+
+What changes no result changes no digest: comments, docstrings and the sentences under a field,
+blank lines and layout. Not seen, too, are other packages (their versions are pinned), files that
+are no Python, and a package's ``__init__``, which must therefore import nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +31,15 @@ def module_of(command: str) -> str:
     return f"data.sources.{kind}" if stage == "dataset" else f"stages.{stage}"
 
 
+def source(module: str) -> Path:
+    """The file that holds a module of this package."""
+    return PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
+
+
 def imported_modules(module: str) -> set[str]:
     """``module`` and every module of this package that it imports, directly or not.
 
-    Names are relative to the package: ``stages.train``, ``data.sources.idx``. Imports inside
-    functions count.
+    Names are relative to the package: ``stages.train``, ``data.sources.idx``.
     """
     found: set[str] = set()
     pending = [module]
@@ -38,15 +47,27 @@ def imported_modules(module: str) -> set[str]:
         name = pending.pop()
         if name not in found:
             found.add(name)
-            pending.extend(_direct_imports(name))
+            pending.extend(direct_imports(name))
     return found
 
 
 @cache
-def _direct_imports(module: str) -> frozenset[str]:
-    tree = ast.parse(source(module).read_text(encoding="utf-8"))
+def digest(command: str) -> str:
+    """A short hash of the code that a command runs, for a rule's ``params``."""
+    content = hashlib.sha256()
+    for module in sorted(imported_modules(module_of(command))):
+        content.update(f"{module} {_syntax_hash(module)}\n".encode())
+    return content.hexdigest()[:16]
+
+
+@cache
+def direct_imports(module: str) -> frozenset[str]:
+    """The modules of this package that a module imports itself.
+
+    Imports inside functions and those for type checkers count.
+    """
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(_tree(module)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "flowquant":
             base = (node.module or "").removeprefix("flowquant").lstrip(".")
             candidates = {f"{base}.{alias.name}".lstrip(".") for alias in node.names} | {base}
@@ -60,15 +81,33 @@ def _direct_imports(module: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def source(module: str) -> Path:
-    """The file that holds a module of this package."""
-    return PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
+@cache
+def _syntax_hash(module: str) -> str:
+    return hashlib.sha256(_syntax(_tree(module)).encode()).hexdigest()
 
 
 @cache
-def digest(command: str) -> str:
-    """A short hash of the code that a command runs, for a rule's ``params``."""
-    content = hashlib.sha256()
-    for module in sorted(imported_modules(module_of(command))):
-        content.update(module.encode() + b"\0" + source(module).read_bytes() + b"\0")
-    return content.hexdigest()[:16]
+def _tree(module: str) -> ast.Module:
+    return ast.parse(source(module).read_text(encoding="utf-8"))
+
+
+def _syntax(node: object) -> str:
+    """A syntax tree as text, without positions and without statements that are mere strings.
+
+    Absent and empty fields are left out: newer versions of Python only add such to older code.
+    """
+    if isinstance(node, ast.AST):
+        fields = ((name, getattr(node, name, None)) for name in node._fields)
+        given = [f"{name}={_syntax(value)}" for name, value in fields if value not in (None, [])]
+        return f"{type(node).__name__}({' '.join(given)})"
+    if isinstance(node, list):
+        return f"[{' '.join(_syntax(item) for item in node if not _is_mere_string(item))}]"
+    return repr(node)
+
+
+def _is_mere_string(node: object) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -6,11 +6,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import atomic
 from flowquant.runtime.tensors import read_tensors, write_tensors
+
+# The most images of a class, and the most classes, that a grid of samples shows.
+GRID_COLUMNS = 10
+GRID_ROWS = 100
+# Small images are enlarged until they are about so many pixels wide, and at least twice.
+GRID_WIDTH = 48
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,23 @@ def read_samples(path: Path) -> tuple[Tensor, Tensor, Origin]:
             expected="a file written by `sample`",
             remedy="Delete the file and run the workflow again.",
         ) from error
+
+
+def write_samples_grid(path: Path, images: Tensor, per_class: int) -> None:
+    """Write the first samples of each class as a PNG, a class a row.
+
+    Of more classes than there are rows, evenly spaced ones are shown.
+
+    Args:
+        path: The PNG to write.
+        images: uint8 [N, C, H, W], class by class.
+        per_class: Images of each class (with attributes: in each of ten rows).
+    """
+    classes = images.view(-1, per_class, *images.shape[1:])
+    rows = torch.linspace(0, len(classes) - 1, min(len(classes), GRID_ROWS)).round().long()
+    shown = classes[rows, :GRID_COLUMNS]
+    enlarge = max(2, GRID_WIDTH // images.shape[-1])
+    write_grid(path, shown.flatten(0, 1), shown.shape[1], enlarge)
 
 
 def write_grid(path: Path, images: Tensor, columns: int, enlarge: int = 1) -> None:

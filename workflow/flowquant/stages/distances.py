@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from flowquant.models.model import read_model
-from flowquant.quantization.codebook import Codebook, effective_bits, expand
-from flowquant.quantization.error import mean_squared_error, wasserstein2_pot
+from flowquant.quantization.codebook import Codebook, effective_bits
+from flowquant.quantization.describe import errors
+from flowquant.quantization.error import wasserstein2_pot
 from flowquant.quantization.packed_file import read_quantized
 from flowquant.runtime.files import write_json
 
@@ -29,13 +30,11 @@ def distances(model: Path, quantized: Path, output: Path, dataset: str, variant:
     tensors = {}
     for name, content in contents.items():
         if isinstance(content, Codebook):
-            values = expand(content)
             tensors[name] = {
-                "values": values.numel(),
+                "values": content.indices.numel(),
                 "bits": content.bits,
                 "variance": weights[name].double().var(correction=0).item(),
-                "w2": wasserstein2_pot(weights[name], values),
-                "mean_squared_error": mean_squared_error(weights[name], values),
+                **errors(content, weights[name], wasserstein2_pot),
             }
     write_json(
         output,

@@ -8,15 +8,9 @@ from typing import Annotated, Any
 import tyro
 
 from flowquant.models.model import read_model
-from flowquant.quantization.codebook import (
-    Codebook,
-    Quantized,
-    bits_of,
-    effective_bits,
-    expand,
-    values_of,
-)
-from flowquant.quantization.error import mean_squared_error, wasserstein2_pot
+from flowquant.quantization.codebook import Codebook, Quantized, effective_bits, values_of
+from flowquant.quantization.describe import errors
+from flowquant.quantization.error import wasserstein2_pot
 from flowquant.quantization.packed_file import read_quantized
 from flowquant.runtime.errors import UserError, some
 
@@ -74,11 +68,7 @@ def _measure(
             remedy="Name the model file of the same dataset and run.",
         )
     return {
-        name: entry
-        | {
-            "w2": wasserstein2_pot(weights[name], expand(quantized[name])),
-            "mean_squared_error": mean_squared_error(weights[name], expand(quantized[name])),
-        }
+        name: entry | errors(quantized[name], weights[name], wasserstein2_pot)
         for name, entry in described.items()
     }
 
@@ -93,7 +83,7 @@ def _row(name: str, content: Codebook | Any, measured: dict[str, Any]) -> tuple[
         f"{book.levels.shape[0]}×{book.levels.shape[1]}" if book else "–",
         f"{measured['w2']:.3e}",
         f"{measured['mean_squared_error']:.3e}",
-        f"{-(-bits_of(content) // 8):,}",
+        f"{measured['bytes']:,}",
     )
 
 

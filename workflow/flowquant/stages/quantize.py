@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from flowquant.config.method import MethodConfig
 from flowquant.models.model import read_model
 from flowquant.quantization.allocation import read_allocation
 from flowquant.quantization.apply import quantize_weights, selected
-from flowquant.quantization.codebook import Codebook, bits_of, effective_bits, expand, values_of
-from flowquant.quantization.error import mean_squared_error, wasserstein2
+from flowquant.quantization.codebook import effective_bits
+from flowquant.quantization.describe import describe
 from flowquant.quantization.packed_file import write_quantized
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.errors import UserError
@@ -74,7 +70,8 @@ def quantize(
             remedy="Set `levels_dtype: float32` and `float_dtype: float32` in the method's row.",
         ) from error
     tensors = {
-        name: describe(content, weights[name], method) for name, content in quantized.items()
+        name: describe(content, weights[name], method.granularity)
+        for name, content in quantized.items()
     }
     provenance = {
         "model": asdict(config),
@@ -96,23 +93,3 @@ def quantize(
             "tensors": tensors,
         },
     )
-
-
-def describe(content: Codebook | Tensor, weights: Tensor, method: MethodConfig) -> dict[str, Any]:
-    """What a report says of a tensor: size, levels, and how far it is from the original."""
-    values = expand(content).cpu()
-    described: dict[str, Any] = {
-        "values": values_of(content),
-        "bytes": -(-bits_of(content) // 8),
-        "mean_squared_error": mean_squared_error(weights, values),
-        "w2": wasserstein2(weights, values),
-    }
-    if isinstance(content, Codebook):
-        groups, levels = content.levels.shape
-        return described | {
-            "bits": content.bits,
-            "levels": levels,
-            "groups": groups,
-            "granularity": method.granularity,
-        }
-    return described | {"bits": torch.finfo(content.dtype).bits, "granularity": "float"}

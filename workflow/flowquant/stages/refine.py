@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from flowquant.config.refinement import RefineConfig
 from flowquant.data.dataset import check_fits, read_dataset
 from flowquant.models.model import read_model
-from flowquant.quantization.codebook import Codebook, bits_of, effective_bits, expand
-from flowquant.quantization.error import mean_squared_error, wasserstein2
+from flowquant.quantization.codebook import effective_bits
+from flowquant.quantization.describe import measure
 from flowquant.quantization.packed_file import read_quantized, write_quantized
 from flowquant.runtime import random
 from flowquant.runtime.device import choose_device
@@ -95,7 +93,7 @@ def refine(
     with atomic(curve) as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in job.curve))
     tensors = {
-        name: described | _errors(result[name], full[name])
+        name: described | measure(result[name], full[name])
         for name, described in metadata["tensors"].items()
     }
     told = {key: metadata[key] for key in ("model", "method", "bits", "source_sha256")}
@@ -116,12 +114,3 @@ def refine(
         },
     )
     checkpoint.unlink(missing_ok=True)
-
-
-def _errors(content: Codebook | Tensor, full: Tensor) -> dict[str, Any]:
-    values = expand(content)
-    return {
-        "bytes": -(-bits_of(content) // 8),
-        "mean_squared_error": mean_squared_error(full, values),
-        "w2": wasserstein2(full, values),
-    }

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from flowquant.config.sampling import SamplingConfig, SolverConfig
 from flowquant.quantization.variant import load_variant
 from flowquant.runtime.device import choose_devices
 from flowquant.runtime.names import DeviceName
 from flowquant.sampling.generate import labels_to_sample
-from flowquant.sampling.samples import Origin, write_grid, write_samples
+from flowquant.sampling.samples import Origin, write_samples, write_samples_grid
 from flowquant.sampling.shards import generate_sharded
-
-GRID_COLUMNS = 10
-GRID_ROWS = 100
 
 
 def sample(
@@ -55,17 +50,16 @@ def sample(
     """
     network, config = load_variant(model, packed)
     labels = labels_to_sample(config.condition, sampling.per_class, sampling.condition, data)
-    solver = SolverConfig(
-        sampling.solver, sampling.steps, sampling.guidance, sampling.precision, sampling.tolerance
+    solver = SolverConfig(  # until SamplingConfig is a SolverConfig
+        solver=sampling.solver,
+        steps=sampling.steps,
+        guidance=sampling.guidance,
+        precision=sampling.precision,
+        tolerance=sampling.tolerance,
     )
     places = choose_devices(device, devices, "sampling.devices")
     images, evaluations = generate_sharded(
         network, config, labels, solver, seed, batch, places, model, packed
     )
     write_samples(output, images, labels, Origin(dataset, variant, seed, evaluations))
-    classes = 10 if config.condition.kind == "attributes" else config.condition.count
-    rows = torch.linspace(0, classes - 1, min(classes, GRID_ROWS)).round().long()
-    first = images.view(classes, -1, *images.shape[1:])[rows, :GRID_COLUMNS]
-    write_grid(
-        grid, first.flatten(0, 1), columns=first.shape[1], enlarge=max(2, 48 // config.image.size)
-    )
+    write_samples_grid(grid, images, sampling.per_class)

@@ -34,7 +34,6 @@ def cifar10(
     folder: str,
     urls: tuple[str, ...] = (),
     sha256: str | None = None,
-    threads: int = 1,
 ) -> None:
     """Read the five training batches and the test batch, and write the dataset.
 
@@ -46,7 +45,6 @@ def cifar10(
         folder: Folder in it that holds `cifar-10-batches-py/` or `cifar-10-python.tar.gz`.
         urls: Where to get the archive from if neither is there, tried in order.
         sha256: What the archive must be; an unpacked folder is taken as it is.
-        threads: Not used: reading the batches is quick.
 
     Raises:
         UserError: if the data cannot be had, are not the ones expected, or hold anything but

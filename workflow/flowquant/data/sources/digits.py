@@ -6,29 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowquant.config.model import ConditionConfig, ImageConfig
-from flowquant.data.dataset import Split, stratified_order, write_dataset
+from flowquant.data.dataset import Split, write_dataset
 from flowquant.runtime import random
 
 
 def digits(
-    output: Path,
-    data_root: Path,
-    image: ImageConfig,
-    condition: ConditionConfig,
-    test_fraction: float,
-    threads: int = 1,
+    output: Path, image: ImageConfig, condition: ConditionConfig, test_fraction: float
 ) -> None:
     """Write the digits, grey values 0…16 stretched to 0…255, with a stratified test split.
 
     Args:
         output: The dataset file to write.
-        data_root: Not used: the images come with scikit-learn.
         image: What the images must be.
         condition: What the labels must be.
         test_fraction: Share of the images that become the test split, evenly over the classes.
-        threads: Not used: there is little to do.
     """
     from sklearn.datasets import load_digits
 
@@ -47,3 +41,13 @@ def digits(
         condition,
         {"source": "scikit-learn load_digits (UCI optical recognition of handwritten digits)"},
     )
+
+
+def stratified_order(labels: Tensor, order: Tensor) -> Tensor:
+    """A permutation that takes the classes in turn, in each class by ``order``; int64 [N]."""
+    rank = torch.empty_like(order)
+    shuffled = labels[order]
+    for label in shuffled.unique():
+        members = order[shuffled == label]
+        rank[members] = torch.arange(len(members))
+    return order[torch.argsort(rank[order], stable=True)]

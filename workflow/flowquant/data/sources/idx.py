@@ -34,7 +34,6 @@ def idx(
     condition: ConditionConfig,
     urls: tuple[str, ...] = (),
     sha256: Digests = Digests(),  # noqa: B008
-    threads: int = 1,
 ) -> None:
     """Read four IDX files, downloading those that are missing, and write the dataset.
 
@@ -46,7 +45,6 @@ def idx(
         condition: What the labels must be.
         urls: Folders on the network to get missing files from, tried in order.
         sha256: What the uncompressed files must be.
-        threads: Not used: reading the files is quick.
 
     Raises:
         UserError: if a file cannot be had, or is not the one expected.

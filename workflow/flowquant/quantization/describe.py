@@ -1,0 +1,53 @@
+"""What reports say of a stored tensor: its size, and how far it is from the original."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowquant.quantization.codebook import Codebook, bits_of, expand, values_of
+from flowquant.quantization.error import mean_squared_error, wasserstein2
+
+
+def errors(
+    content: Codebook | Tensor,
+    original: Tensor,
+    distance: Callable[[Tensor, Tensor], float] = wasserstein2,
+) -> dict[str, float]:
+    """``mean_squared_error`` and ``w2`` of a stored tensor.
+
+    Args:
+        content: The tensor as it is stored.
+        original: The float32 tensor that it stands for.
+        distance: The implementation of W₂: `wasserstein2` or `wasserstein2_pot`.
+    """
+    values = expand(content).to(original.device)
+    return {
+        "mean_squared_error": mean_squared_error(original, values),
+        "w2": distance(original, values),
+    }
+
+
+def measure(content: Codebook | Tensor, original: Tensor) -> dict[str, Any]:
+    """What refinement can change of a stored tensor: its ``bytes`` and its `errors`."""
+    return {"bytes": -(-bits_of(content) // 8), **errors(content, original)}
+
+
+def describe(content: Codebook | Tensor, original: Tensor, granularity: str) -> dict[str, Any]:
+    """A report's entry for a tensor: values, bytes, errors, bits a value, levels and groups.
+
+    ``granularity`` is the method's; of a tensor that stayed float the entry says ``float``.
+    """
+    entry = {"values": values_of(content), **measure(content, original)}
+    if isinstance(content, Codebook):
+        groups, levels = content.levels.shape
+        return entry | {
+            "bits": content.bits,
+            "levels": levels,
+            "groups": groups,
+            "granularity": granularity,
+        }
+    return entry | {"bits": torch.finfo(content.dtype).bits, "granularity": "float"}
