@@ -33,9 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def tiny_model() -> ModelConfig:
     """A network of a few thousand weights for grey 8×8 images of three classes."""
     return ModelConfig(
-        ImageConfig(channels=1, size=8),
-        ConditionConfig(kind="class", count=3),
-        NetworkConfig(
+        image=ImageConfig(channels=1, size=8),
+        condition=ConditionConfig(kind="class", count=3),
+        network=NetworkConfig(
             family="transformer",
             patch=4,
             width=16,
@@ -47,7 +47,7 @@ def tiny_model() -> ModelConfig:
             time="linear",
             condition="embedding",
         ),
-        FlowConfig(clock="forward", sigma=0.5),
+        flow=FlowConfig(clock="forward", sigma=0.5),
     )
 
 

@@ -16,10 +16,21 @@ from flowquant.data.dataset import Split, write_dataset
 from flowquant.models.model import build_network, write_model
 
 CONFIG = ModelConfig(
-    ImageConfig(1, 8),
-    ConditionConfig("class", 10),
-    NetworkConfig("transformer", 2, 32, 4, 2, 64, "gelu", 0.0, "fourier", "embedding"),
-    FlowConfig("forward", 0.5),
+    image=ImageConfig(channels=1, size=8),
+    condition=ConditionConfig(kind="class", count=10),
+    network=NetworkConfig(
+        family="transformer",
+        patch=2,
+        width=32,
+        heads=4,
+        layers=2,
+        feedforward=64,
+        activation="gelu",
+        dropout=0.0,
+        time="fourier",
+        condition="embedding",
+    ),
+    flow=FlowConfig(clock="forward", sigma=0.5),
 )
 TRAINING = TrainingConfig(
     epochs=4,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flowquant.config.method import MethodConfig
-from flowquant.config.validation import validate
+from flowquant.config.reading import check
 from flowquant.models.model import build_network, read_model, write_model
 from flowquant.quantization import apply as methods
 from flowquant.quantization.apply import quantize_tensor, quantize_weights, selected
@@ -137,7 +137,7 @@ def test_an_unknown_level_name_lists_the_known() -> None:
     with pytest.raises(
         UserError, match=r"methods\.m\.levels.*'kmeans'.*uniform, equal_mass, .*lloyd"
     ):
-        validate(content)
+        check(content)
 
 
 def test_one_of_bits_and_allocation(tmp_path: Path) -> None:

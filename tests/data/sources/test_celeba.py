@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from flowquant.config.model import ConditionConfig, ImageConfig
+from flowquant.config.sources import CelebaSource
 from flowquant.data.dataset import read_dataset, read_validation
 from flowquant.data.decode import Recipe, decode
 from flowquant.data.sources.celeba import celeba
@@ -52,8 +53,12 @@ def lay_out(root, pictures=PICTURES, attributes=None, partition=None, zipped=Fal
 
 def read(root, count=4, size=64, channels=3, kind="attributes", **settings):
     output = root / "out" / "celeba.safetensors"
-    image, condition = ImageConfig(channels, size), ConditionConfig(kind, count)
-    celeba(output, root / "data", image, condition, "celeba", threads=1, **settings)
+    image, condition = (
+        ImageConfig(channels=channels, size=size),
+        ConditionConfig(kind=kind, count=count),
+    )
+    source = CelebaSource(folder="celeba", **settings)
+    celeba(output, root / "data", source, image, condition, threads=1)
     return output
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from flowquant.config.model import ConditionConfig, ImageConfig
+from flowquant.config.sources import Cifar10Source
 from flowquant.data.dataset import read_dataset
 from flowquant.data.sources import cifar10 as source
 from flowquant.runtime.digest import PACKAGE
@@ -19,7 +20,7 @@ from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import sha256
 from flowquant.runtime.tensors import read_metadata
 
-IMAGE, CONDITION = ImageConfig(3, 32), ConditionConfig("class", 10)
+IMAGE, CONDITION = ImageConfig(channels=3, size=32), ConditionConfig(kind="class", count=10)
 NAMES = [b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse"]
 NAMES += [b"ship", b"truck"]
 
@@ -106,7 +107,8 @@ def as_archive(root, files):
 
 def read(root, **settings):
     output = root / "out" / "cifar10.safetensors"
-    source.cifar10(output, root, IMAGE, CONDITION, "cifar10", **settings)
+    wanted = Cifar10Source(folder="cifar10", **({"urls": (), "sha256": None} | settings))
+    source.cifar10(output, root, wanted, IMAGE, CONDITION)
     return output
 
 
@@ -237,9 +239,17 @@ def test_missing_batch(tmp_path, official):
 
 
 def test_command_line_ends_in_one_message(tmp_path):
-    command = [sys.executable, "-m", "flowquant", "dataset", "cifar10", "--folder", "cifar10"]
-    command += ["--output", tmp_path / "out.safetensors", "--data-root", tmp_path, "--urls"]
-    command += ["--image.channels", "3", "--image.size", "32", "--sha256", "None"]
+    command = [
+        sys.executable,
+        "-m",
+        "flowquant",
+        "dataset",
+        "cifar10",
+        "--source.folder",
+        "cifar10",
+    ]
+    command += ["--output", tmp_path / "out.safetensors", "--data-root", tmp_path, "--source.urls"]
+    command += ["--image.channels", "3", "--image.size", "32", "--source.sha256", "None"]
     command += ["--condition.kind", "class", "--condition.count", "10"]
     done = subprocess.run(
         [str(part) for part in command],

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from flowquant.config.model import ConditionConfig, ImageConfig
-from flowquant.config.sources import Digests
+from flowquant.config.sources import Digests, IdxSource
 from flowquant.data.dataset import read_dataset
 from flowquant.data.sources.idx import FILES, idx
 from flowquant.runtime.errors import UserError
 from project import ROOT
 
-IMAGE, CLASSES = ImageConfig(1, 4), ConditionConfig("class", 10)
+IMAGE, CLASSES = ImageConfig(channels=1, size=4), ConditionConfig(kind="class", count=10)
 
 
 def idx_bytes(array):
@@ -40,7 +40,7 @@ def folder(tmp_path):
 
 def convert(folder, image=IMAGE, condition=CLASSES, **more):
     output = folder.parent / "out.safetensors"
-    idx(output, folder.parent, folder.name, image, condition, **more)
+    idx(output, folder.parent, IdxSource(folder=folder.name, **more), image, condition)
     return output
 
 
@@ -62,10 +62,9 @@ def test_real_mnist(shared_data, tmp_path):
     idx(
         output,
         shared_data,
-        "mnist",
-        ImageConfig(1, 28),
+        IdxSource(folder="mnist", sha256=Digests(**source["sha256"])),
+        ImageConfig(channels=1, size=28),
         CLASSES,
-        sha256=Digests(**source["sha256"]),
     )
     train, test = read_dataset(output)
     assert train.images.shape == (60_000, 1, 28, 28)
@@ -137,7 +136,7 @@ def test_foreign_content_is_told(folder):
 
 def test_images_of_another_size_are_told(folder):
     with pytest.raises(UserError, match=r"images of shape \(1, 4, 4\); expected \(1, 28, 28\)"):
-        convert(folder, image=ImageConfig(1, 28))
+        convert(folder, image=ImageConfig(channels=1, size=28))
 
 
 def test_missing_files_without_a_network_are_told(folder):
@@ -164,7 +163,7 @@ def test_the_command_line_tells_a_mistake_in_one_line(folder):
     output = folder.parent / "out.safetensors"
     command = [
         *(sys.executable, "-m", "flowquant", "dataset", "idx", "--output", str(output)),
-        *("--data-root", str(folder.parent), "--folder", folder.name),
+        *("--data-root", str(folder.parent), "--source.folder", folder.name),
         *("--image.channels", "1", "--image.size", "4"),
         *("--condition.kind", "class", "--condition.count", "10"),
     ]

@@ -6,6 +6,7 @@ Methods that take wildcards are input, params and resources functions; options a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from flowquant.config.preset import Preset
 from flowquant.config.reading import check, merged, read_yaml, refuse_missing_files
 from flowquant.config.refinement import RefineConfig
 from flowquant.config.sampling import SamplingConfig, SweepConfig
+from flowquant.config.sources import ImagesSource
 from flowquant.config.training import TrainingConfig
 from flowquant.runtime.errors import UserError
 
@@ -132,6 +134,8 @@ class Run:
         """Where images come from, and what they must be."""
         preset = self.preset(wildcards)
         source = preset.source
+        if isinstance(source, ImagesSource) and source.least_side is None:
+            source = replace(source, least_side=preset.network.patch)
         return [
             *options("source", type(source), source),
             *options("image", ImageConfig, preset.image),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flowquant.config.sampling import SamplingConfig, SolverConfig
+from flowquant.config.sampling import SamplingConfig
 from flowquant.quantization.variant import load_variant
 from flowquant.runtime.device import choose_devices
 from flowquant.runtime.names import DeviceName
@@ -50,16 +50,9 @@ def sample(
     """
     network, config = load_variant(model, packed)
     labels = labels_to_sample(config.condition, sampling.per_class, sampling.condition, data)
-    solver = SolverConfig(  # until SamplingConfig is a SolverConfig
-        solver=sampling.solver,
-        steps=sampling.steps,
-        guidance=sampling.guidance,
-        precision=sampling.precision,
-        tolerance=sampling.tolerance,
-    )
     places = choose_devices(device, devices, "sampling.devices")
     images, evaluations = generate_sharded(
-        network, config, labels, solver, seed, batch, places, model, packed
+        network, config, labels, sampling, seed, batch, places, model, packed
     )
     write_samples(output, images, labels, Origin(dataset, variant, seed, evaluations))
     write_samples_grid(grid, images, sampling.per_class)

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from flowquant.config.model import ConditionConfig, ImageConfig
-from flowquant.config.sources import OnBadImage
+from flowquant.config.sources import CelebaSource
 from flowquant.data.archive import Entry, open_files
 from flowquant.data.decode import Recipe
 from flowquant.data.prepare import SplitFiles, prepare
@@ -25,12 +25,9 @@ PARTS = {"train": 0, "validation": 1, "test": 2}
 def celeba(
     output: Path,
     data_root: Path,
+    source: CelebaSource,
     image: ImageConfig,
     condition: ConditionConfig,
-    folder: str,
-    crop: int | None = 178,
-    attributes: tuple[str, ...] = (),
-    on_bad_image: OnBadImage = "error",
     threads: int = 0,
 ) -> None:
     """Crop, resize and write the faces with their attributes, in the partition file's order.
@@ -38,25 +35,23 @@ def celeba(
     Args:
         output: The dataset file to write.
         data_root: Folder of all original data.
+        source: Where in it images, attributes and partition are; how images are cut, which
+            attributes are kept, and what becomes of bad images.
         image: What the images are to become.
         condition: How many attributes there must be.
-        folder: Folder in it with the images (folder or zip), attributes and partition.
-        crop: Pixels of the square cut from the centre before resizing.
-        attributes: Names of the attributes to keep, in this order; none named: all.
-        on_bad_image: Whether an unreadable or too small image ends the work or is left out.
         threads: Processes that decode; 0: one for each core there is.
 
     Raises:
         UserError: if a file, an image or an attribute is missing or unreadable.
     """
-    place = data_root / folder
+    place = data_root / source.folder
     attribute_file, partition_file = find(place, ATTRIBUTES), find(place, PARTITION)
     images = find(place, *IMAGES)
     names, table = read_attributes(attribute_file)
-    columns = choose_columns(attribute_file, names, attributes, condition)
+    columns = choose_columns(attribute_file, names, source.attributes, condition)
     parts = read_partition(partition_file)
     check_same_images(attribute_file, set(table), partition_file, list(parts))
-    recipe = Recipe(image.channels, image.size, crop)
+    recipe = Recipe(image.channels, image.size, source.crop)
     with open_files(images, output.parent) as files:
         entries = {PurePosixPath(entry.name).name: entry for entry in files.entries}
         check_same_images(images, set(entries), partition_file, list(parts))
@@ -76,9 +71,9 @@ def celeba(
         metadata = {
             "source": "CelebA, aligned and cropped",
             "names": [names[column] for column in columns],
-            "crop": crop,
+            "crop": source.crop,
         }
-        prepare(output, images, splits, recipe, on_bad_image, threads, metadata)
+        prepare(output, images, splits, recipe, source.on_bad_image, threads, metadata)
 
 
 def _split(

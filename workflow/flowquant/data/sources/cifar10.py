@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from flowquant.config.model import ConditionConfig, ImageConfig
+from flowquant.config.sources import Cifar10Source
 from flowquant.data.archive import Files, open_files
 from flowquant.data.dataset import Split, check_fits, write_dataset
 from flowquant.data.download import fetch
@@ -29,31 +30,30 @@ Values = np.ndarray[Any, np.dtype[np.uint8]]
 def cifar10(
     output: Path,
     data_root: Path,
+    source: Cifar10Source,
     image: ImageConfig,
     condition: ConditionConfig,
-    folder: str,
-    urls: tuple[str, ...] = (),
-    sha256: str | None = None,
+    threads: int = 1,
 ) -> None:
     """Read the five training batches and the test batch, and write the dataset.
 
     Args:
         output: The dataset file to write.
         data_root: Folder of all original data.
+        source: Folder in it that holds `cifar-10-batches-py/`, which is taken as it is, or
+            `cifar-10-python.tar.gz`; where to get that, and what it must be.
         image: What the images must be.
         condition: What the labels must be.
-        folder: Folder in it that holds `cifar-10-batches-py/` or `cifar-10-python.tar.gz`.
-        urls: Where to get the archive from if neither is there, tried in order.
-        sha256: What the archive must be; an unpacked folder is taken as it is.
+        threads: Not used: there is nothing to decode.
 
     Raises:
         UserError: if the data cannot be had, are not the ones expected, or hold anything but
             numbers, names and lists of them.
     """
-    place = data_root / folder
+    place = data_root / source.folder
     where = place / FOLDER
     if not where.is_dir():
-        where = fetch(urls, place / ARCHIVE, sha256)
+        where = fetch(source.urls, place / ARCHIVE, source.sha256)
     with open_files(where, output.parent) as files:
         contents = {name: _read(files, name) for name in (*TRAIN, TEST, META)}
     batches = {

@@ -9,20 +9,28 @@ import torch
 from torch import Tensor
 
 from flowquant.config.model import ConditionConfig, ImageConfig
+from flowquant.config.sources import DigitsSource
 from flowquant.data.dataset import Split, write_dataset
 from flowquant.runtime import random
 
 
 def digits(
-    output: Path, image: ImageConfig, condition: ConditionConfig, test_fraction: float
+    output: Path,
+    data_root: Path,
+    source: DigitsSource,
+    image: ImageConfig,
+    condition: ConditionConfig,
+    threads: int = 1,
 ) -> None:
     """Write the digits, grey values 0…16 stretched to 0…255, with a stratified test split.
 
     Args:
         output: The dataset file to write.
+        data_root: Not used: the images come with scikit-learn.
+        source: Which share of the images becomes the test split, evenly over the classes.
         image: What the images must be.
         condition: What the labels must be.
-        test_fraction: Share of the images that become the test split, evenly over the classes.
+        threads: Not used: there is nothing to decode.
     """
     from sklearn.datasets import load_digits
 
@@ -31,7 +39,7 @@ def digits(
     labels = torch.from_numpy(target.astype(np.int64))
     order = torch.randperm(len(grey), generator=random.generator(0, "digits split"))
     order = stratified_order(labels, order)
-    split = round(len(grey) * test_fraction)
+    split = round(len(grey) * source.test_fraction)
     test, train = order[:split], order[split:]
     write_dataset(
         output,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowquant.config.model import ConditionConfig, ImageConfig
-from flowquant.config.sources import Digests
+from flowquant.config.sources import IdxSource
 from flowquant.data.dataset import Split, check_fits, write_dataset
 from flowquant.data.download import download
 from flowquant.runtime.errors import UserError
@@ -29,32 +29,31 @@ FILES = {
 def idx(
     output: Path,
     data_root: Path,
-    folder: str,
+    source: IdxSource,
     image: ImageConfig,
     condition: ConditionConfig,
-    urls: tuple[str, ...] = (),
-    sha256: Digests = Digests(),  # noqa: B008
+    threads: int = 1,
 ) -> None:
     """Read four IDX files, downloading those that are missing, and write the dataset.
 
     Args:
         output: The dataset file to write.
         data_root: Folder of all original data.
-        folder: Folder in it where the files lie, raw or gzipped, under their official names.
+        source: Where in it the files lie, raw or gzipped, under their official names; where to get
+            missing ones, and what they must be.
         image: What the images must be.
         condition: What the labels must be.
-        urls: Folders on the network to get missing files from, tried in order.
-        sha256: What the uncompressed files must be.
+        threads: Not used: there is nothing to decode.
 
     Raises:
         UserError: if a file cannot be had, or is not the one expected.
     """
-    place = data_root / folder
+    place = data_root / source.folder
     tensors = {}
     for part, name in FILES.items():
-        path = find(place, name, urls)
+        path = find(place, name, source.urls)
         content = read_bytes(path)
-        _check_digest(path, content, getattr(sha256, part))
+        _check_digest(path, content, getattr(source.sha256, part))
         tensors[part] = parse(path, content, dimensions=3 if part.endswith("images") else 1)
     splits = {}
     for part in ("train", "test"):
@@ -69,7 +68,7 @@ def idx(
         split = Split(images[:, None], labels.long())
         check_fits(place / FILES[f"{part}_images"], split, image, condition)
         splits[part] = split
-    provenance = {"source": f"IDX files of {folder}"}
+    provenance = {"source": f"IDX files of {source.folder}"}
     write_dataset(output, splits["train"], splits["test"], image, condition, provenance)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from flowquant.config.model import ConditionConfig, ImageConfig
-from flowquant.config.sources import Layout, OnBadImage
+from flowquant.config.sources import ImagesSource, Layout
 from flowquant.data.archive import Entry, Files, open_files, shared_parent
 from flowquant.data.decode import Recipe
 from flowquant.data.download import fetch
@@ -23,15 +23,9 @@ Classes = dict[str, list[Entry]]
 def images(
     output: Path,
     data_root: Path,
+    source: ImagesSource,
     image: ImageConfig,
     condition: ConditionConfig,
-    path: str,
-    layout: Layout,
-    urls: tuple[str, ...] = (),
-    sha256: str | None = None,
-    crop: int | None = None,
-    least_side: int = 1,
-    on_bad_image: OnBadImage = "error",
     threads: int = 0,
 ) -> None:
     """Decode, crop, resize and write images, classes by name and images by name in each.
@@ -39,37 +33,32 @@ def images(
     Args:
         output: The dataset file to write.
         data_root: Folder of all original data.
+        source: Folder or archive in it, where to get that and what it must be; where its splits
+            are, how images are cut, and what becomes of bad ones.
         image: What the images are to become.
         condition: How many classes there must be.
-        path: Folder, or tar or zip archive, in it.
-        layout: Where in it the splits are.
-        urls: Where to get the archive from if it is not there, tried in order.
-        sha256: What the archive must be.
-        crop: Pixels of the square cut from the centre before resizing; None: the largest.
-        least_side: Shorter side, in pixels, below which an image is bad.
-        on_bad_image: Whether an unreadable or too small image ends the work or is left out.
         threads: Processes that decode; 0: one for each core there is.
 
     Raises:
         UserError: if the layout is another, a class is empty, the classes are not as many as the
             preset says, or images are bad.
     """
-    where = data_root / path
-    if urls and not where.exists():
-        fetch(urls, where, sha256)
-    elif sha256 is not None and where.is_file():
-        fetch((), where, sha256)
+    where = data_root / source.path
+    if source.urls and not where.exists():
+        fetch(source.urls, where, source.sha256)
+    elif source.sha256 is not None and where.is_file():
+        fetch((), where, source.sha256)
     with open_files(where, output.parent) as files:
-        splits = find_splits(files, layout)
+        splits = find_splits(files, source.layout)
         names = check_classes(where, splits, condition)
         prepare(
             output,
             where,
             {part: _files(classes, names) for part, classes in splits.items()},
-            Recipe(image.channels, image.size, crop, least_side),
-            on_bad_image,
+            Recipe(image.channels, image.size, source.crop, source.least_side or 1),
+            source.on_bad_image,
             threads,
-            {"source": f"images of {path}", "names": names},
+            {"source": f"images of {source.path}", "names": names},
         )
 
 
