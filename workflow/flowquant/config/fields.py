@@ -42,7 +42,9 @@ def refuse(key: str, *, found: object, expected: str, remedy: str) -> NoReturn:
 
 
 def _integral(value: Any) -> Any:
-    """2.0, as YAML and JSON may say it, is 2."""
+    """2.0, as YAML and JSON may say it, is 2; true is no 1."""
+    if isinstance(value, bool):
+        return str(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -58,14 +60,20 @@ EACH_ONCE = AfterValidator(_each_once)
 READS = "x-reads"
 
 
+# Beyond what any setting means, and within what every type holds.
+MOST = 10**9
+
+
 def number(**bounds: Any) -> Any:
     """A field's bounds, by pydantic's names; booleans and words are no numbers."""
-    return Field(strict=True, allow_inf_nan=False, **bounds)
+    upper = {} if {"lt", "le"} & bounds.keys() else {"le": MOST}
+    return Field(strict=True, allow_inf_nan=False, **bounds, **upper)
 
 
 def whole(**bounds: Any) -> Any:
     """A whole number's bounds."""
-    return Field(strict=True, **bounds)
+    upper = {} if {"lt", "le"} & bounds.keys() else {"le": MOST}
+    return Field(strict=True, **bounds, **upper)
 
 
 Natural = Annotated[int, whole(ge=0), WHOLE]

@@ -8,7 +8,7 @@ from flowquant.config.classifier import ClassifierConfig
 from flowquant.config.fields import Text, Words, refuse, section
 from flowquant.config.model import ModelConfig
 from flowquant.config.sampling import SamplingSection
-from flowquant.config.sources import ImagesSource, Source
+from flowquant.config.sources import CelebaSource, ImagesSource, Source
 from flowquant.config.training import TrainingSection
 
 # What a source's images are, where that is known: channels, size and number of classes.
@@ -72,6 +72,14 @@ class Preset(ModelConfig):
         return self
 
     def _check_source(self) -> None:
+        names = self.source.attributes if isinstance(self.source, CelebaSource) else ()
+        if names and len(names) != self.condition.count:
+            refuse(
+                "condition.count",
+                found=f"{self.condition.count}, where `source.attributes` names {len(names)}",
+                expected="as many",
+                remedy="Correct one of the two.",
+            )
         known = KNOWN.get(self.source.kind)
         kind, own = self.source.kind, (self.image.channels, self.image.size, self.condition.count)
         if known is not None and (own != known or self.condition.kind != "class"):

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import is_pydantic_dataclass
 
 from flowquant.config.configuration import Configuration
-from flowquant.config.fields import READS
+from flowquant.config.fields import MOST, READS
 
 WORDS = {
     "integer": "a whole number",
@@ -115,7 +115,7 @@ def resolve(node: Mapping[str, Any], content: Any) -> dict[str, Any]:
         return resolve({**target, **{k: v for k, v in node.items() if k != "$ref"}}, content)
     if "oneOf" in node:
         kinds = node["discriminator"]["mapping"]
-        chosen = kinds.get(content.get("kind")) if isinstance(content, Mapping) else None
+        chosen = kinds.get(str(content.get("kind"))) if isinstance(content, Mapping) else None
         if chosen is None:
             words = {"enum": list(kinds), "description": "Format of the source"}
             return {"description": node.get("description", ""), "properties": {"kind": words}}
@@ -146,7 +146,8 @@ def allowed(node: Mapping[str, Any]) -> str:
         parts += [f"at least {node['minItems']}, each once"] if "minItems" in node else []
     else:
         parts = [WORDS.get(node.get("type", ""), "")]
-        parts += [f"{sign} {node[name]:g}" for name, sign in BOUNDS.items() if name in node]
+        bounds = {name: node[name] for name in BOUNDS if node.get(name, MOST) != MOST}
+        parts += [f"{BOUNDS[name]} {bound:g}" for name, bound in bounds.items()]
         parts += [f"matching {node['pattern']}"] if "pattern" in node else []
     words = ", ".join(filter(None, parts))
     return f"{words}; or null" if node.get("nullable") else words
