@@ -30,7 +30,7 @@ from flowquant.config.sampling import SolverConfig
 from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Split, place
 from flowquant.data.pixels import to_uint8
-from flowquant.evaluation.features import load_extractor, look_at
+from flowquant.evaluation.features import load_extractor, run_extractor
 from flowquant.models.model import load_network
 from flowquant.models.path import initial_noise
 from flowquant.quantization.apply import quantize_weights
@@ -269,7 +269,9 @@ def looking(
         count = max(1, min(images, int(budget / RUNS / alone.seconds)))
     some = split.images[:count]
     batched = measure(
-        lambda: look_at(network, some, extractor, device, LOOK_BATCH, verbose=False), device, budget
+        lambda: run_extractor(network, some, extractor, device, LOOK_BATCH, verbose=False),
+        device,
+        budget,
     )
     part = None if count == images else f"{count} of {images} images"
     name = "Inception" if extractor == "inception-v3-compat" else f"{architecture}, random weights"
