@@ -150,7 +150,7 @@ def test_whether_the_ranking_holds(table: tuple[Path, Path]) -> None:
     assert "| evaluations (tolerance) | 14 (0.01) | 56 to 58 (0.0001) |" in text
 
 
-def test_ranks() -> None:
+def test_ranks():
     assert rank_correlation([1, 2, 3], [10, 20, 30]) == pytest.approx(1)
     assert concordance([3, 2, 1], [10, 20, 30]) == pytest.approx(-1)
     for correlation in (rank_correlation, concordance):
@@ -160,14 +160,14 @@ def test_ranks() -> None:
     assert swapped_gaps([1, 1], [4, 5]) == []  # a tie is no other order
 
 
-def test_the_plot(table: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_plot(table, tmp_path):
     figures = tuple(tmp_path / f"plot.{suffix}" for suffix in ("png", "svg"))
     plot_sweep(table[0], "mnist", figures, dpi=40)
     assert np.asarray(Image.open(figures[0]).convert("L")).std() > 5
     assert figures[1].stat().st_size > 1000
 
 
-def test_variants_are_told_apart() -> None:
+def test_variants_are_told_apart():
     variants = ["full", *(f"m{i}/{bits}bit" for i in range(9) for bits in (2, 3, 4))]
     styles = variant_styles(variants)
     assert list(styles) == variants

@@ -1,8 +1,8 @@
-"""The usual way, as published code goes about it: what this project is measured against.
+"""The baseline: how published code does the work that this project is measured on.
 
 Eager float32 modules, a `DataLoader` that transforms image by image, a loss read every step, one
 image sampled at a time, NumPy on whole sorted tensors. Written here for comparison, from the
-published descriptions; it does the same work and finds the same results.
+published descriptions; it does the same work with the same results.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flowquant.data.tensor_stream import Array
 from flowquant.models.model import build_network
 
 
-def usual_network(model: ModelConfig) -> nn.Module:
+def baseline_network(model: ModelConfig) -> nn.Module:
     """The model's network with PyTorch's own encoder, float32 and full precision throughout."""
     torch.set_float32_matmul_precision("highest")
     config = model.network
@@ -62,14 +62,14 @@ def grey(pixels: Array) -> bool:
     return pixels.shape[-1] == 1
 
 
-class UsualTraining:
+class BaselineTraining:
     """Steps over shuffled batches of a split, on the device, without end."""
 
     def __init__(
         self, model: ModelConfig, config: TrainingConfig, split: Split, device: torch.device
     ) -> None:
         self.flow, self.clip, self.device = model.flow, config.clip, device
-        self.network = usual_network(model).to(device).train()
+        self.network = baseline_network(model).to(device).train()
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -136,7 +136,7 @@ def quantize_all_by_ranks(weights: Mapping[str, Tensor], bits: int) -> dict[str,
 
 
 @torch.no_grad()
-def look_at_one(extractor: nn.Module, image: Tensor, device: torch.device) -> Tensor:
+def features_of_one(extractor: nn.Module, image: Tensor, device: torch.device) -> Tensor:
     """Features [1, F] on the CPU of one image uint8 [C, H, W] by a torch-fidelity extractor."""
     features: Tensor = extractor(image.expand(3, -1, -1)[None].to(device))[0]
     return features.cpu()
