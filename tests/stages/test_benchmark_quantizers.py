@@ -3,11 +3,15 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from flowquant.benchmark import packed
 from flowquant.stages.benchmark_quantizers import benchmark_quantizers
 from tiny import tiny_model
 
 
-def test_all_parts_without_a_gpu(tmp_path: Path) -> None:
+def test_all_parts_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "BATCHES", (1, 4))
     output = tmp_path / "report.json"
     benchmark_quantizers(output, tiny_model(tmp_path), device="cpu", rows=True)
     report = json.loads(output.read_text())
@@ -22,7 +26,7 @@ def test_all_parts_without_a_gpu(tmp_path: Path) -> None:
     running = report["running"]
     weights = [running[f"packed {bits} bits, batch 1"]["weights_mib"] for bits in (1, 2, 4, 8)]
     assert weights == sorted(weights)
-    assert weights[0] < weights[-1] <= running["full, batch 1000"]["weights_mib"]
+    assert weights[0] < weights[-1] <= running["full, batch 4"]["weights_mib"]
     for bits in (1, 2, 4, 8):
         size = (tmp_path / f"{bits}bit.safetensors").stat().st_size / 2**20
         assert running[f"packed {bits} bits"]["file_mib"] == size

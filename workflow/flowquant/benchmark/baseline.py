@@ -41,7 +41,7 @@ def baseline_network(model: ModelConfig) -> nn.Module:
 
 
 class Pictures(Dataset[tuple[Tensor, Tensor]]):
-    """Images one by one: from PIL to a tensor in 0…1, then to −1…1."""
+    """Images one by one, from PIL to float32 [C, H, W] in −1…1, and their labels."""
 
     def __init__(self, split: Split) -> None:
         pixels = split.images.permute(0, 2, 3, 1).numpy()
@@ -63,7 +63,7 @@ def grey(pixels: Array) -> bool:
 
 
 class BaselineTraining:
-    """Steps over shuffled batches of a split, on the device, without end."""
+    """Training steps on the device, over shuffled batches of a split again and again."""
 
     def __init__(
         self, model: ModelConfig, config: TrainingConfig, split: Split, device: torch.device
@@ -78,6 +78,7 @@ class BaselineTraining:
 
     @staticmethod
     def _forever(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[list[Tensor]]:
+        """Batches of images and labels, epoch after epoch."""
         while True:
             yield from loader
 
@@ -107,7 +108,19 @@ def sample_one(
     steps: int,
     taken: int | None = None,
 ) -> Tensor:
-    """One image [1, C, H, W] in −1…1 from noise, by Euler; or the first ``taken`` of its steps."""
+    """One image in −1…1 from noise, by Euler's method.
+
+    Args:
+        network: Velocity network.
+        flow: Its clock.
+        noise: [1, C, H, W].
+        condition: Class [1] or attributes [1, A].
+        steps: Of the whole image.
+        taken: How many of the steps to take; without it, all.
+
+    Returns:
+        The image [1, C, H, W], or the state after the steps taken.
+    """
     x = noise
     for step in range(steps if taken is None else taken):
         t = step / steps
@@ -117,7 +130,7 @@ def sample_one(
 
 
 def quantize_by_ranks(values: Array, count: int) -> Array:
-    """Values [n] → the equal-mass level of each [n], by a double argsort."""
+    """The equal-mass level of each value [n], of ``count`` levels, by a double argsort."""
     count = min(count, len(values))
     order = np.argsort(values)
     ranks = np.argsort(order)

@@ -16,7 +16,7 @@ class Duration:
     Attributes:
         seconds: Of the whole work, measured or extrapolated.
         timing: What was timed.
-        flops: Of the whole work, where they are known.
+        flops: Of the whole work, if they are known.
         extrapolated_from: What was timed in place of the whole work; None if it was all of it.
     """
 
@@ -37,9 +37,9 @@ class Comparison:
 
     Attributes:
         what: The work.
-        count: How many of ``unit`` the work makes.
-        unit: Of its rate; ``s`` for work that is given in seconds.
-        baseline: How long the published way takes.
+        count: How many images or steps the work makes, for its rate.
+        unit: Of the rate, such as ``images/s``; ``s`` for work that is given in seconds.
+        baseline: How long the baseline takes.
         project: How long this project takes.
         own_shapes: TFLOP/s of the network's products in batches of the project's size.
     """
@@ -122,7 +122,7 @@ def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_page(report: Mapping[str, Any]) -> str:
-    """A report of `benchmark` for people: what was measured, on what, the table, the ceilings."""
+    """A report of the stage `benchmark` as Markdown: machine, model, table and ceilings."""
     precision, ceilings = report["precision"], report["ceilings"]
     matrix, square = ceilings["matrix"], ceilings["matrix"]["products"][0]["rows"]
     return "\n".join(

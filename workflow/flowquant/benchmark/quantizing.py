@@ -1,4 +1,4 @@
-"""Quantizing a model's weights, timed: both ways, and this project's at every width."""
+"""Quantizing a model's weights, timed: beside the baseline, and at every width."""
 
 from __future__ import annotations
 

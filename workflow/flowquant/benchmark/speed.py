@@ -1,4 +1,4 @@
-"""Training, sampling and features the published way (the baseline) and this project's, timed."""
+"""Training, sampling and features by the baseline and by this project, timed."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from flowquant.models.path import initial_noise
 from flowquant.sampling.sampler import Sampler
 from flowquant.training.flow_matching import Training
 
-# Share of the budget for timing training steps, each way.
+# Share of the budget for the baseline's training steps, and for this project's.
 TRAINING = 0.1
-# Share of the budget for sampling, each way.
+# Share of the budget for the baseline's sampling, and for this project's.
 SAMPLING = 0.1
-# Share of the budget for extracting features, each way.
+# Share of the budget for the baseline's features, and for this project's.
 FEATURES = 0.04
 # Batches of a training split of random images.
 BATCHES = 4
@@ -93,12 +93,12 @@ def compare_sampling(
     total: int,
     most: int,
 ) -> tuple[Comparison, dict[str, Any]]:
-    """All images: one at a time the published way, together this project's.
+    """All images: one at a time by the baseline, together by this project.
 
     Args:
         bench: Model, device and budget.
         weights: The model's, on the CPU.
-        solver: Its steps and precision; both ways are Euler's, without guidance.
+        solver: Its steps and precision; both use Euler's method without guidance.
         total: Images.
         most: Images that this project samples at a time on a CPU; on a GPU it samples all.
 
@@ -176,7 +176,7 @@ def _one_at_a_time(
 def compare_features(
     bench: Bench, images: int, architecture: str, extractor: ExtractorName, weights: Path | None
 ) -> Comparison:
-    """Features for FID: one image at a time the published way, in batches this project's.
+    """Features for FID: one image at a time by the baseline, in batches by this project.
 
     Args:
         bench: Model, device and budget.
@@ -218,5 +218,6 @@ def compare_features(
 
 
 def _write_random_classifier(path: Path, architecture: str, model: ModelConfig) -> None:
+    """A classifier file with random weights for the model's images and classes."""
     config = ArchitectureConfig(name=architecture, image=model.image, classes=model.condition.count)
     write_classifier(path, build_classifier(config), config)

@@ -17,10 +17,10 @@ from flowquant.runtime.tensors import read_tensors, write_tensors
 
 
 def build_classifier(config: ArchitectureConfig) -> nn.Module:
-    """A fresh classifier: uint8 [B, C, H, W], scaled to −1…1 → logits [B, classes].
+    """A classifier with random weights: images [B, C, H, W] in −1…1 → logits [B, classes].
 
     Images under 64 pixels lose the stem's reductions: the first convolution becomes 3×3 with
-    stride 1, a max-pool after it goes, as is usual for CIFAR-sized images.
+    stride 1, a max-pool after it is removed, as is usual for CIFAR-sized images.
 
     Raises:
         UserError: if torchvision has no such model, or it does not take such images.

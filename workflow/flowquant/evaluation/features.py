@@ -1,4 +1,4 @@
-"""Features of images for FID and its kin, extracted through torch-fidelity."""
+"""Features of images for FID, KID, precision and recall, extracted through torch-fidelity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure the published way against this project on this machine, and both against its ceilings.
+"""Measure this project and the published way on this machine, and both against its ceilings.
 
 Needs no trained model: weights and images are random, of the preset's shapes.
 """
@@ -43,7 +43,7 @@ def benchmark(
     seed: int = 0,
     device: DeviceName = "auto",
 ) -> None:
-    """Measure training, sampling, quantizing and features, both ways, and the device's ceilings.
+    """Measure training, sampling, quantizing and features beside the baseline and the ceilings.
 
     Args:
         output: JSON to write.

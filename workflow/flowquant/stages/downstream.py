@@ -1,4 +1,4 @@
-"""Whether a classifier sees in each sample the class that was asked for."""
+"""Whether a classifier recognizes in each sample the class that was requested."""
 
 from __future__ import annotations
 
