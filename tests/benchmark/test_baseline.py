@@ -1,19 +1,21 @@
-"""The published way does the same work as this project, and finds the same."""
+"""The baseline does the same work as this project, with the same results."""
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
+from torch import Tensor
 
 from flowquant.benchmark.baseline import (
+    BaselineTraining,
     Pictures,
-    UsualTraining,
-    look_at_one,
+    baseline_network,
+    features_of_one,
     quantize_all_by_ranks,
     sample_one,
-    usual_network,
 )
-from flowquant.config.model import ConditionConfig, FlowConfig
+from flowquant.config.model import ConditionConfig, FlowConfig, ModelConfig
 from flowquant.config.sampling import SolverConfig
 from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Split
@@ -23,18 +25,34 @@ from flowquant.quantization.levels import equal_mass
 from flowquant.sampling.sampler import Sampler
 
 CPU = torch.device("cpu")
-TRAINING = TrainingConfig(1, 8, 1e-3, 0.01, "cosine", 0, 3, 10, 1.0, 8, 0.0, None, "float32")
+TRAINING = TrainingConfig(
+    epochs=1,
+    batch=8,
+    learning_rate=1e-3,
+    weight_decay=0.01,
+    schedule="cosine",
+    warmup_epochs=0,
+    halve_after=3,
+    stop_after=10,
+    clip=1.0,
+    validation=8,
+    condition_dropout=0.0,
+    ema=None,
+    precision="float32",
+)
 
 
 @pytest.mark.parametrize("clock", ["forward", "backward"])
-def test_samples_agree_from_the_same_noise(tiny_model, clock):
-    model = replace(tiny_model, flow=FlowConfig(clock, 0.5))
+def test_samples_agree_from_the_same_noise(
+    tiny_model: ModelConfig, clock: Literal["forward", "backward"]
+) -> None:
+    model = replace(tiny_model, flow=FlowConfig(clock=clock, sigma=0.5))
     torch.manual_seed(0)
     weights = build_network(model).state_dict()
     noise, labels = torch.randn(3, 1, 8, 8), torch.arange(3)
     sampler = Sampler(load_network(weights, model), model.flow, SolverConfig(steps=6), CPU)
     together = sampler(noise, labels).clamp(-1, 1)
-    network = usual_network(model)
+    network = baseline_network(model)
     network.load_state_dict(weights)
     network.eval()
     for x, label, expected in zip(noise.split(1), labels.split(1), together.split(1), strict=True):
@@ -43,7 +61,7 @@ def test_samples_agree_from_the_same_noise(tiny_model, clock):
 
 
 @pytest.mark.parametrize("bits", [1, 2, 8, 16])
-def test_levels_agree(bits):
+def test_levels_agree(bits: int) -> None:
     draws = torch.Generator().manual_seed(0)
     values = torch.randn(30, 41, generator=draws)
     levels, indices = equal_mass(values.view(1, -1), 2**bits)
@@ -53,7 +71,7 @@ def test_levels_agree(bits):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_are_the_images(channels):
+def test_pictures_are_the_images(channels: int) -> None:
     images = torch.randint(256, (4, channels, 8, 8), dtype=torch.uint8)
     pictures = Pictures(Split(images, torch.arange(4)))
     found = torch.stack([pictures[index][0] for index in range(len(pictures))])
@@ -62,23 +80,23 @@ def test_pictures_are_the_images(channels):
 
 
 @pytest.mark.parametrize("kind", ["class", "attributes"])
-def test_a_step_learns(tiny_model, kind):
-    condition = ConditionConfig(kind, 3)
+def test_a_step_learns(tiny_model: ModelConfig, kind: Literal["class", "attributes"]) -> None:
+    condition = ConditionConfig(kind=kind, count=3)
     network = replace(tiny_model.network, condition="linear", dropout=0.0)
     model = replace(tiny_model, condition=condition, network=network)
     images = torch.randint(256, (16, 1, 8, 8), dtype=torch.uint8)
     labels = torch.randint(2, (16, 3), dtype=torch.uint8)
     split = Split(images, labels if kind == "attributes" else labels[:, 0].long())
     torch.manual_seed(0)
-    training = UsualTraining(model, TRAINING, split, CPU)
+    training = BaselineTraining(model, TRAINING, split, CPU)
     losses = [training.step() for _ in range(60)]
     assert sum(losses[-10:]) < sum(losses[:10])
 
 
-def test_features_of_one_image():
+def test_features_of_one_image() -> None:
     class Sums(torch.nn.Module):
-        def forward(self, images):
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
             return images.float().sum((2, 3)), images
 
     image = torch.full((1, 4, 4), 2, dtype=torch.uint8)
-    assert look_at_one(Sums(), image, CPU).tolist() == [[32.0, 32.0, 32.0]]
+    assert features_of_one(Sums(), image, CPU).tolist() == [[32.0, 32.0, 32.0]]

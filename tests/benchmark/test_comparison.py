@@ -1,4 +1,4 @@
-"""The table of two ways, and the clock behind it."""
+"""The table of the baseline and this project, and the clock behind it."""
 
 import time
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flowquant.benchmark.ceiling import shapes_ceiling
-from flowquant.benchmark.comparison import Comparison, Way, as_markdown, as_row
+from flowquant.benchmark.comparison import Comparison, Duration, as_markdown, as_row
 from flowquant.benchmark.flops import Product
 from flowquant.benchmark.timing import Timing, measure
 
@@ -16,14 +16,16 @@ SAMPLING = Comparison(
     "sampling, 1000 images",
     1000,
     "images/s",
-    Way(1900.0, TIMING, 10**15, "5 images × 20 steps"),
-    Way(4.0, TIMING, 10**15),
+    Duration(1900.0, TIMING, 10**15, "5 images × 20 steps"),
+    Duration(4.0, TIMING, 10**15),
     own_shapes=500.0,
 )
-QUANTIZING = Comparison("quantizing", 1, "s", Way(6.5, TIMING), Way(0.05, TIMING, None, "2 layers"))
+QUANTIZING = Comparison(
+    "quantizing", 1, "s", Duration(6.5, TIMING), Duration(0.05, TIMING, None, "2 layers")
+)
 
 
-def test_rates_and_shares():
+def test_rates_and_shares() -> None:
     row = as_row(SAMPLING, matrix=625.0)
     assert row["times_faster"] == 475
     assert row["project"]["images/s"] == 250
@@ -35,7 +37,7 @@ def test_rates_and_shares():
     assert "tflops" not in as_row(QUANTIZING, 625.0)["published"]
 
 
-def test_the_table_says_what_is_extrapolated():
+def test_the_table_says_what_is_extrapolated() -> None:
     lines = as_markdown([as_row(row, 625.0) for row in (SAMPLING, QUANTIZING)]).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:4]]
     assert cells[0][1:] == ["0.526 images/s [1]", "250 images/s", "475", "250", "40.0%", "50.0%"]
@@ -47,7 +49,7 @@ def test_the_table_says_what_is_extrapolated():
     ]
 
 
-def test_short_work_is_timed_in_bursts_and_long_work_by_itself():
+def test_short_work_is_timed_in_bursts_and_long_work_by_itself() -> None:
     short = measure(lambda: None, CPU, budget=0)
     assert short.runs == 1000
     assert short.seconds < 1e-4
@@ -56,7 +58,7 @@ def test_short_work_is_timed_in_bursts_and_long_work_by_itself():
     assert long.seconds >= 0.06
 
 
-def test_a_ceiling_weighs_products_by_their_time():
+def test_a_ceiling_weighs_products_by_their_time() -> None:
     products = [Product("a", 64, 32, 16, times=3), Product("b", 8, 8, 8)]
     found = shapes_ceiling(products, torch.float32, CPU, budget=0)
     each = [p["tflops"] for p in found["products"]]

@@ -1,6 +1,8 @@
 """The counted operations are those that PyTorch counts."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -8,11 +10,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowquant.benchmark.flops import encoder_products, forward_flops, step_flops
-from flowquant.config.model import ConditionConfig
+from flowquant.config.model import ConditionConfig, ModelConfig
 from flowquant.models.model import build_network
 
 
-def counted(work):
+def counted(work: Callable[[], object]) -> int:
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
@@ -21,7 +23,12 @@ def counted(work):
 @pytest.mark.parametrize("time", ["linear", "fourier"])
 @pytest.mark.parametrize("condition", ["embedding", "linear"])
 @pytest.mark.parametrize("times", [1, 5])
-def test_forward(tiny_model, time, condition, times):
+def test_forward(
+    tiny_model: ModelConfig,
+    time: Literal["linear", "fourier"],
+    condition: Literal["embedding", "linear"],
+    times: int,
+) -> None:
     model = replace(tiny_model, network=replace(tiny_model.network, time=time, condition=condition))
     network = build_network(model).eval()
     x, labels = torch.randn(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64)
@@ -30,9 +37,9 @@ def test_forward(tiny_model, time, condition, times):
     assert found == forward_flops(model, 5, times)
 
 
-def test_attributes(tiny_model):
+def test_attributes(tiny_model: ModelConfig) -> None:
     network = replace(tiny_model.network, condition="linear")
-    condition = ConditionConfig("attributes", 40)
+    condition = ConditionConfig(kind="attributes", count=40)
     model = replace(tiny_model, network=network, condition=condition)
     x, labels = torch.randn(5, 1, 8, 8), torch.ones(5, 40, dtype=torch.uint8)
     with torch.no_grad():
@@ -40,7 +47,7 @@ def test_attributes(tiny_model):
     assert found == forward_flops(model, 5, 1)
 
 
-def test_a_step_is_three_forward_passes_all_but_first_layers(tiny_model):
+def test_a_step_is_three_forward_passes_all_but_first_layers(tiny_model: ModelConfig) -> None:
     network = build_network(tiny_model).eval()
     x, labels = torch.randn(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64)
     found = counted(lambda: network(x, torch.rand(5), labels).square().mean().backward())
@@ -49,7 +56,7 @@ def test_a_step_is_three_forward_passes_all_but_first_layers(tiny_model):
     assert found <= step_flops(tiny_model, 5)
 
 
-def test_most_operations_are_the_encoders_products(tiny_model):
+def test_most_operations_are_the_encoders_products(tiny_model: ModelConfig) -> None:
     products = encoder_products(tiny_model, 5)
     assert [p.times for p in products] == [2] * 4
     assert 0.5 < sum(p.flops for p in products) / forward_flops(tiny_model, 5, 1) < 1

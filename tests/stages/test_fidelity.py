@@ -10,22 +10,10 @@ from flowquant.config.evaluation import FidelityConfig
 from flowquant.config.method import MethodConfig
 from flowquant.runtime.errors import UserError
 from flowquant.sampling.samples import Origin, write_samples
-from flowquant.stages.fidelity import fidelity, image_similarity
+from flowquant.stages.fidelity import fidelity
 from flowquant.stages.plot_fidelity import plot_fidelity
 from flowquant.stages.quantize import quantize
 from tiny import tiny_model
-
-
-def test_similarity_of_images() -> None:
-    images = torch.randint(256, (5, 1, 8, 8), generator=torch.Generator().manual_seed(0))
-    images = images.to(torch.uint8)
-    assert image_similarity(images, images) == {"psnr": 100.0, "ssim": pytest.approx(1)}
-    other = images.clone()
-    other[0, 0, 0, 0] = 255 - other[0, 0, 0, 0]
-    difference = (images.double() - other.double()).square().mean()
-    found = image_similarity(images, other)
-    assert found["psnr"] == pytest.approx(10 * torch.log10(255**2 / difference).item())
-    assert found["ssim"] < 1
 
 
 @pytest.fixture
@@ -42,7 +30,9 @@ def files(tmp_path: Path) -> dict[str, Path]:
             model,
             tmp_path / f"packed{bits}.safetensors",
             tmp_path / "r.json",
-            MethodConfig("lloyd", "row", "linear", (), 5),
+            MethodConfig(
+                levels="lloyd", granularity="row", scope="linear", keep=(), least_values=5
+            ),
             "tiny",
             "m/2bit",
             bits,
@@ -62,7 +52,7 @@ def test_fewer_bits_are_farther_away(files: dict[str, Path], tmp_path: Path) -> 
             **files,
             quantized=tmp_path / f"packed{bits}.safetensors",
             output=output,
-            fidelity=FidelityConfig(8, 5),
+            settings=FidelityConfig(samples=8, steps=5),
             device="cpu",
         )
         found.append(json.loads(output.read_text()))
@@ -86,6 +76,6 @@ def test_samples_of_another_seed_are_refused(files: dict[str, Path], tmp_path: P
             **files,
             quantized=tmp_path / "packed2.safetensors",
             output=tmp_path / "f.json",
-            fidelity=FidelityConfig(8, 5),
+            settings=FidelityConfig(samples=8, steps=5),
             device="cpu",
         )

@@ -2,6 +2,8 @@
 
 import csv
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 
 from flowquant.config.classifier import ArchitectureConfig
 from flowquant.config.evaluation import MetricsConfig
+from flowquant.config.model import ModelConfig
 from flowquant.config.sampling import SamplingConfig, SweepConfig
 from flowquant.config.variants import Variant
 from flowquant.data.dataset import Split, write_dataset
@@ -33,7 +36,7 @@ SWEEP = SweepConfig(
 )
 
 
-def test_what_is_compared():
+def test_what_is_compared() -> None:
     found = [(c.solver, c.steps, c.tolerance) for c in solver_configs(SWEEP)]
     assert found == [
         ("euler", 2, 1e-5),
@@ -43,18 +46,22 @@ def test_what_is_compared():
         ("dopri5", 100, 1e-1),
         ("dopri5", 100, 1e-3),
     ]
-    odd = SweepConfig(("midpoint",), (4, 5, 6), (), 1, "zeros", 2.0, "tf32")
+    odd = replace(
+        SWEEP, solvers=("midpoint",), evaluations=(4, 5, 6), guidance=2.0, precision="tf32"
+    )
     assert [(c.steps, c.guidance, c.precision) for c in solver_configs(odd)] == [
         (2, 2.0, "tf32"),
         (3, 2.0, "tf32"),
     ]
 
 
-def test_a_row_is_what_sampling_and_evaluation_give(tmp_path, tiny_model):
+def test_a_row_is_what_sampling_and_evaluation_give(
+    tmp_path: Path, tiny_model: ModelConfig
+) -> None:
     torch.manual_seed(0)
     model, weights = tmp_path / "model.safetensors", tmp_path / "classifier.safetensors"
     write_model(model, build_network(tiny_model).state_dict(), tiny_model, {})
-    architecture = ArchitectureConfig("resnet18", tiny_model.image, classes=3)
+    architecture = ArchitectureConfig(name="resnet18", image=tiny_model.image, classes=3)
     write_classifier(weights, build_classifier(architecture).eval(), architecture)
     images = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8)
     splits = [Split(images.clone(), torch.arange(30) % 3) for _ in range(2)]
@@ -75,7 +82,7 @@ def test_a_row_is_what_sampling_and_evaluation_give(tmp_path, tiny_model):
     assert rows[4]["evaluations"] < rows[5]["evaluations"]
 
     samples, score = tmp_path / "samples.safetensors", tmp_path / "score.json"
-    sampling = SamplingConfig("heun", 2, 10, precision="float32")
+    sampling = SamplingConfig(solver="heun", steps=2, per_class=10, precision="float32")
     sample(model, samples, tmp_path / "grid.png", *names, sampling, device="cpu")
     metrics = MetricsConfig(kid_subsets=1, kid_subset_size=10, is_splits=1)
     evaluate(samples, real, weights, score, "classifier", metrics, device="cpu")
@@ -89,7 +96,7 @@ FIDS = {"full": (30, 12, 10), "ot/8bit": (20, 14, 11), "ot/2bit": (90, 80, 70)}
 
 
 @pytest.fixture
-def table(tmp_path):
+def table(tmp_path: Path) -> tuple[Path, Path]:
     """What `collect_sweep` makes of a sweep of three variants with two solvers."""
     paths = []
     for index, (variant, fids) in enumerate(FIDS.items()):
@@ -112,7 +119,7 @@ def table(tmp_path):
     return summary, table
 
 
-def test_the_table(table):
+def test_the_table(table: tuple[Path, Path]) -> None:
     rows = list(csv.DictReader(table[0].read_text().splitlines()))
     assert len(rows) == 3 * 5
     assert rows[0] == {
@@ -130,7 +137,7 @@ def test_the_table(table):
     }
 
 
-def test_whether_the_ranking_holds(table):
+def test_whether_the_ranking_holds(table: tuple[Path, Path]) -> None:
     text = table[1].read_text()
     assert "500 samples, seed 0, features by classifier" in text
     assert "| evaluations | 10 | 26 | 100 |\n|:--|--:|--:|--:|\n" in text

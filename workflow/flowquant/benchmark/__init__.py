@@ -1,1 +1,1 @@
-"""How fast all of it is."""
+"""Speed: the baseline and this project, timed, beside what the device can do."""

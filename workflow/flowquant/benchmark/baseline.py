@@ -1,8 +1,8 @@
-"""The usual way, as published code goes about it: what this project is measured against.
+"""The baseline: how published code does the work that this project is measured on.
 
 Eager float32 modules, a `DataLoader` that transforms image by image, a loss read every step, one
 image sampled at a time, NumPy on whole sorted tensors. Written here for comparison, from the
-published descriptions; it does the same work and finds the same results.
+published descriptions; it does the same work with the same results.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flowquant.data.tensor_stream import Array
 from flowquant.models.model import build_network
 
 
-def usual_network(model: ModelConfig) -> nn.Module:
+def baseline_network(model: ModelConfig) -> nn.Module:
     """The model's network with PyTorch's own encoder, float32 and full precision throughout."""
     torch.set_float32_matmul_precision("highest")
     config = model.network
@@ -41,7 +41,7 @@ def usual_network(model: ModelConfig) -> nn.Module:
 
 
 class Pictures(Dataset[tuple[Tensor, Tensor]]):
-    """Images one by one: from PIL to a tensor in 0…1, then to −1…1."""
+    """Images one by one, from PIL to float32 [C, H, W] in −1…1, and their labels."""
 
     def __init__(self, split: Split) -> None:
         pixels = split.images.permute(0, 2, 3, 1).numpy()
@@ -62,14 +62,14 @@ def grey(pixels: Array) -> bool:
     return pixels.shape[-1] == 1
 
 
-class UsualTraining:
-    """Steps over shuffled batches of a split, on the device, without end."""
+class BaselineTraining:
+    """Training steps on the device, over shuffled batches of a split again and again."""
 
     def __init__(
         self, model: ModelConfig, config: TrainingConfig, split: Split, device: torch.device
     ) -> None:
         self.flow, self.clip, self.device = model.flow, config.clip, device
-        self.network = usual_network(model).to(device).train()
+        self.network = baseline_network(model).to(device).train()
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -78,6 +78,7 @@ class UsualTraining:
 
     @staticmethod
     def _forever(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[list[Tensor]]:
+        """Batches of images and labels, epoch after epoch."""
         while True:
             yield from loader
 
@@ -107,7 +108,19 @@ def sample_one(
     steps: int,
     taken: int | None = None,
 ) -> Tensor:
-    """One image [1, C, H, W] in −1…1 from noise, by Euler; or the first ``taken`` of its steps."""
+    """One image in −1…1 from noise, by Euler's method.
+
+    Args:
+        network: Velocity network.
+        flow: Its clock.
+        noise: [1, C, H, W].
+        condition: Class [1] or attributes [1, A].
+        steps: Of the whole image.
+        taken: How many of the steps to take; without it, all.
+
+    Returns:
+        The image [1, C, H, W], or the state after the steps taken.
+    """
     x = noise
     for step in range(steps if taken is None else taken):
         t = step / steps
@@ -117,7 +130,7 @@ def sample_one(
 
 
 def quantize_by_ranks(values: Array, count: int) -> Array:
-    """Values [n] → the equal-mass level of each [n], by a double argsort."""
+    """The equal-mass level of each value [n], of ``count`` levels, by a double argsort."""
     count = min(count, len(values))
     order = np.argsort(values)
     ranks = np.argsort(order)
@@ -136,7 +149,7 @@ def quantize_all_by_ranks(weights: Mapping[str, Tensor], bits: int) -> dict[str,
 
 
 @torch.no_grad()
-def look_at_one(extractor: nn.Module, image: Tensor, device: torch.device) -> Tensor:
+def features_of_one(extractor: nn.Module, image: Tensor, device: torch.device) -> Tensor:
     """Features [1, F] on the CPU of one image uint8 [C, H, W] by a torch-fidelity extractor."""
     features: Tensor = extractor(image.expand(3, -1, -1)[None].to(device))[0]
     return features.cpu()

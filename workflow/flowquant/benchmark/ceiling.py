@@ -12,13 +12,14 @@ from flowquant.benchmark.flops import Product
 from flowquant.benchmark.timing import measure
 from flowquant.runtime.cuda_graph import capture
 
+# Rows and columns of the square matrices, large enough to keep a device busy.
 SIDE = {"cuda": 8192, "cpu": 2048}
-# Products captured together, so that a GPU waits for no launch.
+# Products captured together, so that a GPU does not wait for launches.
 TOGETHER = 20
 
 
 def matrix_ceiling(dtype: torch.dtype, device: torch.device, budget: float) -> dict[str, Any]:
-    """TFLOP/s of one large square product."""
+    """TFLOP/s of one large square product, as `shapes_ceiling` returns it."""
     side = SIDE[device.type]
     return shapes_ceiling([Product("square", side, side, side)], dtype, device, budget)
 
@@ -26,7 +27,14 @@ def matrix_ceiling(dtype: torch.dtype, device: torch.device, budget: float) -> d
 def shapes_ceiling(
     products: Sequence[Product], dtype: torch.dtype, device: torch.device, budget: float
 ) -> dict[str, Any]:
-    """TFLOP/s of each product by itself, and of all together, as often as each is done."""
+    """TFLOP/s of each product by itself, and of all together, each as often as it is done.
+
+    Args:
+        products: Shapes, and how often each is done.
+        dtype: Of the factors and the result.
+        device: Where to compute.
+        budget: Seconds to measure.
+    """
     seconds = [_seconds(product, dtype, device, budget / len(products)) for product in products]
     flops = sum(product.flops for product in products)
     whole = sum(p.times * s for p, s in zip(products, seconds, strict=True))
@@ -41,6 +49,7 @@ def shapes_ceiling(
 
 
 def _seconds(product: Product, dtype: torch.dtype, device: torch.device, budget: float) -> float:
+    """Seconds of one of the product's times."""
     draws = torch.Generator(device).manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:

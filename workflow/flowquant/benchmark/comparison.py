@@ -1,4 +1,4 @@
-"""Two ways of doing the same work, side by side: in numbers, and as a table for people."""
+"""The baseline and this project at the same work: in numbers, and as a page for people."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from flowquant.benchmark.timing import Timing
 
 
 @dataclass(frozen=True)
-class Way:
-    """How long some work took one way.
+class Duration:
+    """How long some work took.
 
     Attributes:
         seconds: Of the whole work, measured or extrapolated.
         timing: What was timed.
-        flops: Of the whole work, where they are known.
+        flops: Of the whole work, if they are known.
         extrapolated_from: What was timed in place of the whole work; None if it was all of it.
     """
 
@@ -33,43 +33,48 @@ class Way:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The published way and this project's, of the same work.
+    """The same work by the baseline, the published way, and by this project.
 
-    ``count`` and ``unit``: what the work makes, for a rate; with the unit ``s`` its seconds tell.
-    ``own_shapes``: TFLOP/s of the network's products in batches of the project's size.
+    Attributes:
+        what: The work.
+        count: How many images or steps the work makes, for its rate.
+        unit: Of the rate, such as ``images/s``; ``s`` for work that is given in seconds.
+        baseline: How long the baseline takes.
+        project: How long this project takes.
+        own_shapes: TFLOP/s of the network's products in batches of the project's size.
     """
 
     what: str
     count: int
     unit: str
-    published: Way
-    project: Way
+    baseline: Duration
+    project: Duration
     own_shapes: float | None = None
 
 
 def as_row(comparison: Comparison, matrix: float) -> dict[str, Any]:
     """A comparison in numbers, beside the ceilings in TFLOP/s."""
 
-    def described(way: Way) -> dict[str, Any]:
-        content: dict[str, Any] = {"seconds": way.seconds}
+    def described(duration: Duration) -> dict[str, Any]:
+        content: dict[str, Any] = {"seconds": duration.seconds}
         if comparison.unit != "s":
-            content[comparison.unit] = comparison.count / way.seconds
-        if way.tflops is not None:
-            content["tflops"] = way.tflops
-            content["of_matrix_ceiling"] = way.tflops / matrix
+            content[comparison.unit] = comparison.count / duration.seconds
+        if duration.tflops is not None:
+            content["tflops"] = duration.tflops
+            content["of_matrix_ceiling"] = duration.tflops / matrix
             if comparison.own_shapes is not None:
-                content["of_own_shapes"] = way.tflops / comparison.own_shapes
+                content["of_own_shapes"] = duration.tflops / comparison.own_shapes
         return content | {
-            "extrapolated_from": way.extrapolated_from,
-            "timed": asdict(way.timing),
+            "extrapolated_from": duration.extrapolated_from,
+            "timed": asdict(duration.timing),
         }
 
     return {
         "what": comparison.what,
         "unit": comparison.unit,
-        "published": described(comparison.published),
+        "published": described(comparison.baseline),
         "project": described(comparison.project),
-        "times_faster": comparison.published.seconds / comparison.project.seconds,
+        "times_faster": comparison.baseline.seconds / comparison.project.seconds,
     }
 
 
@@ -114,6 +119,35 @@ def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     explained = [f"- [{number}] extrapolated {note}" for note, number in notes.items()]
     return "\n".join([*table, "", *explained])
+
+
+def as_page(report: Mapping[str, Any]) -> str:
+    """A report of the stage `benchmark` as Markdown: machine, model, table and ceilings."""
+    precision, ceilings = report["precision"], report["ceilings"]
+    matrix, square = ceilings["matrix"], ceilings["matrix"]["products"][0]["rows"]
+    return "\n".join(
+        [
+            f"# {report['dataset']}: the published way and this project, on one device",
+            "",
+            f"{report['device']}, torch {report['torch']}, {report['threads']} CPU threads; "
+            f"{report['network']['parameters']:,} parameters, random weights and images. "
+            f"Published way: eager {precision['published']}; this project: "
+            f"training {precision['training']}, sampling {precision['sampling']}.",
+            "",
+            as_markdown(report["rows"]),
+            f"- TFLOP/s and shares are this project's, of matrix products "
+            f"({report['network']['flops_an_image'] / 1e9:.3g} GFLOP an image forward, backward "
+            "twice that); those of the published way are in the JSON",
+            f"- matrix ceiling: {matrix['tflops']:.3g} TFLOP/s, {matrix['dtype']} "
+            f"{square}×{square}×{square}, in the same run",
+            *(
+                f"- own shapes, {name}: {ceilings[name]['tflops']:.3g} TFLOP/s, the encoder's "
+                f"forward products for {ceilings[name]['images']} images by themselves"
+                for name in ("training", "sampling")
+            ),
+            "",
+        ]
+    )
 
 
 def _number(value: float) -> str:

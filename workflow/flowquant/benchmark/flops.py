@@ -22,7 +22,7 @@ class Product:
 
     @property
     def flops(self) -> int:
-        """Of all the times together."""
+        """Operations of all ``times`` together."""
         return 2 * self.rows * self.inner * self.columns * self.times
 
 

@@ -11,7 +11,9 @@ import torch
 
 # Work shorter than this is timed several runs at a time, as a pipeline would queue it.
 BURST_SECONDS = 0.05
+# Runs timed at a time.
 MOST_RUNS = 1000
+# Timings that the median is taken of.
 MOST_REPEATS = 50
 
 
@@ -25,6 +27,7 @@ class Timing:
 
 
 def _timed(work: Callable[[], object], runs: int, device: torch.device) -> float:
+    """Seconds of a run, over ``runs`` one after another."""
     _wait(device)
     started = time.perf_counter()
     for _ in range(runs):
@@ -34,6 +37,7 @@ def _timed(work: Callable[[], object], runs: int, device: torch.device) -> float
 
 
 def _wait(device: torch.device) -> None:
+    """Let the device finish what is queued."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -41,9 +45,10 @@ def _wait(device: torch.device) -> None:
 def measure(
     work: Callable[[], object], device: torch.device, budget: float, least: int = 3
 ) -> Timing:
-    """Time ``work`` again and again for ``budget`` seconds, but ``least`` times in any case.
+    """Time ``work`` repeatedly for ``budget`` seconds, but at least ``least`` times.
 
-    A first run does not count, nor for the budget: it compiles, captures and allocates.
+    A first run counts neither as a timing nor towards the budget: it compiles, captures and
+    allocates.
     """
     work()
     once = _timed(work, 1, device)

@@ -1,1 +1,1 @@
-"""What looks at images: classifiers, features, metrics."""
+"""Scores of images: classifiers, features, metrics, similarity."""

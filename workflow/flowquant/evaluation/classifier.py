@@ -1,4 +1,4 @@
-"""torchvision classifiers, fitted to small images."""
+"""torchvision classifiers with a stem for small images: built, run, written and read."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from flowquant.runtime.tensors import read_tensors, write_tensors
 
 
 def build_classifier(config: ArchitectureConfig) -> nn.Module:
-    """A fresh classifier: uint8 [B, C, H, W], scaled to −1…1 → logits [B, classes].
+    """A classifier with random weights: images [B, C, H, W] in −1…1 → logits [B, classes].
 
     Images under 64 pixels lose the stem's reductions: the first convolution becomes 3×3 with
-    stride 1, a max-pool after it goes, as is usual for CIFAR-sized images.
+    stride 1, a max-pool after it is removed, as is usual for CIFAR-sized images.
 
     Raises:
         UserError: if torchvision has no such model, or it does not take such images.
@@ -41,6 +41,7 @@ def build_classifier(config: ArchitectureConfig) -> nn.Module:
 
 
 def _fit_stem(network: nn.Module, image: ImageConfig) -> None:
+    """Replace the first convolution by one for the image's channels and size."""
     small = image.size < 64
     name, stem = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
     fitted = nn.Conv2d(
@@ -63,8 +64,27 @@ def classify(network: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
+@torch.inference_mode()
+def predict(network: nn.Module, images: Tensor, device: torch.device, batch: int = 512) -> Tensor:
+    """The likeliest class of each image, int64 [N] on the CPU.
+
+    Args:
+        network: Classifier in evaluation mode, on the device.
+        images: uint8 [N, C, H, W].
+        device: Where to compute.
+        batch: Images at a time.
+    """
+    parts = images.split(batch)
+    return torch.cat([classify(network, part.to(device)).argmax(1).cpu() for part in parts])
+
+
 def penultimate(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """What the last linear layer is given, [B, F], and the logits, [B, classes]."""
+    """Input [B, F] and output, the logits [B, classes], of the last linear layer.
+
+    Args:
+        network: Classifier.
+        images: uint8 [B, C, H, W].
+    """
     *_, last = (module for module in network.modules() if isinstance(module, nn.Linear))
     seen: list[Tensor] = []
     hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -96,7 +116,7 @@ def read_classifier(path: Path) -> tuple[nn.Module, ArchitectureConfig]:
         )
     content = metadata["architecture"]
     config = ArchitectureConfig(
-        content["name"], ImageConfig(**content["image"]), content["classes"]
+        name=content["name"], image=ImageConfig(**content["image"]), classes=content["classes"]
     )
     with torch.device("meta"):
         network = build_classifier(config)

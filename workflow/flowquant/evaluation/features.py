@@ -1,4 +1,4 @@
-"""Features of images for FID and its kin, extracted through torch-fidelity."""
+"""Features of images for FID, KID, precision and recall, extracted through torch-fidelity."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ register_feature_extractor("classifier", ClassifierFeatures)
 
 
 class _RgbImages(Dataset[Tensor]):
-    """uint8 [N, C, H, W] one by one as uint8 [3, H, W], the form torch-fidelity takes."""
+    """Images uint8 [N, C, H, W], one by one as uint8 [3, H, W], as torch-fidelity takes them."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
@@ -94,13 +94,13 @@ def extract(
         UserError: if the weights are unreadable.
     """
     network = load_extractor(extractor, weights, device)
-    return look_at(network, images, extractor, device, batch)
+    return run_extractor(network, images, extractor, device, batch)
 
 
 def load_extractor(
     extractor: ExtractorName, weights: Path, device: torch.device
 ) -> FeatureExtractorBase:
-    """The network that `look_at` asks; raises as `extract` does."""
+    """The network for `run_extractor`; raises as `extract` does."""
     if extractor == "inception-v3-compat":
         _check_plain_weights(weights)
     return create_feature_extractor(
@@ -112,7 +112,7 @@ def load_extractor(
     )
 
 
-def look_at(
+def run_extractor(
     network: FeatureExtractorBase,
     images: Tensor,
     extractor: ExtractorName,
@@ -120,7 +120,7 @@ def look_at(
     batch: int,
     verbose: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """What `extract` returns, by a network that `load_extractor` made."""
+    """What `extract` returns, by a network of `load_extractor`."""
     # `save_cpu_ram` means: no worker processes; the images are in memory already.
     found = get_featuresdict_from_dataset(
         _RgbImages(images),
@@ -170,7 +170,7 @@ def read_features(path: Path, weights: Path) -> RealFeatures:
 
 
 def _check_plain_weights(path: Path) -> None:
-    # torch-fidelity unpickles without restriction; a file that passes here has nothing to execute.
+    """Refuse a file that executes code: torch-fidelity unpickles it without restriction."""
     try:
         torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:

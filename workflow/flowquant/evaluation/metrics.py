@@ -1,7 +1,8 @@
-"""Distances of samples' features from real images'.
+"""FID, KID, Inception Score, precision and recall of samples against real images.
 
-FID is torch-fidelity's. KID, precision and recall are as torch-fidelity's, but on any device: its
-own, by NumPy on one CPU, take longer for 1,000 samples and 10,000 real images than a GPU to sample.
+FID and Inception Score are torch-fidelity's. KID, precision and recall are computed as it does, but
+on any device: its own, by NumPy on one CPU, take longer for 1,000 samples and 10,000 real images
+than a GPU to sample.
 """
 
 from __future__ import annotations
@@ -12,24 +13,65 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+
+from flowquant.config.evaluation import MetricsConfig
+from flowquant.evaluation.features import RealFeatures
 
 # torch-fidelity's, so that the subsets are the same.
 SUBSET_SEED = 2020
+# Features whose distances from all others are held in memory at a time.
 ROWS = 2048
 
+Moments: TypeAlias = dict[str, Any]
 
-Statistics: TypeAlias = dict[str, Any]
+
+def image_metrics(
+    features: Tensor,
+    logits: Tensor,
+    real: RealFeatures,
+    settings: MetricsConfig,
+    device: torch.device,
+) -> dict[str, float]:
+    """Compare the features of samples with those of real images.
+
+    Args:
+        features: Of samples, float32 [N, F].
+        logits: Of samples, float32 [N, classes].
+        real: Features of real images, float32 [M, F], by the same extractor.
+        settings: Subsets and splits.
+        device: Where to compute KID, precision and recall.
+
+    Returns:
+        ``fid``, ``kid_mean`` and ``kid_std`` (over subsets), ``is_mean`` and ``is_std`` (over
+        splits), ``precision`` and ``recall`` (of manifolds, Kynkäänniemi et al. 2019).
+    """
+    score = isc_features_to_metric(logits, splits=settings.is_splits)
+    ours, theirs, radius = (
+        tensor.to(device).double() for tensor in (features, real.features, real.radii)
+    )
+    size = min(settings.kid_subset_size, len(ours), len(theirs))
+    kid_mean, kid_std = kernel_distance(ours, theirs, settings.kid_subsets, size)
+    return {
+        "fid": frechet_distance(features, moments(real.features)),
+        "kid_mean": kid_mean,
+        "kid_std": kid_std,
+        "is_mean": score["inception_score_mean"],
+        "is_std": score["inception_score_std"],
+        "precision": inside_manifold(ours, theirs, radius),
+        "recall": inside_manifold(theirs, ours, radii(ours, real.neighbours)),
+    }
 
 
-def statistics(features: Tensor) -> Statistics:
+def moments(features: Tensor) -> Moments:
     """Mean and covariance of features [N, F], for `frechet_distance`."""
-    found: Statistics = fid_features_to_statistics(features.double())
+    found: Moments = fid_features_to_statistics(features.double())
     return found
 
 
-def frechet_distance(features: Tensor, real: Statistics) -> float:
-    """Fréchet Inception Distance (Heusel et al., 2017) of features [N, F] from real ones."""
-    found = fid_statistics_to_metric(statistics(features), real, verbose=False)
+def frechet_distance(features: Tensor, real: Moments) -> float:
+    """Fréchet Inception Distance (Heusel et al., 2017) of features [N, F] from real moments."""
+    found = fid_statistics_to_metric(moments(features), real, verbose=False)
     return float(found["frechet_inception_distance"])
 
 
@@ -69,7 +111,7 @@ def kernel_distance(features: Tensor, real: Tensor, subsets: int, size: int) -> 
 
 
 def radii(features: Tensor, neighbours: int) -> Tensor:
-    """Distance of each feature [N, F] to its ``neighbours``-th nearest other one, [N]."""
+    """Distance of each of features [N, F] from its ``neighbours``-th nearest other one, [N]."""
     return torch.cat(
         [
             torch.cdist(part, features).topk(neighbours + 1, largest=False).values[:, -1]
@@ -78,7 +120,11 @@ def radii(features: Tensor, neighbours: int) -> Tensor:
     )
 
 
-def coverage(features: Tensor, of: Tensor, radius: Tensor) -> float:
-    """Share of features [N, F] that lie within the radius [M] of at least one of others [M, F]."""
-    inside = [(torch.cdist(part, of) <= radius).any(1) for part in features.split(ROWS)]
+def inside_manifold(features: Tensor, others: Tensor, radius: Tensor) -> float:
+    """Share of features [N, F] within the radius [M] of at least one of the others [M, F].
+
+    The balls around the others estimate their manifold: samples inside that of real images are
+    precision, real images inside that of samples recall (Kynkäänniemi et al., 2019, eq. 1–2).
+    """
+    inside = [(torch.cdist(part, others) <= radius).any(1) for part in features.split(ROWS)]
     return torch.cat(inside).double().mean().item()

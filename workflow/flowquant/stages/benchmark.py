@@ -1,32 +1,24 @@
-"""Measure the published way against this project on this machine, and both against its ceilings.
+"""Measure this project and the published way on this machine, and both against its ceilings.
 
 Needs no trained model: weights and images are random, of the preset's shapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from flowquant.benchmark.bench import CEILING, Bench, machine
 from flowquant.benchmark.ceiling import matrix_ceiling
-from flowquant.benchmark.comparison import as_markdown, as_row
+from flowquant.benchmark.comparison import as_page, as_row
 from flowquant.benchmark.flops import forward_flops, tokens
-from flowquant.benchmark.speed import (
-    CEILING,
-    Bench,
-    Sizes,
-    looking,
-    quantizing,
-    sampling,
-    training_step,
-)
+from flowquant.benchmark.quantizing import compare_quantizing
+from flowquant.benchmark.speed import compare_features, compare_sampling, compare_training
 from flowquant.config.evaluation import ExtractorName
 from flowquant.config.model import ModelConfig
+from flowquant.config.sampling import SolverConfig
 from flowquant.config.training import TrainingConfig
 from flowquant.models.model import build_network
 from flowquant.runtime import random
@@ -41,7 +33,9 @@ def benchmark(
     dataset: str,
     model: ModelConfig,
     training: TrainingConfig,
-    sizes: Sizes,
+    solver: SolverConfig,
+    images: int,
+    batch: int,
     extractor: ExtractorName,
     weights: Path | None = None,
     architecture: str = "resnet18",
@@ -49,7 +43,7 @@ def benchmark(
     seed: int = 0,
     device: DeviceName = "auto",
 ) -> None:
-    """Measure training, sampling, quantizing and looking, both ways, and the device's ceilings.
+    """Measure training, sampling, quantizing and features beside the baseline and the ceilings.
 
     Args:
         output: JSON to write.
@@ -57,9 +51,11 @@ def benchmark(
         dataset: Name to write into both.
         model: Network, image, condition and flow.
         training: How a step is trained.
-        sizes: How much is sampled and looked at.
-        extractor: Which network looks at images, if its weights are at hand.
-        weights: The extractor's weights; where there are none, a classifier looks.
+        solver: Its steps and precision are sampled with, by Euler without guidance.
+        images: How many are sampled, and how many features are extracted of.
+        batch: Images sampled at a time on a CPU.
+        extractor: Whose features are extracted, if its weights are at hand.
+        weights: The extractor's weights; without them, a classifier's features are.
         architecture: Of that classifier, whose weights are random.
         seconds: About how long to measure; what does not fit is extrapolated, and said to be.
         seed: Of weights, images and noise.
@@ -68,28 +64,26 @@ def benchmark(
     Raises:
         UserError: if a GPU is demanded and there is none, or there is no such classifier.
     """
-    where = choose_device(device)
+    target = choose_device(device)
     torch.manual_seed(random.key(seed, "benchmark weights"))
     values = {name: tensor.detach() for name, tensor in build_network(model).state_dict().items()}
     parts = tqdm(total=5, desc="benchmark")
-    dtype = compute_dtype(where, "bfloat16")
-    bench = Bench(model, where, seed, seconds, matrix_ceiling(dtype, where, CEILING * seconds))
+    dtype = compute_dtype(target, "bfloat16")
+    bench = Bench(model, target, seed, seconds, matrix_ceiling(dtype, target, CEILING * seconds))
     parts.update()
-    trained, training_shapes = training_step(bench, training)
+    trained, training_shapes = compare_training(bench, training)
     parts.update()
-    sampled, sampling_shapes = sampling(bench, values, sizes)
+    sampled, sampling_shapes = compare_sampling(bench, values, solver, images, batch)
     parts.update()
-    compared = [trained, sampled, *quantizing(bench, values)]
+    compared = [trained, sampled, *compare_quantizing(bench, values)]
     parts.update()
-    compared.append(looking(bench, sizes.images, architecture, extractor, weights))
+    compared.append(compare_features(bench, images, architecture, extractor, weights))
     parts.update()
     parts.close()
     report = {
         "dataset": dataset,
-        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda if where.type == "cuda" else None,
-        "threads": torch.get_num_threads(),
+        **machine(target),
+        "cuda": torch.version.cuda if target.type == "cuda" else None,
         "seconds": seconds,
         "seed": seed,
         "network": {
@@ -97,8 +91,14 @@ def benchmark(
             "tokens": tokens(model),
             "flops_an_image": forward_flops(model, 1, 1),
         },
-        "precision": {"published": "float32", **_precisions(where, training, sizes)},
-        "sizes": asdict(sizes) | {"training_batch": training.batch},
+        "precision": {"published": "float32", **_precisions(target, training, solver)},
+        "sizes": {
+            "images": images,
+            "steps": solver.steps,
+            "batch": batch,
+            "precision": solver.precision,
+            "training_batch": training.batch,
+        },
         "ceilings": {
             "matrix": bench.matrix,
             "training": training_shapes,
@@ -108,42 +108,14 @@ def benchmark(
     }
     write_json(output, report)
     with atomic(table) as temporary:
-        temporary.write_text(described(report), encoding="utf-8")
+        temporary.write_text(as_page(report), encoding="utf-8")
 
 
 def _precisions(
-    device: torch.device, training: TrainingConfig, sizes: Sizes
+    device: torch.device, training: TrainingConfig, solver: SolverConfig
 ) -> dict[str, Precision]:
-    asked = {"training": training.precision, "sampling": sizes.precision}
+    """What this project computes in: float32 on a CPU, whatever is configured."""
+    configured = {"training": training.precision, "sampling": solver.precision}
     if device.type == "cpu":
-        return dict.fromkeys(asked, "float32")
-    return asked
-
-
-def described(report: Mapping[str, Any]) -> str:
-    """The report for people: what was measured where, the table, the ceilings."""
-    precision, ceilings = report["precision"], report["ceilings"]
-    matrix, square = ceilings["matrix"], ceilings["matrix"]["products"][0]["rows"]
-    return "\n".join(
-        [
-            f"# {report['dataset']}: the published way and this project, on one device",
-            "",
-            f"{report['device']}, torch {report['torch']}, {report['threads']} CPU threads; "
-            f"{report['network']['parameters']:,} parameters, random weights and images. "
-            f"Published way: eager {precision['published']}; this project: "
-            f"training {precision['training']}, sampling {precision['sampling']}.",
-            "",
-            as_markdown(report["rows"]),
-            f"- TFLOP/s and shares are this project's, of matrix products "
-            f"({report['network']['flops_an_image'] / 1e9:.3g} GFLOP an image forward, backward "
-            "twice that); those of the published way are in the JSON",
-            f"- matrix ceiling: {matrix['tflops']:.3g} TFLOP/s, {matrix['dtype']} "
-            f"{square}×{square}×{square}, in the same run",
-            *(
-                f"- own shapes, {name}: {ceilings[name]['tflops']:.3g} TFLOP/s, the encoder's "
-                f"forward products for {ceilings[name]['images']} images by themselves"
-                for name in ("training", "sampling")
-            ),
-            "",
-        ]
-    )
+        return dict.fromkeys(configured, "float32")
+    return configured

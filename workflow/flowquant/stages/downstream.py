@@ -1,41 +1,18 @@
-"""Whether a classifier sees in each sample the class that was asked for."""
+"""Whether a classifier recognizes in each sample the class that was requested."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from flowquant.evaluation.classifier import classify, read_classifier
+from flowquant.evaluation.classifier import predict, read_classifier
+from flowquant.evaluation.scores import scores
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import write_json
 from flowquant.runtime.names import DeviceName
 from flowquant.sampling.samples import read_samples
 
 
-def scores(labels: Tensor, predicted: Tensor) -> dict[str, float]:
-    """Accuracy, and precision, recall and F1 averaged over classes by their number of samples.
-
-    Args:
-        labels: Classes asked for, int64 [N].
-        predicted: Classes seen, int64 [N]. A class never seen has precision 0.
-    """
-    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
-
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        labels.numpy(), predicted.numpy(), average="weighted", zero_division=0
-    )
-    return {
-        "accuracy": float(accuracy_score(labels.numpy(), predicted.numpy())),
-        "precision": float(precision),
-        "recall": float(recall),
-        "f1": float(f1),
-    }
-
-
-@torch.inference_mode()
 def downstream(
     samples: Path, classifier: Path, output: Path, batch: int = 512, device: DeviceName = "auto"
 ) -> None:
@@ -53,11 +30,8 @@ def downstream(
     """
     images, labels, origin = read_samples(samples)
     network, config = read_classifier(classifier)
-    where = choose_device(device)
-    network = network.to(where)
-    predicted = torch.cat(
-        [classify(network, part.to(where)).argmax(1).cpu() for part in images.split(batch)]
-    )
+    target = choose_device(device)
+    predicted = predict(network.to(target), images, target, batch)
     write_json(
         output,
         {

@@ -36,10 +36,10 @@ def real_features(
         UserError: if the data or the weights are unreadable.
     """
     _, test = read_dataset(data)
-    where = choose_device(device)
-    features, _ = extract(test.images, extractor, weights, where)
+    target = choose_device(device)
+    features, _ = extract(test.images, extractor, weights, target)
     write_tensors(
         output,
-        {"features": features, "radii": radii(features.to(where).double(), neighbours).cpu()},
+        {"features": features, "radii": radii(features.to(target).double(), neighbours).cpu()},
         {"extractor": extractor, "weights_sha256": sha256(weights), "neighbours": neighbours},
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from flowquant.config.evaluation import ExtractorName
 from flowquant.config.sampling import SolverConfig, SweepConfig
 from flowquant.evaluation.features import extract, read_features
-from flowquant.evaluation.metrics import frechet_distance, statistics
+from flowquant.evaluation.metrics import frechet_distance, moments
 from flowquant.models.solver import STEPS
 from flowquant.quantization.variant import load_variant
 from flowquant.runtime.device import choose_device
@@ -19,18 +19,20 @@ from flowquant.runtime.names import DeviceName
 from flowquant.sampling.generate import generate, labels_to_sample
 
 
-def solver_configs(sweep: SweepConfig) -> list[SolverConfig]:
+def solver_configs(settings: SweepConfig) -> list[SolverConfig]:
     """Each solver with each number of evaluations, ``dopri5`` with each tolerance.
 
     A solver of second order evaluates twice a step: it takes half as many steps, rounded down.
     """
     found = []
-    for solver in sweep.solvers:
-        config = SolverConfig(solver, guidance=sweep.guidance, precision=sweep.precision)
+    for solver in settings.solvers:
+        config = SolverConfig(
+            solver=solver, guidance=settings.guidance, precision=settings.precision
+        )
         if solver == "dopri5":
-            found += [replace(config, tolerance=tolerance) for tolerance in sweep.tolerances]
+            found += [replace(config, tolerance=tolerance) for tolerance in settings.tolerances]
         else:
-            steps = (evaluations // STEPS[solver][1] for evaluations in sweep.evaluations)
+            steps = (evaluations // STEPS[solver][1] for evaluations in settings.evaluations)
             found += [replace(config, steps=count) for count in dict.fromkeys(steps)]
     return found
 
@@ -44,7 +46,7 @@ def sweep(
     variant: str,
     seed: int,
     extractor: ExtractorName,
-    sweep: SweepConfig,
+    settings: SweepConfig,
     data: Path | None = None,
     batch: int = 256,
     packed: bool = False,
@@ -61,7 +63,7 @@ def sweep(
         variant: Name to write into it.
         seed: Of the noise; the same for all rows.
         extractor: Which network FID's features are of.
-        sweep: Solvers, evaluations and tolerances; number, condition and guidance of samples.
+        settings: Solvers, evaluations and tolerances; number, condition and guidance of samples.
         data: Dataset file, for the attributes of its test images.
         batch: Images integrated at a time.
         packed: Keep quantized matrices packed in memory and expand them as needed.
@@ -72,16 +74,16 @@ def sweep(
             are too few test images.
     """
     network, config = load_variant(model, packed)
-    labels = labels_to_sample(config.condition, sweep.per_class, sweep.condition, data)
+    labels = labels_to_sample(config.condition, settings.per_class, settings.condition, data)
     of_real = read_features(real, weights)
-    target = statistics(of_real.features)
-    where = choose_device(device)
+    real_moments = moments(of_real.features)
+    target = choose_device(device)
     rows = []
-    for solver in solver_configs(sweep):
+    for solver in solver_configs(settings):
         started = time.monotonic()
-        images, evaluations = generate(network, config, labels, solver, seed, batch, where)
+        images, evaluations = generate(network, config, labels, solver, seed, batch, target)
         seconds = time.monotonic() - started
-        features, _ = extract(images, extractor, weights, where)
+        features, _ = extract(images, extractor, weights, target)
         adaptive = solver.solver == "dopri5"
         rows.append(
             {
@@ -89,7 +91,7 @@ def sweep(
                 "steps": None if adaptive else solver.steps,
                 "tolerance": solver.tolerance if adaptive else None,
                 "evaluations": evaluations,
-                "fid": frechet_distance(features, target),
+                "fid": frechet_distance(features, real_moments),
                 "seconds": round(seconds, 3),
             }
         )
@@ -104,7 +106,7 @@ def sweep(
             "n_real": len(of_real.features),
             "extractor": extractor,
             "weights_sha256": of_real.digest,
-            "guidance": sweep.guidance,
+            "guidance": settings.guidance,
             "rows": rows,
         },
     )

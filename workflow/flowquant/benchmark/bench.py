@@ -1,0 +1,77 @@
+"""What the measurements share: model, device and budget, and on which machine they ran."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from flowquant.benchmark.ceiling import shapes_ceiling
+from flowquant.benchmark.flops import encoder_products
+from flowquant.config.model import ModelConfig
+from flowquant.data.dataset import Split
+from flowquant.runtime import random
+
+# Share of the budget for each measurement of a ceiling.
+CEILING = 0.04
+# On a CPU, what is timed is chosen so that it fits into its budget this many times: to warm up, and
+# for a median of three.
+RUNS = 4
+# Networks take longer than their products by themselves.
+SLACK = 2
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all measurements share.
+
+    Attributes:
+        model: Whose network is measured.
+        device: Where it computes.
+        seed: Of weights, images and noise.
+        seconds: Budget of all measurements together.
+        matrix: What `matrix_ceiling` returned.
+    """
+
+    model: ModelConfig
+    device: torch.device
+    seed: int
+    seconds: float
+    matrix: dict[str, Any]
+
+    def affordable(self, flops: int, share: float) -> int:
+        """How many times work of so many operations fits into one run, at least 1.
+
+        On a CPU within a share of the budget, on a GPU in half of it, so that the work is whole.
+        """
+        on_cpu = self.device.type == "cpu"
+        run = self.seconds * (share / RUNS if on_cpu else 0.5)
+        return max(1, int(run * self.matrix["tflops"] * 1e12 / SLACK / flops))
+
+    def own_shapes(self, images: int) -> dict[str, Any]:
+        """The ceiling of the network's products in a batch."""
+        dtype, budget = getattr(torch, self.matrix["dtype"]), CEILING * self.seconds
+        return {"images": images} | shapes_ceiling(
+            encoder_products(self.model, images), dtype, self.device, budget
+        )
+
+    def random_split(self, count: int) -> Split:
+        """Images uint8 [count, C, H, W] and labels as the model's, random, on the CPU."""
+        draws = random.generator(self.seed, "benchmark images")
+        image, condition = self.model.image, self.model.condition
+        shape = (count, image.channels, image.size, image.size)
+        images = torch.randint(256, shape, generator=draws, dtype=torch.uint8)
+        if condition.kind == "attributes":
+            shape_of = (count, condition.count)
+            return Split(images, torch.randint(2, shape_of, generator=draws, dtype=torch.uint8))
+        return Split(images, torch.randint(condition.count, (count,), generator=draws))
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What a report says of the machine that it was measured on."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,99 @@
+"""Quantizing a model's weights, timed: beside the baseline, and at every width."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from flowquant.benchmark.baseline import quantize_all_by_ranks
+from flowquant.benchmark.bench import RUNS, Bench
+from flowquant.benchmark.comparison import Comparison, Duration
+from flowquant.benchmark.timing import measure
+from flowquant.config.method import MethodConfig
+from flowquant.quantization.apply import quantize_weights
+
+# Share of the budget for each of the measurements.
+QUANTIZING = 0.025
+
+
+def compare_quantizing(bench: Bench, weights: Mapping[str, Tensor]) -> list[Comparison]:
+    """The whole model, each tensor by itself: equal mass by NumPy, and this project's levels."""
+    moved = {name: tensor.to(bench.device) for name, tensor in weights.items()}
+    cpu = torch.device("cpu")
+    baseline = {
+        bits: _over_layers(bench, weights, partial(quantize_all_by_ranks, bits=bits), cpu)
+        for bits in (2, 8, 16)
+    }
+    compared = []
+    for levels, name, widths in (
+        ("equal_mass", "equal mass", (2, 8, 16)),
+        ("lloyd", "k-means (published: equal mass)", (2, 8)),
+    ):
+        for bits in widths:
+            work = partial(_quantize, levels=levels, granularity="tensor", bits=bits)
+            project = _over_layers(bench, moved, work, bench.device)
+            what = f"quantizing, {bits} bits, {name}"
+            compared.append(Comparison(what, 1, "s", baseline[bits], project))
+    return compared
+
+
+def seconds_by_width(
+    weights: Mapping[str, Tensor], device: torch.device, rows: bool
+) -> dict[str, Any]:
+    """Seconds to quantize all weights, for each tensor (and row), at 1 to 8 and 16 bits."""
+    moved = {name: tensor.to(device) for name, tensor in weights.items()}
+    compared = {
+        ("equal_mass", "tensor"): (*range(1, 9), 16),
+        ("lloyd", "tensor"): range(1, 9),
+    } | ({("lloyd", "row"): range(1, 9)} if rows else {})
+    found: dict[str, Any] = {}
+    for (levels, granularity), widths in compared.items():
+        seconds = found[f"{levels}, {granularity}"] = {}
+        for bits in tqdm(widths, desc=f"{levels} {granularity}"):
+            work = partial(_quantize, moved, levels, granularity, bits)
+            seconds[bits] = round(measure(work, device, budget=0, least=1).seconds, 3)
+    started = time.perf_counter()
+    quantize_all_by_ranks(weights, 16)
+    found["double argsort, 16 bits"] = round(time.perf_counter() - started, 3)
+    return found
+
+
+def _quantize(weights: Mapping[str, Tensor], levels: str, granularity: str, bits: int) -> None:
+    """Quantize all weights at one width."""
+    method = MethodConfig(
+        levels=levels, granularity=granularity, scope="all", keep=(), least_values=5
+    )
+    quantize_weights(weights, method, dict.fromkeys(weights, bits))
+
+
+def _over_layers(
+    bench: Bench,
+    weights: Mapping[str, Tensor],
+    work: Callable[[Mapping[str, Tensor]], object],
+    device: torch.device,
+) -> Duration:
+    """How long work on the whole model takes, from as many layers as the budget allows."""
+    budget = QUANTIZING * bench.seconds
+    layers = bench.model.network.layers
+
+    def first(count: int) -> dict[str, Tensor]:
+        prefixes = tuple(f"transformer.layers.{index}." for index in range(count))
+        return {name: tensor for name, tensor in weights.items() if name.startswith(prefixes)}
+
+    one_layer = measure(lambda: work(first(1)), device, 0, least=1)
+    count = min(layers, int(budget / RUNS / one_layer.seconds))
+    # A GPU takes the whole at once, not layer by layer.
+    if count == layers or device.type == "cuda":
+        timing = measure(lambda: work(weights), device, budget)
+        return Duration(timing.seconds, timing)
+    part = first(max(1, count))
+    timing = one_layer if count <= 1 else measure(lambda: work(part), device, budget)
+    total, some = (sum(t.numel() for t in tensors.values()) for tensors in (weights, part))
+    portion = f"{max(1, count)} of {layers} encoder layers, by their values"
+    return Duration(timing.seconds * total / some, timing, extrapolated_from=portion)

@@ -1,0 +1,120 @@
+"""How near a quantized network stays to the full-precision one: images, paths, a middle layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flowquant.config.evaluation import FidelityConfig
+from flowquant.config.model import ModelConfig
+from flowquant.models.path import velocity
+from flowquant.sampling.trajectories import trajectory_points
+
+# A dimension has collapsed when its variance is less than this share of full precision's.
+COLLAPSED = 0.01
+
+
+def image_similarity(reference: Tensor, images: Tensor) -> dict[str, float]:
+    """PSNR in dB and SSIM of uint8 images [N, C, H, W] against reference ones, by scikit-image.
+
+    PSNR is that of all images' mean squared error together (infinite PSNRs of equal pairs would
+    spoil a mean over images); SSIM is the mean over images, with windows of 7 pixels.
+    """
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    first, second = reference.numpy(), images.numpy()
+    similarity = [
+        structural_similarity(a, b, data_range=255, channel_axis=0)
+        for a, b in zip(first, second, strict=True)
+    ]
+    with np.errstate(divide="ignore"):
+        ratio = float(peak_signal_noise_ratio(first, second, data_range=255))
+    # JSON has no infinity; 100 dB is beyond what differing uint8 images can have.
+    return {"psnr": min(ratio, 100.0), "ssim": float(np.mean(similarity))}
+
+
+@torch.no_grad()
+def path_errors(
+    full: nn.Module,
+    quantized: nn.Module,
+    config: ModelConfig,
+    settings: FidelityConfig,
+    seed: int,
+    device: torch.device,
+) -> dict[str, list[float]]:
+    """Errors over time, along the trajectories of the full-precision and the quantized network.
+
+    Returns:
+        ``t``; ``velocity_error``: E‖v_q − v‖² ÷ E‖v‖² at the points of full precision's
+        trajectories; ``divergence``: root mean squared difference of pixels (−1…1) between the
+        two networks' trajectories from the same noise.
+    """
+    count, steps = settings.samples, settings.steps
+    exact = trajectory_points(full, config, count, steps, seed, device)
+    other = trajectory_points(quantized, config, count, steps, seed, device)
+    errors = []
+    for x, time in zip(exact.x, exact.t, strict=True):
+        times = time.expand(count)
+        target = velocity(full, config.flow, x, times, exact.condition)
+        found = velocity(quantized, config.flow, x, times, exact.condition)
+        errors.append(((found - target).square().mean() / target.square().mean()).item())
+    divergence = (other.x - exact.x).square().flatten(1).mean(1).sqrt()
+    return {"t": exact.t.tolist(), "velocity_error": errors, "divergence": divergence.tolist()}
+
+
+@torch.no_grad()
+def middle_variance(
+    network: nn.Module,
+    config: ModelConfig,
+    settings: FidelityConfig,
+    seed: int,
+    device: torch.device,
+) -> Tensor:
+    """Variance of each dimension of the middle layer's output over samples, patches and times.
+
+    Returns:
+        float64 [D], along the network's own trajectories.
+    """
+    layers = network.get_submodule("transformer.layers")
+    middle = layers[len(layers) // 2]  # type: ignore[index, arg-type]
+    sums: list[Tensor] = []
+
+    def note(_: nn.Module, __: Any, output: Tensor) -> None:
+        tokens = output.flatten(0, 1).double()
+        sums.append(torch.stack([tokens.sum(0), tokens.square().sum(0)]) / len(tokens))
+
+    hook = middle.register_forward_hook(note)
+    try:
+        trajectory_points(network, config, settings.samples, settings.steps, seed, device)
+    finally:
+        hook.remove()
+    mean, square = torch.stack(sums).mean(0)
+    return square - mean.square()
+
+
+def middle_layer(
+    full: nn.Module,
+    quantized: nn.Module,
+    config: ModelConfig,
+    settings: FidelityConfig,
+    seed: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """Compare `middle_variance` of the two networks.
+
+    Returns:
+        ``variance`` of the quantized and ``full_variance`` of the full-precision network, means
+        over dimensions; ``dimensions``, and how many of them ``collapsed``.
+    """
+    its, reference = (
+        middle_variance(network, config, settings, seed, device) for network in (quantized, full)
+    )
+    return {
+        "variance": its.mean().item(),
+        "full_variance": reference.mean().item(),
+        "dimensions": len(its),
+        "collapsed": int((its < COLLAPSED * reference).sum()),
+    }
