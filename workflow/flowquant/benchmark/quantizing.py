@@ -15,7 +15,7 @@ from flowquant.benchmark.baseline import quantize_all_by_ranks
 from flowquant.benchmark.bench import RUNS, Bench
 from flowquant.benchmark.comparison import Comparison, Duration
 from flowquant.benchmark.timing import measure
-from flowquant.config.method import MethodConfig
+from flowquant.config.method import LevelsName, MethodConfig
 from flowquant.quantization.apply import quantize_weights
 
 # Share of the budget for each of the measurements.
@@ -64,7 +64,9 @@ def seconds_by_width(
     return found
 
 
-def _quantize(weights: Mapping[str, Tensor], levels: str, granularity: str, bits: int) -> None:
+def _quantize(
+    weights: Mapping[str, Tensor], levels: LevelsName, granularity: str, bits: int
+) -> None:
     """Quantize all weights at one width."""
     method = MethodConfig(
         levels=levels, granularity=granularity, scope="all", keep=(), least_values=5

@@ -22,7 +22,7 @@ from flowquant.config.fields import (
 )
 from flowquant.config.method import MethodRow
 from flowquant.config.preset import Preset
-from flowquant.config.sampling import SweepSection
+from flowquant.config.sampling import BATCH, SweepSection
 from flowquant.config.variants import Variant
 from flowquant.runtime.errors import some
 from flowquant.runtime.names import DeviceName
@@ -112,7 +112,7 @@ class Configuration:
     device: DeviceName = "auto"
     """``auto`` takes a GPU where there is one, ``cuda`` demands it, ``cpu`` never asks for one."""
 
-    batch: Count = 500
+    batch: Count = BATCH
     """Images sampled at a time; changes speed and memory, no result (``dopri5``: within its
     tolerance)."""
 

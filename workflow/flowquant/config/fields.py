@@ -66,13 +66,13 @@ MOST = 10**9
 
 def number(**bounds: Any) -> Any:
     """A field's bounds, by pydantic's names; booleans and words are no numbers."""
-    upper = {} if {"lt", "le"} & bounds.keys() else {"le": MOST}
+    upper: dict[str, Any] = {} if {"lt", "le"} & bounds.keys() else {"le": MOST}
     return Field(strict=True, allow_inf_nan=False, **bounds, **upper)
 
 
 def whole(**bounds: Any) -> Any:
     """A whole number's bounds."""
-    upper = {} if {"lt", "le"} & bounds.keys() else {"le": MOST}
+    upper: dict[str, Any] = {} if {"lt", "le"} & bounds.keys() else {"le": MOST}
     return Field(strict=True, **bounds, **upper)
 
 

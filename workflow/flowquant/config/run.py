@@ -19,7 +19,7 @@ from flowquant.config.model import ConditionConfig, ImageConfig, ModelConfig
 from flowquant.config.preset import Preset
 from flowquant.config.reading import check, merged, read_yaml, refuse_missing_files
 from flowquant.config.refinement import RefineConfig
-from flowquant.config.sampling import SamplingConfig, SweepConfig
+from flowquant.config.sampling import SamplingConfig, SolverConfig, SweepConfig
 from flowquant.config.sources import ImagesSource
 from flowquant.config.training import TrainingConfig
 from flowquant.runtime.errors import UserError
@@ -170,7 +170,8 @@ class Run:
         preset, evaluation = self.preset(wildcards), self.configuration.evaluation
         architecture = (preset.classifier or ClassifierConfig(epochs=1)).architecture
         return [
-            *options("sampling", SamplingConfig, preset.sampling),
+            *options("solver", SolverConfig, preset.sampling),
+            f"--images={preset.samples}",
             f"--extractor={evaluation.extractor}",
             # They count if they are at hand, as no input.
             f"--weights={evaluation.weights.path or INCEPTION}",

@@ -20,6 +20,8 @@ from flowquant.runtime.names import Precision
 
 SolverName = Literal["euler", "midpoint", "heun", "dopri5"]
 Condition = Literal["zeros", "test"]
+# Images sampled at a time, unless somebody says otherwise.
+BATCH = 500
 Tolerance = Annotated[float, number(gt=0, le=1)]
 
 

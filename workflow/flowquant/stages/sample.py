@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flowquant.config.sampling import SamplingConfig
+from flowquant.config.sampling import BATCH, SamplingConfig
 from flowquant.quantization.variant import load_variant
 from flowquant.runtime.device import choose_devices
 from flowquant.runtime.names import DeviceName
@@ -22,7 +22,7 @@ def sample(
     seed: int,
     sampling: SamplingConfig,
     data: Path | None = None,
-    batch: int = 256,
+    batch: int = BATCH,
     packed: bool = False,
     device: DeviceName = "auto",
     devices: int = 1,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flowquant.config.evaluation import ExtractorName
-from flowquant.config.sampling import SolverConfig, SweepConfig
+from flowquant.config.sampling import BATCH, SolverConfig, SweepConfig
 from flowquant.evaluation.features import extract, read_features
 from flowquant.evaluation.metrics import frechet_distance, moments
 from flowquant.models.solver import STEPS
@@ -27,9 +27,9 @@ def solver_configs(settings: SweepConfig) -> list[SolverConfig]:
     found = []
     for solver in settings.solvers:
         config = SolverConfig(
-            solver=solver, guidance=settings.guidance, precision=settings.precision
+            solver=solver, steps=1, guidance=settings.guidance, precision=settings.precision
         )
-        if solver == "dopri5":
+        if solver == "dopri5":  # which chooses its own steps
             found += [replace(config, tolerance=tolerance) for tolerance in settings.tolerances]
         else:
             steps = (evaluations // STEPS[solver][1] for evaluations in settings.evaluations)
@@ -48,7 +48,7 @@ def sweep(
     extractor: ExtractorName,
     settings: SweepConfig,
     data: Path | None = None,
-    batch: int = 256,
+    batch: int = BATCH,
     packed: bool = False,
     device: DeviceName = "auto",
 ) -> None:
