@@ -82,7 +82,14 @@ def test_no_validation_split(tmp_path):
         Split(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.arange(4)) for _ in range(2)
     )
     path = tmp_path / "data.safetensors"
-    write_dataset(path, train, test, ImageConfig(1, 2), ConditionConfig("class", 4), {})
+    write_dataset(
+        path,
+        train,
+        test,
+        ImageConfig(channels=1, size=2),
+        ConditionConfig(kind="class", count=4),
+        {},
+    )
     assert read_validation(path) is None
     assert read_dataset(path)[1].labels.tolist() == [0, 1, 2, 3]
 
@@ -91,7 +98,14 @@ def test_labels_out_of_range(tmp_path):
     split = Split(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.arange(4))
     path = tmp_path / "data.safetensors"
     with pytest.raises(UserError, match="found labels from 0 to 3; expected 3 class"):
-        write_dataset(path, split, split, ImageConfig(1, 2), ConditionConfig("class", 3), {})
+        write_dataset(
+            path,
+            split,
+            split,
+            ImageConfig(channels=1, size=2),
+            ConditionConfig(kind="class", count=3),
+            {},
+        )
     assert not path.exists()
 
 

@@ -70,7 +70,7 @@ def test_fourier_features():
 def test_withheld_condition_is_as_zero_attributes(tiny_model):
     model = replace(
         tiny_model,
-        condition=ConditionConfig("attributes", 5),
+        condition=ConditionConfig(kind="attributes", count=5),
         network=replace(tiny_model.network, condition="linear", time="fourier"),
     )
     torch.manual_seed(0)

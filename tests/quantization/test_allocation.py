@@ -17,7 +17,15 @@ from flowquant.stages.quantize import quantize
 from flowquant.stages.sensitivity import sensitivity
 from tiny import tiny_dataset, tiny_model
 
-METHOD = MethodConfig("lloyd", "tensor", "linear", (), 5, "float16", "float16")
+METHOD = MethodConfig(
+    levels="lloyd",
+    granularity="tensor",
+    scope="linear",
+    keep=(),
+    least_values=5,
+    levels_dtype="float16",
+    float_dtype="float16",
+)
 
 
 def options(scale: float, values: int) -> list[Option]:
@@ -50,7 +58,7 @@ def test_an_impossible_budget_says_the_least_possible() -> None:
 @pytest.fixture
 def measured(tmp_path: Path) -> Path:
     path = tmp_path / "sensitivity.json"
-    settings = SensitivityConfig((1, 2, 4), 64)
+    settings = SensitivityConfig(widths=(1, 2, 4), images=64)
     sensitivity(tiny_model(tmp_path), tiny_dataset(tmp_path), path, "tiny", METHOD, settings, "cpu")
     return path
 
@@ -102,7 +110,7 @@ def test_measuring_does_not_change_the_model(measured: Path, tmp_path: Path) -> 
         again,
         "tiny",
         METHOD,
-        SensitivityConfig((1, 2, 4), 64),
+        SensitivityConfig(widths=(1, 2, 4), images=64),
         "cpu",
     )
     assert again.read_text() == measured.read_text()

@@ -25,7 +25,15 @@ def packed_file(
     folder: Path, bits: int, granularity: str, scope: str, config: ModelConfig = CONFIG
 ) -> Path:
     output = folder / "packed.safetensors"
-    method = MethodConfig("lloyd", granularity, scope, (), 5, "float16", "float16")  # type: ignore[arg-type]
+    method = MethodConfig(
+        levels="lloyd",
+        granularity=granularity,
+        scope=scope,
+        keep=(),
+        least_values=5,
+        levels_dtype="float16",
+        float_dtype="float16",
+    )  # type: ignore[arg-type]
     model = tiny_model(folder, config)
     quantize(model, output, folder / "r.json", method, "tiny", "m/2bit", bits)
     return output
@@ -55,7 +63,7 @@ def test_packed_and_expanded_networks_agree(
 @pytest.mark.parametrize("kind", ["class", "attributes"])
 def test_conditions_through_a_packed_matrix(kind: str, tmp_path: Path) -> None:
     linear = replace(CONFIG.network, condition="linear")
-    config = replace(CONFIG, condition=ConditionConfig(kind, 40), network=linear)  # type: ignore[arg-type]
+    config = replace(CONFIG, condition=ConditionConfig(kind=kind, count=40), network=linear)  # type: ignore[arg-type]
     path = packed_file(tmp_path, 2, "tensor", "linear", config)
     expanded, _ = load_variant(path)
     packed, _ = load_variant(path, packed=True)

@@ -13,7 +13,7 @@ from flowquant.stages.sample import sample
 def images_of(folder, devices, **settings):
     folder.mkdir(exist_ok=True)
     output = folder / f"{devices}.safetensors"
-    sampling = SamplingConfig("euler", 4, 3)
+    sampling = SamplingConfig(solver="euler", steps=4, per_class=3)
     sample(
         folder / "model.safetensors",
         output,

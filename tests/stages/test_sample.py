@@ -108,7 +108,7 @@ def test_a_memory_that_holds_not_one_image(tiny_model, weights, small_memory):
 def test_evaluations_are_those_of_the_network(tiny_model, weights, solver, count):
     network, calls = load_network(weights, tiny_model), []
     network.register_forward_pre_hook(lambda *_: calls.append(1))
-    config = SolverConfig(solver, 6, guidance=2.0)
+    config = SolverConfig(solver=solver, steps=6, guidance=2.0)
     _, found = generate(network, tiny_model, torch.tensor([0, 1, 2]), config, 0, 3, CPU)
     assert found == len(calls) == count
 
@@ -120,7 +120,7 @@ def test_a_finer_tolerance_takes_more_evaluations(tiny_model, weights):
     network.register_forward_pre_hook(lambda *_: calls.append(1))
     counts = []
     for tolerance in (1e-2, 1e-6):
-        solver = SolverConfig("dopri5", 1, tolerance=tolerance)
+        solver = SolverConfig(solver="dopri5", steps=1, tolerance=tolerance)
         calls.clear()
         counts.append(generate(network, tiny_model, labels, solver, 0, 1, CPU)[1])
         assert counts[-1] == pytest.approx(len(calls) / 3)
@@ -128,8 +128,8 @@ def test_a_finer_tolerance_takes_more_evaluations(tiny_model, weights):
 
 
 def test_classes_are_asked_for_in_turn():
-    assert asked_for(ConditionConfig("class", 3), 2).tolist() == [0, 0, 1, 1, 2, 2]
-    attributes = asked_for(ConditionConfig("attributes", 40), 100)
+    assert asked_for(ConditionConfig(kind="class", count=3), 2).tolist() == [0, 0, 1, 1, 2, 2]
+    attributes = asked_for(ConditionConfig(kind="attributes", count=40), 100)
     assert attributes.shape == (1000, 40)
     assert not attributes.any()
 
@@ -137,7 +137,9 @@ def test_classes_are_asked_for_in_turn():
 def test_stage_on_full_and_quantized_weights(tmp_path, tiny_model, weights):
     """At 16 bits every weight is nearly itself, so both variants start and end alike."""
     write_model(tmp_path / "model.safetensors", weights, tiny_model, {})
-    method = MethodConfig("equal_mass", "tensor", "all", (), 5)
+    method = MethodConfig(
+        levels="equal_mass", granularity="tensor", scope="all", keep=(), least_values=5
+    )
     quantize(
         tmp_path / "model.safetensors",
         tmp_path / "ot.safetensors",
@@ -156,7 +158,7 @@ def test_stage_on_full_and_quantized_weights(tmp_path, tiny_model, weights):
             "squares",
             name,
             5,
-            SamplingConfig("euler", 4, 12),
+            SamplingConfig(solver="euler", steps=4, per_class=12),
             device="cpu",
         )
         found[name] = read_samples(tmp_path / f"{name}.samples.safetensors")
@@ -191,7 +193,7 @@ def test_something_that_is_no_model(tmp_path):
             "x",
             "full",
             0,
-            SamplingConfig("euler", 1, 1),
+            SamplingConfig(solver="euler", steps=1, per_class=1),
         )
     assert not (tmp_path / "out.safetensors").exists()
 
@@ -211,5 +213,5 @@ def test_weights_that_are_not_finite(tmp_path, tiny_model, weights):
             "x",
             "full",
             0,
-            SamplingConfig("euler", 1, 1),
+            SamplingConfig(solver="euler", steps=1, per_class=1),
         )

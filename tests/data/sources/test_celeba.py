@@ -52,7 +52,10 @@ def lay_out(root, pictures=PICTURES, attributes=None, partition=None, zipped=Fal
 
 def read(root, count=4, size=64, channels=3, kind="attributes", **settings):
     output = root / "out" / "celeba.safetensors"
-    image, condition = ImageConfig(channels, size), ConditionConfig(kind, count)
+    image, condition = (
+        ImageConfig(channels=channels, size=size),
+        ConditionConfig(kind=kind, count=count),
+    )
     celeba(output, root / "data", image, condition, "celeba", threads=1, **settings)
     return output
 

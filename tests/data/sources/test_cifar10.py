@@ -19,7 +19,7 @@ from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import sha256
 from flowquant.runtime.tensors import read_metadata
 
-IMAGE, CONDITION = ImageConfig(3, 32), ConditionConfig("class", 10)
+IMAGE, CONDITION = ImageConfig(channels=3, size=32), ConditionConfig(kind="class", count=10)
 NAMES = [b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse"]
 NAMES += [b"ship", b"truck"]
 

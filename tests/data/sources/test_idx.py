@@ -16,7 +16,7 @@ from flowquant.data.sources.idx import FILES, idx
 from flowquant.runtime.errors import UserError
 from project import ROOT
 
-IMAGE, CLASSES = ImageConfig(1, 4), ConditionConfig("class", 10)
+IMAGE, CLASSES = ImageConfig(channels=1, size=4), ConditionConfig(kind="class", count=10)
 
 
 def idx_bytes(array):
@@ -63,7 +63,7 @@ def test_real_mnist(shared_data, tmp_path):
         output,
         shared_data,
         "mnist",
-        ImageConfig(1, 28),
+        ImageConfig(channels=1, size=28),
         CLASSES,
         sha256=Digests(**source["sha256"]),
     )
@@ -137,7 +137,7 @@ def test_foreign_content_is_reported(folder):
 
 def test_images_of_another_size_are_reported(folder):
     with pytest.raises(UserError, match=r"images of shape \(1, 4, 4\); expected \(1, 28, 28\)"):
-        convert(folder, image=ImageConfig(1, 28))
+        convert(folder, image=ImageConfig(channels=1, size=28))
 
 
 def test_missing_files_without_a_network_are_reported(folder):

@@ -14,7 +14,7 @@ from flowquant.runtime.files import sha256
 from flowquant.runtime.tensors import read_metadata, read_tensors
 from image_files import encoded, write_folder, write_tar, write_zip
 
-SPLITS = Layout("train", None, "test", None)
+SPLITS = Layout(train="train", validation=None, test="test", test_fraction=None)
 KINDS = ["PNG", "JPEG", "BMP", "WEBP", "GIF"]
 
 
@@ -32,7 +32,10 @@ def tree(classes=("cat", "dog", "eel"), each=4, parts=("train", "test"), outer="
 
 def read(root, path="mine", count=3, channels=3, size=8, layout=SPLITS, threads=1, **settings):
     output = root / "out" / "mine.safetensors"
-    image, condition = ImageConfig(channels, size), ConditionConfig("class", count)
+    image, condition = (
+        ImageConfig(channels=channels, size=size),
+        ConditionConfig(kind="class", count=count),
+    )
     images(output, root, image, condition, path, layout, threads=threads, **settings)
     return output
 
@@ -84,7 +87,10 @@ def test_own_names_of_the_splits_and_nested_folders(tmp_path):
     files = tree(parts=("training", "val", "held out"))
     files |= {"training/cat/more/of/them/x.png": encoded(7)}
     write_folder(tmp_path / "mine", files)
-    output = read(tmp_path, layout=Layout("training", "val", "held out", None))
+    output = read(
+        tmp_path,
+        layout=Layout(train="training", validation="val", test="held out", test_fraction=None),
+    )
     assert [len(part) for part in read_dataset(output)] == [13, 12]
     assert len(read_validation(output)) == 12
 
@@ -93,7 +99,7 @@ def test_own_names_of_the_splits_and_nested_folders(tmp_path):
 def test_one_folder_with_a_test_fraction(tmp_path, outer):
     files = tree(each=10, parts=("",), outer=outer)
     write_zip(tmp_path / "mine.zip", files)
-    layout = Layout("train", None, None, 0.3)
+    layout = Layout(train="train", validation=None, test=None, test_fraction=0.3)
     train, test = read_dataset(read(tmp_path, "mine.zip", layout=layout))
     assert train.labels.bincount().tolist() == [7, 7, 7]
     assert test.labels.bincount().tolist() == [3, 3, 3]
@@ -103,7 +109,7 @@ def test_one_folder_with_a_test_fraction(tmp_path, outer):
 
 def test_a_new_image_moves_few_others_between_the_splits(tmp_path):
     files = tree(classes=("cat",), each=20, parts=("",))
-    layout = Layout("train", None, None, 0.25)
+    layout = Layout(train="train", validation=None, test=None, test_fraction=0.25)
     write_folder(tmp_path / "mine", files)
     before = read_dataset(read(tmp_path, count=1, layout=layout))[1].images.clone()
     write_folder(tmp_path / "mine", {"cat/new.png": encoded(999)})
@@ -118,7 +124,7 @@ def test_imagenets_folders(tmp_path):
     names = [f"n{i * 7919:08d}" for i in range(1000)]
     files = {f"{part}/{name}/{name}_1.JPEG": content for part in ("train", "val") for name in names}
     write_tar(tmp_path / "imagenet.tar", files, "")
-    layout = Layout("train", None, "val", None)
+    layout = Layout(train="train", validation=None, test="val", test_fraction=None)
     output = read(tmp_path, "imagenet.tar", count=1000, size=16, layout=layout)
     train, test = read_dataset(output)
     assert train.labels.tolist() == test.labels.tolist() == list(range(1000))
@@ -176,7 +182,7 @@ def test_other_number_of_classes(tmp_path):
 def test_class_of_one_image_cannot_be_split(tmp_path):
     write_folder(tmp_path / "mine", tree(each=1, parts=("",)))
     with pytest.raises(UserError, match="found no image in test/cat"):
-        read(tmp_path, layout=Layout("train", None, None, 0.5))
+        read(tmp_path, layout=Layout(train="train", validation=None, test=None, test_fraction=0.5))
 
 
 def test_bad_images_are_named_up_to_ten_and_counted(tmp_path):
