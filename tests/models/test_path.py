@@ -13,10 +13,10 @@ FORWARD = FlowConfig(clock="forward", sigma=0.5)
 BACKWARD = FlowConfig(clock="backward", sigma=0.5)
 
 
-class Told(nn.Module):
-    """Answers with the time it was told."""
+class Clock(nn.Module):
+    """Answers with the time it was given."""
 
-    def forward(self, x, time, condition, keep=None):
+    def forward(self, x, time, condition, kept=None):
         return time.view(-1, 1, 1, 1).expand_as(x)
 
 
@@ -44,14 +44,14 @@ def test_path_ends_at_noise_and_image():
 
 def test_clocks_tell_opposite_times():
     x, t = torch.zeros(2, 1, 2, 2), torch.tensor([0.1, 0.7])
-    told = [velocity(Told(), flow, x, t, None)[:, 0, 0, 0] for flow in (FORWARD, BACKWARD)]
-    torch.testing.assert_close(told[0], t)
-    torch.testing.assert_close(told[1], 1 - t)
+    times = [velocity(Clock(), flow, x, t, None)[:, 0, 0, 0] for flow in (FORWARD, BACKWARD)]
+    torch.testing.assert_close(times[0], t)
+    torch.testing.assert_close(times[1], 1 - t)
 
 
 def test_loss_of_a_constant_velocity():
     class Zero(nn.Module):
-        def forward(self, x, time, condition, keep=None):
+        def forward(self, x, time, condition, kept=None):
             return torch.zeros_like(x)
 
     image, noise = torch.full((4, 1, 2, 2), 0.75), torch.full((4, 1, 2, 2), -0.25)

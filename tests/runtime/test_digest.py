@@ -60,7 +60,7 @@ def test_words_and_layout_do_not_count(copy, old, new):
     [
         ("models/path.py", LOSS, LOSS.replace("square", "abs")),
         ("models/path.py", '"sample"', '"noise"'),
-        ("models/path.py", "keep: Tensor | None = None", "keep: Tensor | None = False"),
+        ("models/path.py", "kept: Tensor | None = None", "kept: Tensor | None = False"),
         ("runtime/random.py", ">> 1", ">> 2"),
     ],
 )

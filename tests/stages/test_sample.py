@@ -71,7 +71,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(tiny_model, weights, small_m
     images, evaluations = generate(network, tiny_model, labels, solver, 3, 12, CPU)
     assert small_memory["tried"] == [12, 6, 3, 3, 3, 3]
     assert evaluations == 4
-    assert "out of memory: going on with batches of 3" in capsys.readouterr().out
+    assert "out of memory: resuming with batches of 3" in capsys.readouterr().out
     small_memory["room"] = 12
     assert torch.equal(images, generate(network, tiny_model, labels, solver, 3, 3, CPU)[0])
 
@@ -114,17 +114,17 @@ def test_evaluations_are_those_of_the_network(tiny_model, weights, solver, count
 
 
 def test_a_finer_tolerance_takes_more_evaluations(tiny_model, weights):
-    """Batches choose their own steps: what is told is the mean over images."""
+    """Batches choose their own steps: the count is the mean over images."""
     network, labels = load_network(weights, tiny_model), torch.tensor([0, 1, 2])
     calls = []
     network.register_forward_pre_hook(lambda *_: calls.append(1))
-    told = []
+    counts = []
     for tolerance in (1e-2, 1e-6):
         solver = SolverConfig(solver="dopri5", steps=1, tolerance=tolerance)
         calls.clear()
-        told.append(generate(network, tiny_model, labels, solver, 0, 1, CPU)[1])
-        assert told[-1] == pytest.approx(len(calls) / 3)
-    assert told[0] < told[1]
+        counts.append(generate(network, tiny_model, labels, solver, 0, 1, CPU)[1])
+        assert counts[-1] == pytest.approx(len(calls) / 3)
+    assert counts[0] < counts[1]
 
 
 def test_classes_are_asked_for_in_turn():

@@ -20,14 +20,35 @@ from flowquant.training.refinement import one_cycle
 from flowquant.training.trainable import TrainableLevels
 from tiny import CONFIG, tiny_dataset, tiny_model
 
-SETTINGS = RefineConfig(120, 32, 3e-3, "fixed", 3e-3, 0.003, 0, "images", 16, 5, "float32", 0)
+SETTINGS = RefineConfig(
+    steps=120,
+    batch=32,
+    learning_rate=3e-3,
+    assignments="fixed",
+    value_learning_rate=3e-3,
+    damping=0.003,
+    rounds=0,
+    data="images",
+    trajectories=16,
+    trajectory_steps=5,
+    precision="float32",
+    seed=0,
+)
 TRAINED = replace(SETTINGS, assignments="trained")
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Any]:
     model = tiny_model(tmp_path)
-    method = MethodConfig("lloyd", "row", "linear", (), 5, "float16", "float16")
+    method = MethodConfig(
+        levels="lloyd",
+        granularity="row",
+        scope="linear",
+        keep=(),
+        least_values=5,
+        levels_dtype="float16",
+        float_dtype="float16",
+    )
     unrefined = tmp_path / "unrefined.safetensors"
     quantize(model, unrefined, tmp_path / "r.json", method, "tiny", "m/2bit", 2)
     return {

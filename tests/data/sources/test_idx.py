@@ -122,24 +122,24 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("name", "change", "message"), MISTAKES, ids=range(len(MISTAKES)))
-def test_damaged_files_are_told(folder, name, change, message):
+def test_damaged_files_are_reported(folder, name, change, message):
     damage(folder, name, change)
     with pytest.raises(UserError, match=message):
         convert(folder)
     assert not (folder.parent / "out.safetensors").exists()
 
 
-def test_foreign_content_is_told(folder):
+def test_foreign_content_is_reported(folder):
     with pytest.raises(UserError, match=r"content with SHA-256 [0-9a-f]{64}; expected SHA-256 00"):
         convert(folder, sha256=Digests(train_images="0" * 64))
 
 
-def test_images_of_another_size_are_told(folder):
+def test_images_of_another_size_are_reported(folder):
     with pytest.raises(UserError, match=r"images of shape \(1, 4, 4\); expected \(1, 28, 28\)"):
         convert(folder, image=ImageConfig(channels=1, size=28))
 
 
-def test_missing_files_without_a_network_are_told(folder):
+def test_missing_files_without_a_network_are_reported(folder):
     (folder / FILES["test_images"]).unlink()
     with pytest.raises(UserError, match="no such file, and no answer from any mirror"):
         convert(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,10 +31,11 @@ def compare_quantizing(bench: Bench, weights: Mapping[str, Tensor]) -> list[Comp
         for bits in (2, 8, 16)
     }
     compared = []
-    for levels, name, widths in (
+    methods: tuple[tuple[LevelsName, str, tuple[int, ...]], ...] = (
         ("equal_mass", "equal mass", (2, 8, 16)),
         ("lloyd", "k-means (published: equal mass)", (2, 8)),
-    ):
+    )
+    for levels, name, widths in methods:
         for bits in widths:
             work = partial(_quantize, levels=levels, granularity="tensor", bits=bits)
             project = _over_layers(bench, moved, work, bench.device)
@@ -48,7 +49,7 @@ def seconds_by_width(
 ) -> dict[str, Any]:
     """Seconds to quantize all weights, for each tensor (and row), at 1 to 8 and 16 bits."""
     moved = {name: tensor.to(device) for name, tensor in weights.items()}
-    compared = {
+    compared: dict[tuple[LevelsName, str], Sequence[int]] = {
         ("equal_mass", "tensor"): (*range(1, 9), 16),
         ("lloyd", "tensor"): range(1, 9),
     } | ({("lloyd", "row"): range(1, 9)} if rows else {})

@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
@@ -27,7 +27,7 @@ COMPRESSIONS: dict[bytes, Callable[[Path], IO[bytes]]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
 }
-# What file managers leave behind: no data.
+# Files that file managers leave behind.
 LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 # A zip member's local header: 26 bytes that do not matter here, the lengths of name and extra.
 ZIP_HEADER = struct.Struct("<26xHH")
@@ -36,14 +36,14 @@ DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipf
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where one file's content lies, small enough to be handed to another process.
+    """The place of one file's content, small enough to be sent to another process.
 
     Args:
         name: Its path in the folder or archive, parts joined by ``/``.
         path: The file on disk that holds it.
         how: ``file`` whole, ``slice`` plain bytes from ``offset``, ``zip`` or ``deflated`` a
             member with a local header at ``offset``.
-        offset: Where it begins.
+        offset: First byte.
         size: Bytes to read.
         checksum: CRC-32 of a zip member's content.
     """
@@ -76,9 +76,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a folder or archive, in the order of their names, and its folders."""
+    """The files of the folder or archive ``path``, sorted by name, and the folders in it."""
 
-    where: Path
+    path: Path
     entries: tuple[Entry, ...]
     folders: frozenset[str]
 
@@ -130,40 +130,45 @@ def open_files(path: Path, scratch: Path) -> Iterator[Files]:
         _descriptor.cache_clear()
 
 
-def _disk_error(where: Path, error: OSError) -> UserError:
+def _disk_error(scratch: Path, error: OSError) -> UserError:
+    """The error for an archive that cannot be read, or decompressed into ``scratch``."""
     return UserError(
-        where,
+        scratch,
         found=error.strerror or str(error),
         expected="a readable archive, and room to decompress it",
         remedy="Check the archive's permissions and free some space, or decompress it yourself.",
     )
 
 
-def _files(where: Path, entries: list[Entry], folders: set[str]) -> Files:
+def _files(path: Path, entries: list[Entry], folders: set[str]) -> Files:
+    """What is listed, sorted and without litter."""
     kept = sorted((entry for entry in entries if not _litter(entry.name)), key=lambda e: e.name)
-    return Files(where, tuple(kept), frozenset(f for f in folders if not _litter(f)))
+    return Files(path, tuple(kept), frozenset(f for f in folders if not _litter(f)))
 
 
 def _litter(name: str) -> bool:
+    """Whether a file or folder is hidden or a file manager's."""
     return any(part.startswith(".") or part in LITTER for part in name.split("/"))
 
 
 def _walk(path: Path) -> tuple[list[Entry], set[str]]:
+    """The files and folders in a folder."""
     entries, folders, seen = [], set(), set()
-    for place, subfolders, names in os.walk(path, followlinks=True):
-        # Folders may be links, as with data sets put together from others; a loop ends here.
-        real = os.path.realpath(place)
+    for parent, subfolders, names in os.walk(path, followlinks=True):
+        # Folders may be links, as in data sets put together from others; a loop ends here.
+        real = os.path.realpath(parent)
         if real in seen:
             subfolders.clear()
             continue
         seen.add(real)
-        inside = Path(place).relative_to(path)
+        inside = Path(parent).relative_to(path)
         folders |= {(inside / name).as_posix() for name in subfolders}
-        entries += [Entry((inside / name).as_posix(), f"{place}/{name}") for name in names]
+        entries += [Entry((inside / name).as_posix(), f"{parent}/{name}") for name in names]
     return entries, folders
 
 
 def _list_zip(path: Path) -> tuple[list[Entry], set[str]]:
+    """The files and folders in a zip archive."""
     entries: list[Entry] = []
     folders: set[str] = set()
     with zipfile.ZipFile(path) as archive:
@@ -191,6 +196,7 @@ def _list_zip(path: Path) -> tuple[list[Entry], set[str]]:
 
 
 def _list_tar(path: Path, plain: Path) -> tuple[list[Entry], set[str]]:
+    """The files and folders in the archive ``path``, whose decompressed content is ``plain``."""
     entries: list[Entry] = []
     folders: set[str] = set()
     with tarfile.open(plain, mode="r:") as archive:
@@ -200,7 +206,7 @@ def _list_tar(path: Path, plain: Path) -> tuple[list[Entry], set[str]]:
                 entries.append(
                     Entry(member.name, str(plain), "slice", member.offset_data, member.size)
                 )
-            # It remembers all members, and a million of them would take a gigabyte.
+            # It keeps all members, and a million of them would take a gigabyte.
             archive.members = []  # type: ignore[attr-defined]
     if not entries and not folders and plain.stat().st_size:
         raise tarfile.ReadError("no members")
@@ -208,7 +214,11 @@ def _list_tar(path: Path, plain: Path) -> tuple[list[Entry], set[str]]:
 
 
 def _is_folder(path: Path, name: str, folder: bool, folders: set[str], *, link: bool) -> bool:
-    """Refuse a member that is unsafe; note its folders and whether it is one itself."""
+    """Whether a member is a folder; adds its folders to ``folders``.
+
+    Raises:
+        UserError: if it is a link or leads out of the archive.
+    """
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or name[1:2] == ":" or link:
         raise UserError(
@@ -225,10 +235,9 @@ def _is_folder(path: Path, name: str, folder: bool, folders: set[str], *, link: 
 
 
 def _tidy(entry: Entry) -> Entry:
-    name = PurePosixPath(entry.name).as_posix()  # "./a//b" is "a/b"
-    if name == entry.name:
-        return entry
-    return Entry(name, entry.path, entry.how, entry.offset, entry.size, entry.checksum)
+    """The entry with its name in plain form: "a/b" for "./a//b"."""
+    name = PurePosixPath(entry.name).as_posix()
+    return entry if name == entry.name else replace(entry, name=name)
 
 
 def _decompress(path: Path, target: Path) -> Path:
@@ -244,6 +253,7 @@ def _decompress(path: Path, target: Path) -> Path:
 
 
 def _read_at(path: str, offset: int, size: int) -> bytes:
+    """``size`` bytes of a file from ``offset`` on; ValueError if there are fewer."""
     content = os.pread(_descriptor(path), size, offset)
     if len(content) != size:
         raise ValueError("the archive ends inside it")
@@ -252,7 +262,7 @@ def _read_at(path: str, offset: int, size: int) -> bytes:
 
 @lru_cache(maxsize=4)
 def _descriptor(path: str) -> int:
-    # pread takes a position of its own, so processes and threads may share this.
+    """A descriptor of an open file; threads and processes share it, as pread leaves no trace."""
     return os.open(path, os.O_RDONLY)
 
 

@@ -48,7 +48,7 @@ def write_dataset(
     """Write both splits as one safetensors file.
 
     Raises:
-        UserError: if a split is not what the preset says.
+        UserError: if a split is not as the preset says.
     """
     for split in (train, test):
         check_fits(path, split, image, condition)
@@ -94,9 +94,9 @@ def read_validation(path: Path) -> Split | None:
 
 
 def place(split: Split, device: torch.device) -> Split:
-    """The split on the device, if it takes at most half of what is free there.
+    """The split on the device, if it takes at most half of the free memory there.
 
-    A larger one, and any on a CPU, stays the memory map it is: rows are read as they are used.
+    A larger one, and any on a CPU, stays memory-mapped: rows are read as they are used.
     """
     if device.type == "cpu" or split.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
         return split
@@ -104,10 +104,10 @@ def place(split: Split, device: torch.device) -> Split:
 
 
 def check_fits(path: Path, split: Split, image: ImageConfig, condition: ConditionConfig) -> None:
-    """Check that a split is what a preset says it is, by its shapes and labels.
+    """Check that a split's shapes and labels are those of a preset.
 
     Raises:
-        UserError: if the images' shape, or the labels' shape or range, is another.
+        UserError: if the images' shape, or the labels' shape or range, differs.
     """
     shape, expected = tuple(split.images.shape[1:]), (image.channels, image.size, image.size)
     if shape != expected:

@@ -18,12 +18,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from flowquant.data.archive import Entry
 from flowquant.runtime.errors import UserError
 
+# Files that a process decodes at a time.
 CHUNK = 64
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What becomes of an image file.
+    """How an image file is decoded.
 
     Args:
         channels: 1 grey, 3 RGB.
@@ -41,7 +42,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Some images in order, less those that could not be decoded.
+    """Some images in order, without those that could not be decoded.
 
     Args:
         pixels: uint8 [n, C, size, size].
@@ -58,7 +59,7 @@ def decode(content: bytes, recipe: Recipe) -> np.ndarray[Any, np.dtype[np.uint8]
     """Decode, turn upright, cut out the centre and resize one image; uint8 [C, size, size].
 
     Resizing is bilinear over the whole area that a pixel comes from (anti-aliased), as
-    torchvision does it. Transparent pixels become white; of several frames the first counts.
+    torchvision does it. Transparent pixels become white; of several frames the first is taken.
 
     Raises:
         Exception: whatever Pillow raises on a damaged file; ValueError on one too small.
@@ -85,6 +86,7 @@ def decode(content: bytes, recipe: Recipe) -> np.ndarray[Any, np.dtype[np.uint8]
 
 
 def _opaque(image: Image.Image) -> Image.Image:
+    """The image with 8 bits a channel and on white."""
     if image.mode.startswith("I;16"):
         # Pillow clips these when it converts them.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -112,17 +114,18 @@ def decode_entries(entries: Sequence[Entry], recipe: Recipe) -> Decoded:
 
 
 def _plain(error: Exception) -> str:
+    """An exception in one line."""
     if isinstance(error, UnidentifiedImageError):
         return "no image"  # Pillow would name the memory that the bytes lie in
     return str(error).partition("\n")[0] or type(error).__name__
 
 
 def decode_all(entries: Sequence[Entry], recipe: Recipe, processes: int) -> Iterator[Decoded]:
-    """Decode files in order, some in advance: memory does not grow with their number.
+    """Decode files in order, a bounded number in advance.
 
     Args:
-        entries: What to decode.
-        recipe: How.
+        entries: The files.
+        recipe: How to decode each.
         processes: Processes to share the work; 0: one for each core there is.
 
     Raises:
@@ -149,6 +152,6 @@ def decode_all(entries: Sequence[Entry], recipe: Recipe, processes: int) -> Iter
             raise UserError(
                 "decoding",
                 found="a process that was killed",
-                expected=f"{processes} processes that live",
+                expected=f"{processes} running processes",
                 remedy="Most often memory ran out: use fewer cores (`--cores`).",
             ) from error

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from flowquant.runtime import files as artifacts
+from flowquant.runtime import files
 from flowquant.runtime.errors import UserError
 
 NETWORK_ERRORS = (
@@ -30,7 +30,7 @@ def fetch(urls: tuple[str, ...], path: Path, sha256: str | None = None) -> Path:
     """
     if not path.is_file():
         download(urls, path, sha256)
-    elif sha256 is not None and (found := artifacts.sha256(path)) != sha256:
+    elif sha256 is not None and (found := files.sha256(path)) != sha256:
         raise UserError(
             path,
             found=f"a file with SHA-256 {found}",
@@ -45,22 +45,22 @@ def download(urls: tuple[str, ...], path: Path, sha256: str | None = None) -> No
     """Fetch a file from the first mirror that has it.
 
     Args:
-        urls: The same file at several places, tried in order.
-        path: Where to keep it; absent unless the whole file arrived and is the right one.
+        urls: Mirrors of the file, tried in order.
+        path: The file to write; nothing is written unless all of it arrived and is as expected.
         sha256: The SHA-256 it must have, if known.
 
     Raises:
-        UserError: if no mirror answers, or what came has another SHA-256.
+        UserError: if no mirror answers, or the file has another SHA-256.
     """
     failures = []
     for url in urls:
         try:
-            with artifacts.atomic(path) as temporary:
+            with files.atomic(path) as temporary:
                 print(f"downloading {url}", file=sys.stderr)
                 # The URL is the configuration's, and what it gives is checked below.
                 with urllib.request.urlopen(url, timeout=60) as answer, temporary.open("wb") as out:  # noqa: S310
                     shutil.copyfileobj(answer, out)
-                if sha256 is not None and (found := artifacts.sha256(temporary)) != sha256:
+                if sha256 is not None and (found := files.sha256(temporary)) != sha256:
                     raise UserError(
                         url,
                         found=f"a file with SHA-256 {found} (removed)",

@@ -1,4 +1,4 @@
-"""Image files into a dataset file: decoded on all cores, written as they come."""
+"""From image files to a dataset file: decoded on all cores, written as they come."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SplitFiles:
 
 def prepare(
     output: Path,
-    where: Path,
+    source: Path,
     splits: Mapping[str, SplitFiles],
     recipe: Recipe,
     on_bad_image: OnBadImage,
@@ -42,15 +42,15 @@ def prepare(
 
     Args:
         output: The dataset file to write.
-        where: Folder or archive of the images, for messages.
+        source: Folder or archive of the images, for messages.
         splits: ``train``, ``test`` and maybe ``validation``.
-        recipe: What becomes of an image.
+        recipe: How an image is decoded.
         on_bad_image: Whether an unreadable or too small image ends the work or is left out.
         threads: Processes that decode; 0: one for each core there is.
-        metadata: What to say of the dataset, besides how many images were left out.
+        metadata: Provenance of the dataset; the number of images left out is added.
 
     Raises:
-        UserError: if images are bad and shall not be left out, or a class has none left.
+        UserError: if images are bad and must not be left out, or a class has none left.
     """
     total = sum(len(split.entries) for split in splits.values())
     # Metadata are a JSON string in JSON: each quotation mark takes two bytes.
@@ -66,9 +66,9 @@ def prepare(
             labels[f"{part}_labels"] = split.labels[good]
             bad += faults
         if bad and on_bad_image == "error":
-            raise _bad_images(where, bad, total)
+            raise _bad_images(source, bad, total)
         for part, split in splits.items():
-            _check_what_is_left(where, part, split.labels, labels[f"{part}_labels"])
+            _check_what_is_left(source, part, split.labels, labels[f"{part}_labels"])
         stream.finish(labels, {**metadata, "skipped": len(bad)})
     if bad:
         print(f"left out {len(bad):,} of {total:,} images: {some(bad)}", file=sys.stderr)
@@ -82,6 +82,7 @@ def _write_split(
     threads: int,
     bar: tqdm[Any],
 ) -> tuple[Array, list[str]]:
+    """Decode and write a split: which images are good, bool [N], and the faults of the others."""
     good, bad = [], []
     for decoded in decode_all(split.entries, recipe, threads):
         stream.append(f"{part}_images", decoded.pixels)
@@ -91,22 +92,24 @@ def _write_split(
     return np.concatenate(good), bad
 
 
-def _bad_images(where: Path, bad: list[str], total: int) -> UserError:
+def _bad_images(source: Path, bad: list[str], total: int) -> UserError:
+    """The error that names bad images."""
     return UserError(
-        where,
+        source,
         found=f"{len(bad):,} of {total:,} images unreadable or too small: {some(bad)}",
         expected="whole images",
-        remedy="Mend or remove them, or set `on_bad_image: skip` in the preset's `source` to "
+        remedy="Repair or remove them, or set `on_bad_image: skip` in the preset's `source` to "
         "leave them out.",
     )
 
 
-def _check_what_is_left(where: Path, part: str, before: Array, after: Array) -> None:
+def _check_what_is_left(source: Path, part: str, before: Array, after: Array) -> None:
+    """Refuse a split in which a class has no good image; labels before and after."""
     lost = [] if before.ndim > 1 else sorted(set(before.tolist()) - set(after.tolist()))
     if lost or not len(after):
         raise UserError(
-            where,
+            source,
             found="no good image" + (f" of class {some(lost)}" if lost else "") + f" for {part}",
             expected="at least one, after the bad ones were left out",
-            remedy="Mend the images, or take the class out of the data.",
+            remedy="Repair the images, or take the class out of the data.",
         )

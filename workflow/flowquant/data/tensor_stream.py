@@ -53,7 +53,7 @@ class TensorStream:
         if len(text) > length:
             raise ValueError(f"a header of {len(text)} bytes where {length} were left free")
         self._file.seek(0)
-        # The format lets spaces follow the header, so that the rows need not move.
+        # The format allows spaces after the header, so that the rows need not move.
         self._file.write(length.to_bytes(8, "little") + text.ljust(length))
         for values in small.values():
             self._file.write(np.ascontiguousarray(values).data)
@@ -63,8 +63,8 @@ class TensorStream:
 def stream_tensors(path: Path, small_bytes: int) -> Iterator[TensorStream]:
     """Write a safetensors file without holding its large tensors in memory.
 
-    Large uint8 tensors are appended row by row, however many come; at the end, small tensors and
-    the metadata take the room left free before them.
+    Large uint8 tensors are appended row by row, of any number; at the end, small tensors and the
+    metadata are written into room left free before them.
 
     Args:
         path: The file to write, whole or not at all.
@@ -77,4 +77,5 @@ def stream_tensors(path: Path, small_bytes: int) -> Iterator[TensorStream]:
 
 
 def _header_entry(kind: str, shape: Sequence[int], start: int, size: int) -> dict[str, Any]:
+    """A tensor of ``size`` bytes in a safetensors header, from byte ``start`` of the content."""
     return {"dtype": kind, "shape": list(shape), "data_offsets": [start, start + size]}

@@ -38,11 +38,17 @@ def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
     return add_norm(x, y, layer.norm2.weight, layer.norm2.bias, layer.norm2.eps)
 
 
-# The biases of linear layers are added by the matrix product, detached; their gradients, row sums,
-# come from the kernel that follows, which has the rows at hand.
+# A linear layer's bias is added, detached, by its matrix product; its gradient, a sum over rows,
+# comes from the backward pass of the kernel that follows, which reads those rows anyway. So each
+# function below takes, beside the sum, the bias already in it.
 
 
 class _Attention(torch.autograd.Function):
+    """Self-attention of ``qkv`` [B, N, 3·D], its bias [3·D] included; [B, N, D].
+
+    ``seed`` of the dropout: int64 [1], here and below.
+    """
+
     @staticmethod
     def forward(
         ctx: Any, qkv: Tensor, qkv_bias: Tensor, heads: int, dropout: float, seed: Tensor
@@ -60,6 +66,8 @@ class _Attention(torch.autograd.Function):
 
 
 class _AddNorm(torch.autograd.Function):
+    """LayerNorm of x + dropout(y), both [B, N, D], y's bias [D] included; [B, N, D]."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -83,11 +91,13 @@ class _AddNorm(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         total, weight, kept = ctx.saved_tensors
         eps, dropout = ctx.settings
-        found = add_norm_backward(total, grads[0].contiguous(), weight, eps, dropout, kept)
-        return *found, None, None, None
+        of_inputs = add_norm_backward(total, grads[0].contiguous(), weight, eps, dropout, kept)
+        return *of_inputs, None, None, None
 
 
 class _Activate(torch.autograd.Function):
+    """Dropout of ReLU or GELU of ``x`` [B, N, F], its bias [F] included; [B, N, F]."""
+
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, x_bias: Tensor, gelu: bool, dropout: float, seed: Tensor
@@ -102,8 +112,8 @@ class _Activate(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         saved, kept = ctx.saved_tensors
         gelu, dropout = ctx.settings
-        found = activate_backward(saved, grads[0].contiguous(), gelu, dropout, kept)
-        return *found, None, None, None
+        of_inputs = activate_backward(saved, grads[0].contiguous(), gelu, dropout, kept)
+        return *of_inputs, None, None, None
 
 
 def encode_training(layer: EncoderLayer, seeds: Tensor, x: Tensor) -> Tensor:
@@ -131,14 +141,14 @@ def encode_training(layer: EncoderLayer, seeds: Tensor, x: Tensor) -> Tensor:
 
 
 def fuse(network: nn.Module) -> None:
-    """Let a network's encoder layers compute by `encode`: no dropout, no gradients."""
+    """Make a network's encoder layers compute by `encode`: no dropout, no gradients."""
     for module in network.modules():
         if isinstance(module, EncoderLayer):
             module.forward = partial(encode, module)  # type: ignore[method-assign]
 
 
 def fuse_for_training(network: nn.Module, device: torch.device) -> None:
-    """Let a network's encoder layers compute by `encode_training`, with fresh seeds every pass."""
+    """Make a network's encoder layers compute by `encode_training`, with new seeds every pass."""
     layers = [module for module in network.modules() if isinstance(module, EncoderLayer)]
     seeds = torch.zeros(len(layers), 4, dtype=torch.int64, device=device)
     for layer, own in zip(layers, seeds, strict=True):

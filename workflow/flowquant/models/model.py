@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowquant.config.model import (
-    ModelConfig,
-)
+from flowquant.config.model import ModelConfig
 from flowquant.models.transformer import FAMILIES
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.tensors import read_tensors, write_tensors
@@ -24,7 +22,7 @@ def build_network(model: ModelConfig) -> nn.Module:
 
 
 def empty_network(model: ModelConfig) -> nn.Module:
-    """A network without memory for its weights, to ask for names and shapes."""
+    """A network on the device "meta": names and shapes, but no memory for weights."""
     with torch.device("meta"):
         return build_network(model)
 
@@ -81,7 +79,7 @@ def check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def describe_model(path: Path, dataset: str) -> dict[str, Any]:
-    """A report on a full-precision model file, alike the reports on quantized ones."""
+    """A report on a full-precision model file, with the keys of those on quantized ones."""
     weights, _ = read_model(path)
     return {
         "dataset": dataset,

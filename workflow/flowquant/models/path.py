@@ -28,11 +28,14 @@ def velocity(
     x: Tensor,
     t: Tensor,
     condition: Tensor,
-    keep: Tensor | None = None,
+    kept: Tensor | None = None,
 ) -> Tensor:
-    """dx/dt at flow time ``t`` [B], or [1] for all, whichever clock the network knows."""
+    """dx/dt at flow time ``t`` [B], or [1] for all, whichever way the network's clock runs.
+
+    The other arguments are those of the network: see `FlowTransformer.forward`.
+    """
     time = t if config.clock == "forward" else 1 - t
-    return network(x, time, condition, keep)
+    return network(x, time, condition, kept)
 
 
 def guided_velocity(
@@ -50,13 +53,13 @@ def guided_velocity(
     """
     if scale == 1:
         return velocity(network, config, x, t, condition)
-    keep = torch.cat([x.new_ones(len(x)), x.new_zeros(len(x))])
+    kept = torch.cat([x.new_ones(len(x)), x.new_zeros(len(x))])
     times = t if len(t) == 1 else t.repeat(2)
     both = velocity(
-        network, config, torch.cat([x, x]), times, torch.cat([condition, condition]), keep
+        network, config, torch.cat([x, x]), times, torch.cat([condition, condition]), kept
     )
-    told, untold = both.chunk(2)
-    return torch.lerp(untold, told, scale)
+    conditional, unconditional = both.chunk(2)
+    return torch.lerp(unconditional, conditional, scale)
 
 
 def matching_loss(
@@ -66,7 +69,7 @@ def matching_loss(
     noise: Tensor,
     t: Tensor,
     condition: Tensor,
-    keep: Tensor | None = None,
+    kept: Tensor | None = None,
 ) -> Tensor:
     """Mean squared error of the velocity against x₁ − x₀ (conditional flow matching).
 
@@ -77,11 +80,12 @@ def matching_loss(
         noise: x₀ ~ N(0, sigma²), [B, C, H, W].
         t: Flow time in 0…1, [B].
         condition: Classes [B] or attributes [B, A].
-        keep: 0 where the condition is withheld, [B].
+        kept: 1 where the network sees the condition, 0 where it does not; float [B], all 1 if
+            omitted.
 
     Returns:
         The loss, a scalar.
     """
     x_t = interpolate(noise, images, t)
-    predicted = velocity(network, config, x_t, t, condition, keep)
+    predicted = velocity(network, config, x_t, t, condition, kept)
     return (predicted - (images - noise)).square().mean()

@@ -18,7 +18,7 @@ from flowquant.runtime.tensors import read_tensors
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The state dict of a ``.safetensors``, ``.pt`` or ``.pth`` file, read without executing it.
 
-    A state dict nested under ``model`` or ``state_dict`` is found; a prefix ``module.`` goes.
+    A state dict may be nested under ``model`` or ``state_dict``; a prefix ``module.`` is removed.
 
     Raises:
         UserError: if the file is unreadable or holds no state dict.
@@ -51,7 +51,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def check_shapes(path: Path, weights: Mapping[str, Tensor], model: ModelConfig) -> None:
-    """Check that a state dict is one of this network.
+    """Check that a state dict belongs to this network.
 
     Raises:
         UserError: naming what is missing, unexpected and of another shape, ten of each at most.

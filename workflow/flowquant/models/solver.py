@@ -37,7 +37,7 @@ STEPS: dict[SolverName, tuple[Step, int]] = {
 
 
 def start_times(steps: int, device: torch.device | str = "cpu") -> Tensor:
-    """Where each of ``steps`` equal steps starts, float32 [steps]; exact for all it can hold."""
+    """Times at which ``steps`` equal steps start, each rounded once; float32 [steps]."""
     return torch.arange(steps, dtype=torch.float64).div(steps).float().to(device)
 
 
@@ -66,6 +66,7 @@ def solve(
 
 
 def _dopri5(velocity: Velocity, x: Tensor, tolerance: float) -> tuple[Tensor, int]:
+    """`solve` by Dormand and Prince's method of order 5, with adaptive steps."""
     from torchdiffeq import odeint
 
     evaluations = 0
@@ -76,10 +77,10 @@ def _dopri5(velocity: Velocity, x: Tensor, tolerance: float) -> tuple[Tensor, in
         return velocity(state, t.view(1).to(state.dtype))
 
     ends = torch.tensor([0.0, 1.0], device=x.device)
-    # A step must end at t = 1: by itself torchdiffeq steps beyond it, where no network was trained,
-    # and interpolates back.
+    # A step must end at t = 1: by default torchdiffeq steps beyond it, where no network was
+    # trained, and interpolates back.
     options = {"step_t": ends[1:]}
-    found = odeint(
+    states = odeint(
         counted, x, ends, rtol=tolerance, atol=tolerance, method="dopri5", options=options
     )
-    return found[-1], evaluations
+    return states[-1], evaluations

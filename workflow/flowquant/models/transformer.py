@@ -37,7 +37,7 @@ class SelfAttention(nn.Module):
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
-        # Takes the place of the weight and bias above where weights are kept packed.
+        # Replaces the weight and bias above where weights stay packed in memory.
         self.in_projection: nn.Module | None = None
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
@@ -119,7 +119,7 @@ class FlowTransformer(nn.Module):
         self.transformer = Encoder(config)
 
     def forward(
-        self, x: Tensor, time: Tensor, condition: Tensor, keep: Tensor | None = None
+        self, x: Tensor, time: Tensor, condition: Tensor, kept: Tensor | None = None
     ) -> Tensor:
         """The velocity at ``x``.
 
@@ -127,7 +127,8 @@ class FlowTransformer(nn.Module):
             x: Images [B, C, H, W].
             time: The clock's time [B], or [1] for all.
             condition: Classes int64 [B], or attributes 0/1 [B, A].
-            keep: Where 0, the condition is withheld (zeroed); float [B], all 1 if omitted.
+            kept: 1 where the condition is seen, 0 where its embedding is zeroed (condition
+                dropout, or guidance's unconditional half); float [B], all 1 if omitted.
 
         Returns:
             Velocity [B, C, H, W].
@@ -138,8 +139,8 @@ class FlowTransformer(nn.Module):
         patches = x.to(dtype).view(batch, channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
         tokens = self.patch_proj(patches.reshape(batch, rows * columns, channels * p * p))
         time_embedding = self.time_mlp(time[:, None]).to(dtype)
-        kept = None if keep is None else keep[:, None].to(dtype)
-        context = self._embed(condition, kept) + time_embedding
+        factor = None if kept is None else kept[:, None].to(dtype)
+        context = self._embed(condition, factor) + time_embedding
         tokens = self.transformer(tokens + context[:, None] + self.pos_emb)
         patches = self.out_proj(tokens).view(batch, rows, columns, channels, p, p)
         image = patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height, width)
@@ -150,18 +151,19 @@ class FlowTransformer(nn.Module):
         self.to(dtype)
         self.time_mlp.float()
 
-    def _embed(self, condition: Tensor, keep: Tensor | None) -> Tensor:
+    def _embed(self, condition: Tensor, factor: Tensor | None) -> Tensor:
+        """The condition's embedding [B, D], times ``factor`` [B, 1] before a bias is added."""
         if hasattr(self, "class_emb"):
             embedded = self.class_emb(condition)
-            return embedded if keep is None else embedded * keep
+            return embedded if factor is None else embedded * factor
         if condition.dim() == 1:
             condition = F.one_hot(condition, self.conditions)
         values = condition.to(self.pos_emb.dtype)
-        return self.attr_emb(values if keep is None else values * keep)
+        return self.attr_emb(values if factor is None else values * factor)
 
 
-# Whatever takes (x, time, condition, keep) as `FlowTransformer.forward` does, and can `cast` itself
-# for a GPU, is a family: what comes after knows no more of it than its named parameters.
+# A family takes (x, time, condition, kept) as `FlowTransformer.forward` does and can `cast` itself
+# for a GPU; all other code knows no more of it than its named parameters.
 Family = Callable[[NetworkConfig, ImageConfig, ConditionConfig], nn.Module]
 FAMILIES: dict[str, Family] = {"transformer": FlowTransformer}
 

@@ -1,4 +1,4 @@
-"""Mixed precision: a width for each tensor, for the least distortion within a budget of bits."""
+"""Mixed precision: a width for each tensor, for least distortion within a budget of bits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowquant.runtime.files import read_json
 
 @dataclass(frozen=True)
 class Option:
-    """One width of one tensor: what it takes in stored bits, and the distortion it brings."""
+    """One width of one tensor: the stored bits it takes, and the distortion it causes."""
 
     width: int
     stored_bits: int
@@ -22,8 +22,8 @@ class Option:
 def worthwhile(options: Iterable[Option]) -> list[Option]:
     """The options on the lower convex hull of distortion over stored bits, cheapest first.
 
-    Between two neighbours of the hull a step saves more distortion a bit than any step after it,
-    so that a greedy allocation over the hull is the best there is for each budget it reaches.
+    Along the hull each step saves more distortion per bit than the next, so a greedy allocation
+    over the hulls is optimal for every budget that it uses up exactly.
     """
     hull: list[Option] = []
     for option in sorted(options, key=lambda o: (o.stored_bits, o.distortion)):
@@ -35,27 +35,27 @@ def worthwhile(options: Iterable[Option]) -> list[Option]:
     return hull
 
 
-def _gain(cheap: Option, dear: Option) -> float:
-    """Distortion saved for each bit more."""
-    return (cheap.distortion - dear.distortion) / max(1, dear.stored_bits - cheap.stored_bits)
+def _gain(less: Option, more: Option) -> float:
+    """Distortion saved by each additional bit."""
+    return (less.distortion - more.distortion) / max(1, more.stored_bits - less.stored_bits)
 
 
 def choose_widths(
     options: Mapping[str, Iterable[Option]], fixed_bits: int, parameters: int, budget: float
 ) -> dict[str, Option]:
-    """Choose an option for each tensor, greedily by distortion saved a bit.
+    """Choose an option for each tensor, greedily by distortion saved per bit.
 
     Args:
-        options: What each tensor may be.
-        fixed_bits: Bits that all the rest of the model takes.
-        parameters: Number of parameters, to reckon effective bits.
-        budget: Most effective bits a parameter, over the whole model.
+        options: The options of each tensor, by its name.
+        fixed_bits: Bits that the rest of the model takes.
+        parameters: Number of the model's parameters.
+        budget: Most effective bits per parameter, over the whole model.
 
     Returns:
         The chosen option of each tensor.
 
     Raises:
-        UserError: if even the least widths are over the budget; says the least possible.
+        UserError: if even the smallest widths exceed the budget; names the least possible.
     """
     hulls = {name: worthwhile(choices) for name, choices in options.items()}
     chosen = dict.fromkeys(hulls, 0)
@@ -65,7 +65,7 @@ def choose_widths(
             "budget",
             found=f"{budget:g} effective bits",
             expected=f"at least {spent / parameters:.3f}, the least possible for this model and "
-            "method (every tensor at its least width)",
+            "method (every tensor at its smallest width)",
             remedy="Raise `budget`, store floats and levels as float16, or use a coarser "
             "`granularity`.",
         )
@@ -84,7 +84,7 @@ def choose_widths(
             chosen[name] += 1
             spent += more
         else:
-            # A tensor whose next step is too dear is done; smaller ones may still fit.
+            # A tensor whose next step does not fit is done; smaller ones may still fit.
             pending.discard(name)
         pending &= steps.keys()
     return {name: hulls[name][index] for name, index in chosen.items()}

@@ -20,7 +20,7 @@ from flowquant.quantization.codebook import Codebook, group_size, with_levels
 from flowquant.quantization.levels import QUANTIZERS
 from flowquant.quantization.lloyd import FEW_GROUPS
 
-# Values quantized in one call on a GPU, for the sake of memory.
+# Values quantized in one call on a GPU, to bound memory.
 MOST_VALUES = 1 << 24
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
@@ -42,9 +42,10 @@ def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: int) 
     levels, indices = QUANTIZERS[method.levels](torch.cat(groups), 2**bits)
     return [
         with_levels(
-            Codebook(its, codes, tuple(tensor.shape)).compact(), DTYPES[method.levels_dtype]
+            Codebook(own_levels, own_indices, tuple(tensor.shape)).compact(),
+            DTYPES[method.levels_dtype],
         )
-        for tensor, its, codes in zip(
+        for tensor, own_levels, own_indices in zip(
             tensors, levels.split(counts), indices.split(counts), strict=True
         )
     ]
@@ -69,6 +70,11 @@ def quantize_weights(
 
     A codebook that would take more room than the values it stands for is stored as those values.
 
+    Args:
+        weights: float32 tensors by name.
+        method: The quantizer, and what shares levels.
+        widths: Bits of an index, by name; None or absent: the tensor stays float.
+
     Raises:
         OverflowError: if a value is beyond the range of its stored type.
     """
@@ -84,12 +90,12 @@ def quantize_weights(
 
     together = any(tensor.is_cuda for tensor in weights.values())
     batches = _batches(weights, method, widths, together)
-    # One batch a thread: much of the work is NumPy's, which uses one core for each. A GPU's is to
-    # tell it what to do, thousands of times, at which threads only get in each other's way.
+    # One batch a thread: much of the work is NumPy's, which uses one core for each. On a GPU most
+    # of it is launching kernels, where threads only get in each other's way.
     with _one_thread_each() as threads, ThreadPoolExecutor(1 if together else threads) as pool:
         stored = [item for items in pool.map(store, batches) for item in items]
-    found = dict(zip([name for names in batches for name in names], stored, strict=True))
-    return {name: found[name] for name in weights}
+    by_name = dict(zip([name for names in batches for name in names], stored, strict=True))
+    return {name: by_name[name] for name in weights}
 
 
 def _batches(
@@ -98,10 +104,10 @@ def _batches(
     widths: Mapping[str, int | None],
     together: bool,
 ) -> list[list[str]]:
-    """Names of tensors to quantize in one call.
+    """Names of the tensors that are quantized in one call.
 
-    ``together``: tensors with groups of one size, for a GPU, which takes its time to be told what
-    to do. Else each by itself, for a CPU, in whose cache it stays.
+    ``together``: tensors whose groups have one size, on a GPU, where kernel launches dominate.
+    Otherwise each tensor by itself, on a CPU, in whose cache it stays.
     """
     batches: dict[Hashable, list[str]] = defaultdict(list)
     for name, tensor in weights.items():
@@ -112,7 +118,7 @@ def _batches(
             batches[name] = [name]
             continue
         alike = (bits, size, groups > FEW_GROUPS)
-        # Few groups stay few together, for they are given more thought; memory is bounded.
+        # Batches with few groups stay small: `lloyd` searches them more thoroughly.
         most = MOST_VALUES // size if groups > FEW_GROUPS else min(FEW_GROUPS, MOST_VALUES // size)
         part = next(
             i
@@ -124,6 +130,7 @@ def _batches(
 
 
 def _groups(names: Sequence[str], weights: Mapping[str, Tensor], size: int) -> int:
+    """Groups of ``size`` values in some of the weights."""
     return sum(weights[name].numel() // size for name in names)
 
 
@@ -141,7 +148,7 @@ def as_float(name: str, tensor: Tensor, method: MethodConfig) -> Tensor:
 
 @contextmanager
 def _one_thread_each() -> Iterator[int]:
-    """As many threads as torch may use, each of which uses one."""
+    """The number of torch's threads; in the block, torch itself uses one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -55,13 +55,14 @@ class Codebook:
         count = self.levels.shape[1]
         new = torch.nn.functional.pad(self.levels.diff(dim=1) != 0, (1, 0), value=True)
         if not new.all():
-            place = torch.arange(count, device=new.device)
-            first = torch.where(new, place, 0).cummax(1).values.int()
+            position = torch.arange(count, device=new.device)
+            first = torch.where(new, position, 0).cummax(1).values.int()
             merged = Codebook(self.levels, first.gather(1, self.indices.long()), self.shape)
             return merged._without_unused()
         return self._without_unused()
 
     def _without_unused(self) -> Codebook:
+        """The same values without the levels that no value uses."""
         groups, count = self.levels.shape
         used = torch.zeros(groups, count, dtype=torch.bool, device=self.levels.device)
         used.scatter_(1, self.indices.long(), True)

@@ -18,7 +18,7 @@ from flowquant.quantization.search import nearest, sort_groups, stable_order
 
 Quantizer = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
-# Candidate levels that `uniform_mse` looks at together, for the sake of memory.
+# Candidate levels that `uniform_mse` evaluates together, to bound memory.
 MOST_CANDIDATES = 1 << 23
 _TINY = torch.finfo(torch.float64).tiny
 
@@ -123,10 +123,10 @@ def pwl(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """
     ordered = sort_groups(values).double()
     n = values.shape[1]
-    place = torch.arange(count + 1, dtype=torch.float64, device=values.device) * (n - 1) / count
-    below = place.long().clamp(max=n - 1)
+    position = torch.arange(count + 1, dtype=torch.float64, device=values.device) * (n - 1) / count
+    below = position.long().clamp(max=n - 1)
     above = (below + 1).clamp(max=n - 1)
-    edges = torch.lerp(ordered[:, below], ordered[:, above], place - below)
+    edges = torch.lerp(ordered[:, below], ordered[:, above], position - below)
     levels = (edges[:, 1:] + edges[:, :-1]) / 2
     # The edges in the values' own type: a value that is the quantile must meet its edge exactly.
     inner = edges[:, 1:-1].to(values.dtype).contiguous()
@@ -171,8 +171,8 @@ def _log_spaced(values: Tensor, members: Tensor, sizes: Tensor, most: int) -> tu
     low = magnitude.masked_fill(~members, torch.inf).amin(1, keepdim=True)
     high = magnitude.masked_fill(~members, 0).amax(1, keepdim=True)
     low, high = (torch.where(some, bound, 1.0).log2() for bound in (low, high))
-    place = torch.arange(most, dtype=torch.float64, device=values.device)
-    fraction = (place / (sizes - 1).clamp(min=1)).clamp(max=1)
+    position = torch.arange(most, dtype=torch.float64, device=values.device)
+    fraction = (position / (sizes - 1).clamp(min=1)).clamp(max=1)
     levels = torch.lerp(low, high, fraction).exp2() * some
     middles = ((levels[:, 1:] + levels[:, :-1]) / 2).contiguous()
     index = torch.searchsorted(middles, magnitude.contiguous())
@@ -180,7 +180,7 @@ def _log_spaced(values: Tensor, members: Tensor, sizes: Tensor, most: int) -> tu
 
 
 def _sorted_unused(levels: Tensor, indices: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Unused levels moved onto used ones, so that the levels are sorted and no more than values."""
+    """Levels [G, L] with unused ones moved onto used ones, so that they are sorted; indices."""
     used = torch.zeros_like(levels, dtype=torch.bool).scatter_(1, indices, True)
     filled = levels.masked_fill(~used, -torch.inf).cummax(1).values
     first = levels.masked_fill(~used, torch.inf).amin(1, keepdim=True)

@@ -2,9 +2,9 @@
 
 Values are sorted once; with prefix sums of w and w² the mean and the squared error of any run of
 sorted values cost two look-ups, so a Lloyd step costs K binary searches however many values there
-are. Lloyd's iteration only finds a local optimum, so it starts from several places, the best of
-which wins: equal mass, the density f^(1/3) that is optimal for many levels (Panter and Dite, 1951),
-and, where it is affordable, the exact optimum over a coarse choice of cuts by dynamic programming.
+are. Lloyd's iteration only finds a local optimum, so it starts from the best of several cuts: equal
+mass, the density f^(1/3) that is optimal for many levels (Panter and Dite, 1951), and, where it is
+affordable, the exact optimum over a coarse choice of cuts by dynamic programming.
 With nearly as many levels as values, the cuts lie in the widest gaps.
 """
 
@@ -100,7 +100,7 @@ class Runs:
     ``cuts`` are positions int64 [G, K + 1] from 0 to n, ascending: run k goes from cut k to k + 1.
 
     Args:
-        ordered: Sorted values less their group's mean, for the sake of precision; float64 [G, n].
+        ordered: Sorted values less their group's mean, which keeps precision; float64 [G, n].
         centre: The mean of each group, float64 [G, 1].
         first: Sums of the first 0…n of ``ordered``, float64 [G, n + 1].
         second: Sums of their squares, float64 [G, n + 1].
@@ -219,7 +219,7 @@ def programme_cuts(runs: Runs, count: int, places: Tensor) -> Tensor:
     for part in torch.arange(groups, device=places.device).split(max(1, (1 << 25) // points**2)):
         at = places[part]
         sums, squares = (p[part].gather(1, at) for p in (runs.first, runs.second))
-        # cost[end, start], so that the least over starts is found along the memory.
+        # cost[end, start], so that the least over starts is along contiguous memory.
         size = (at[:, :, None] - at[:, None, :]).double()
         cost = (squares[:, :, None] - squares[:, None, :]) - (
             sums[:, :, None] - sums[:, None, :]

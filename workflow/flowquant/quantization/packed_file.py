@@ -51,8 +51,8 @@ class PackedTensor:
 def write_quantized(path: Path, quantized: Quantized, metadata: Mapping[str, Any]) -> None:
     """Write codebooks as packed indices and levels, and float tensors as they are.
 
-    ``metadata`` must be able to become JSON; it gets the format's version, effective bits and a
-    digest of the whole content.
+    ``metadata`` must be JSON-able; the format's version, effective bits and a digest of the whole
+    content are added to it.
     """
     tensors: dict[str, Tensor] = {}
     entries: dict[str, dict[str, Any]] = {}
@@ -76,8 +76,8 @@ def write_quantized(path: Path, quantized: Quantized, metadata: Mapping[str, Any
 
 def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
     """SHA-256 of the metadata and of every tensor's name, type, shape and bytes, by name."""
-    told = {key: value for key, value in metadata.items() if key != "content_sha256"}
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    hashed = {key: value for key, value in metadata.items() if key != "content_sha256"}
+    digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         kind = str(tensor.dtype).removeprefix("torch.")
@@ -107,12 +107,12 @@ def read_packed(path: Path) -> tuple[dict[str, PackedTensor | Tensor], dict[str,
             expected=f"version {FORMAT_VERSION} or older",
             remedy="Update flowquant to read this file.",
         )
-    found = content_sha256(tensors, metadata)
-    if found != metadata["content_sha256"]:
+    digest = content_sha256(tensors, metadata)
+    if digest != metadata["content_sha256"]:
         raise UserError(
             path,
-            found=f"content with SHA-256 {found[:12]}…",
-            expected=f"{metadata['content_sha256'][:12]}…, as its metadata say",
+            found=f"content with SHA-256 {digest[:12]}…",
+            expected=f"{metadata['content_sha256'][:12]}…, as its metadata says",
             remedy=REMEDY,
         )
     packed: dict[str, PackedTensor | Tensor] = {}
@@ -125,6 +125,7 @@ def read_packed(path: Path) -> tuple[dict[str, PackedTensor | Tensor], dict[str,
 def _checked(
     path: Path, name: str, entry: dict[str, Any], packed: Tensor | None, levels: Tensor | None
 ) -> PackedTensor:
+    """A tensor of the file, after checking that its parts fit together."""
     if packed is None or levels is None:
         raise UserError(
             path,
@@ -148,15 +149,13 @@ def _checked(
             remedy=REMEDY,
         )
     content = PackedTensor(packed, levels, bits, shape)
-    # Where there is a level for every index of this width, none can be past the levels.
-    if (
-        levels.shape[1] < 2**bits
-        and (most := int(content.unpack().indices.max())) >= (levels.shape[1])
-    ):
+    # With a level for every index of this width, no index can be too large.
+    available = levels.shape[1]
+    if available < 2**bits and (most := int(content.unpack().indices.max())) >= available:
         raise UserError(
             path,
             found=f"index {most} in {name}",
-            expected=f"indices below its {levels.shape[1]} levels",
+            expected=f"indices below its {available} levels",
             remedy=REMEDY,
         )
     return content

@@ -26,6 +26,7 @@ def _multiply(
     BLOCK_N: tl.constexpr,  # noqa: N803
     BLOCK_K: tl.constexpr,  # noqa: N803
 ):
+    """A tile [BLOCK_M, BLOCK_N] of x·Wᵀ + b; arguments as `packed_linear` passes them."""
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)

@@ -17,8 +17,8 @@ from flowquant.models.transformer import SelfAttention
 from flowquant.quantization.packed_file import PackedTensor
 from flowquant.quantization.packing import unpack
 
-# Values expanded at a time: so many that temporary indices are small beside the matrix, and on a
-# CPU stay in its cache.
+# Values expanded at a time: few enough that temporary indices are small compared with the matrix,
+# and on a CPU stay in its cache.
 CHUNK = {"cpu": 1 << 16, "cuda": 1 << 22}
 
 
@@ -67,11 +67,13 @@ class PackedLinear(nn.Module):
         )
 
     def _dtype(self, x: Tensor) -> torch.dtype:
+        """The type to compute in: autocast's, or that of ``x``."""
         kind = x.device.type
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def _kernel_fits(layer: PackedLinear, x: Tensor) -> bool:
+    """Whether the Triton kernel can multiply ``x`` by this layer's weight."""
     return (
         x.is_cuda
         and layer.bits in (1, 2, 4, 8)
@@ -86,6 +88,7 @@ def _has_triton() -> bool:
     return find_spec("triton") is not None
 
 
+# By the layer's and the input's size: whether the kernel was faster.
 _measured: dict[tuple[object, ...], bool] = {}
 
 
@@ -101,6 +104,7 @@ def _fused_is_faster(layer: PackedLinear, x: Tensor) -> bool:
 
 
 def _seconds(work: Callable[[], object], repeats: int = 5) -> float:
+    """Seconds that ``work`` takes on the GPU, on average after a first time."""
     work()
     torch.cuda.synchronize()
     started = time.perf_counter()
@@ -113,8 +117,8 @@ def _seconds(work: Callable[[], object], repeats: int = 5) -> float:
 def load_packed(contents: Mapping[str, PackedTensor | Tensor], config: ModelConfig) -> nn.Module:
     """The network of a packed file's contents, its quantized matrices packed.
 
-    What is quantized but no linear layer's matrix (embeddings, biases, norms) is expanded: it is
-    small. In evaluation mode, without gradients.
+    Quantized tensors other than linear layers' matrices (embeddings, biases, norms) are small and
+    expanded. The network is in evaluation mode, without gradients.
     """
     network = empty_network(config)
     weights = {
@@ -133,17 +137,19 @@ def load_packed(contents: Mapping[str, PackedTensor | Tensor], config: ModelConf
             else:
                 parent, part = _owner(network, name.removesuffix(".weight"))
                 setattr(parent, part, layer)
-    # Not strict: packed layers keep their own buffers. What is missing would stay without memory.
+    # Not strict: packed layers have buffers of their own. A missing weight would stay on "meta".
     network.load_state_dict(weights, strict=False, assign=True)
     return network.eval().requires_grad_(False)
 
 
 def _owner(network: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that holds what ``name`` names, and its name there."""
     path, _, leaf = name.rpartition(".")
     return network.get_submodule(path), leaf
 
 
 def _is_matrix(network: nn.Module, name: str) -> bool:
+    """Whether a weight is a matrix that a linear layer or an attention multiplies by."""
     owner, leaf = _owner(network, name)
     if isinstance(owner, SelfAttention):
         return leaf == "in_proj_weight"

@@ -19,11 +19,12 @@ def nearest(values: Tensor, levels: Tensor) -> Tensor:
     """
     middles = ((levels[:, 1:].double() + levels[:, :-1].double()) / 2).to(values.dtype)
     if len(values) == 1:
-        # One row of boundaries for all is faster searched than rows of them.
+        # One row of boundaries is searched faster than several.
         return torch.bucketize(values, middles[0], out_int32=True)
     return torch.searchsorted(middles.contiguous(), values.contiguous(), out_int32=True)
 
 
+# The sign bit of a float32.
 _SIGN = np.uint32(0x80000000)
 
 
@@ -38,8 +39,8 @@ def sort_groups(values: Tensor) -> Tensor:
 def stable_order(values: Tensor) -> Tensor:
     """Positions that sort each group, equal values in their order of appearance; int64 [G, n].
 
-    On the CPU one sort of 64-bit integers, value above and position below, takes the place of a
-    stable argsort, which is many times slower.
+    On the CPU it is one sort of 64-bit integers, the value in the upper half and the position in
+    the lower: many times faster than a stable argsort.
     """
     n = values.shape[1]
     if values.device.type != "cpu" or values.dtype != torch.float32 or n >= 1 << 32:

@@ -18,7 +18,7 @@ def load_variant(path: Path, packed: bool = False) -> tuple[nn.Module, ModelConf
     """The network of a model file or of a quantized model file, and its configuration.
 
     With ``packed`` a quantized model's matrices stay packed in memory and are expanded one at a
-    time as they are needed: little memory for some time. It changes no result beyond rounding.
+    time as needed, which takes less memory and more time. Results differ by rounding at most.
 
     Raises:
         UserError: if the file is unreadable, damaged or neither of the two.

@@ -83,11 +83,13 @@ def direct_imports(module: str) -> frozenset[str]:
 
 @cache
 def _syntax_hash(module: str) -> str:
+    """A hash of a module's `_syntax`."""
     return hashlib.sha256(_syntax(_tree(module)).encode()).hexdigest()
 
 
 @cache
 def _tree(module: str) -> ast.Module:
+    """A module's syntax tree."""
     return ast.parse(source(module).read_text(encoding="utf-8"))
 
 
@@ -106,6 +108,7 @@ def _syntax(node: object) -> str:
 
 
 def _is_mere_string(node: object) -> bool:
+    """Whether a node is a statement that is a string and nothing else."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)

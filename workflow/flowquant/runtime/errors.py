@@ -1,15 +1,17 @@
-"""The one exception for mistakes that a user can mend."""
+"""The one exception for mistakes that a user can correct."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class UserError(Exception):
-    """A mistake in a file, a configuration or a command, told in one message.
+    """A mistake in a file, a configuration or a command, reported in one message.
 
     Args:
-        where: The file or configuration key at fault.
-        found: What stands there.
-        expected: What should stand there.
+        where: The file, configuration key or option at fault.
+        found: What it is.
+        expected: What it should be.
         remedy: What to do about it.
     """
 
@@ -17,8 +19,8 @@ class UserError(Exception):
         super().__init__(f"{where}: found {found}; expected {expected}. {remedy}")
 
 
-def some(names: object, most: int = 10) -> str:
+def some(names: Iterable[object], most: int = 10) -> str:
     """At most ``most`` of the given names, comma-separated, with a count of the rest."""
-    listed = [str(name) for name in names]  # type: ignore[attr-defined]
+    listed = [str(name) for name in names]
     rest = len(listed) - most
     return ", ".join(listed[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -9,20 +9,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowquant.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, renamed to it when the block ends well.
+    """A temporary path in the folder of ``path``, renamed to it when the block ends well.
 
-    Whatever goes wrong inside, ``path`` keeps its former content and the temporary file goes.
-    A full disk is told as a `UserError`.
+    Whatever goes wrong inside, ``path`` keeps its former content and the temporary file is removed.
+
+    Raises:
+        UserError: if the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
@@ -30,7 +29,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files that only their owner can read; results are made to be shared.
+        # mkstemp makes files that only their owner can read; results are to be shared.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)

@@ -1,4 +1,4 @@
-"""Helper processes: the same work on other devices, for as long as this process wants it."""
+"""Helper processes, which do the same work as this one on other devices."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ def helpers(
 ) -> Iterator[Callable[[], list[Any]]]:
     """Call ``work`` in a fresh process for each of ``arguments`` while the block runs.
 
-    The block gets a function that waits for all results, in order (no tensors: their memory would
-    go with the helper). When the block ends well, helpers are waited for; when it does not, they
-    are killed. A helper that fails ends this process with exit code 1, since it may be waiting in
-    a collective operation, where no exception reaches it. If this process dies, so do its helpers.
+    When the block ends well, helpers are waited for; otherwise they are killed. A helper that
+    fails ends this process with exit code 1, since it may be waiting in a collective operation,
+    where no exception reaches it. If this process dies, so do its helpers.
 
     Args:
         work: A module's function.
         arguments: Of each call; they and the results are pickled.
+
+    Yields:
+        A function that waits for all results and returns them, in order. They must not be
+        tensors, whose shared memory ends with the helper.
     """
     context = get_context("spawn")
     links: list[Connection] = []
@@ -40,6 +43,7 @@ def helpers(
     watch = threading.Thread(target=_watch, args=(processes, abandoned), daemon=True)
 
     def results() -> list[Any]:
+        """What the calls returned, in order."""
         try:
             return [link.recv() for link in links]
         except EOFError:
@@ -47,9 +51,9 @@ def helpers(
             raise
 
     try:
-        for given in arguments:
+        for own in arguments:
             ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_help, args=(theirs, work, given), daemon=True)
+            process = context.Process(target=_run_helper, args=(theirs, work, own), daemon=True)
             process.start()
             theirs.close()
             links.append(ours)
@@ -65,6 +69,7 @@ def helpers(
 
 
 def _watch(processes: list[BaseProcess], abandoned: threading.Event) -> None:
+    """Wait for all helpers; end this process if one fails before they are abandoned."""
     running: dict[Any, BaseProcess] = {process.sentinel: process for process in processes}
     while running:
         for sentinel in wait(list(running)):
@@ -76,8 +81,9 @@ def _watch(processes: list[BaseProcess], abandoned: threading.Event) -> None:
                 os._exit(1)
 
 
-def _help(link: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    # Whoever ends the job tells all its processes; the first one knows what to do.
+def _run_helper(link: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """What a helper process does: the work, and its result sent over ``link``."""
+    # A cluster that ends a job signals all its processes; the main one knows what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -87,11 +93,12 @@ def _help(link: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]
         link.send(work(*arguments))
     except UserError as error:
         sys.exit(f"error: {error}")
-    # The work is done and sent: what libraries do at their end must not make it a failure.
+    # The result is sent: errors while libraries shut down must not make it a failure.
     os._exit(0)
 
 
 def _end_with_parent() -> None:
+    """End this process when its parent has ended, however that came about."""
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def key(seed: int, purpose: str, index: int = 0) -> int:
-    """A 63-bit number that stands for the draw (seed, purpose, index)."""
+    """A 63-bit hash of (seed, purpose, index), to seed other generators with."""
     digest = hashlib.blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -19,7 +19,7 @@ def key(seed: int, purpose: str, index: int = 0) -> int:
 def generator(
     seed: int, purpose: str, index: int = 0, device: torch.device | str = "cpu"
 ) -> torch.Generator:
-    """A torch generator that starts at the draw (seed, purpose, index)."""
+    """A torch generator seeded by the `key` of (seed, purpose, index)."""
     return torch.Generator(device).manual_seed(key(seed, purpose, index))
 
 

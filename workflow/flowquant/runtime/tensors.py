@@ -13,6 +13,7 @@ from torch import Tensor
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import atomic
 
+# The entry of a safetensors header under which our metadata lies, as JSON.
 _METADATA_KEY = "flowquant"
 
 
@@ -29,7 +30,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def packed_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Metadata as the one entry of a safetensors header that holds them."""
+    """Metadata as the one entry of a safetensors header that holds it."""
     return {_METADATA_KEY: json.dumps(metadata, sort_keys=True, separators=(",", ":"))}
 
 
@@ -51,6 +52,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
+    """An open safetensors file; whatever is wrong with it becomes a `UserError`."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -67,5 +69,6 @@ def _open(path: Path) -> Iterator[Any]:
 
 
 def _metadata(file: Any) -> dict[str, Any]:
+    """What `packed_metadata` packed; empty for a file that others wrote."""
     content: dict[str, Any] = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
     return content

@@ -1,4 +1,4 @@
-"""Images from a network: what to ask for, and how to get it within the memory there is."""
+"""Images from a network: which labels, and batches that fit the memory."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def test_attributes(data: Path | None, count: int) -> Tensor:
     Raises:
         UserError: if no dataset file is given, or it has too few test images.
     """
-    found = torch.empty(0) if data is None else read_dataset(data)[1].labels
-    if len(found) < count:
+    labels = torch.empty(0) if data is None else read_dataset(data)[1].labels
+    if len(labels) < count:
         raise UserError(
             data or "--data",
-            found=f"{len(found)} test images to take attributes from",
+            found=f"{len(labels)} test images to take attributes from",
             expected=f"at least {count}, {ATTRIBUTE_GROUPS} times `sampling.per_class`",
             remedy="Sample fewer, or set `sampling.condition: zeros`.",
         )
-    return found[:count]
+    return labels[:count]
 
 
 def generate(
@@ -73,10 +73,19 @@ def generate(
 ) -> tuple[Tensor, float]:
     """Images for labels [N] or attributes [N, A].
 
-    Image i depends on the seed, i and its label: ``batch`` changes nothing but rounding, and the
-    images can be made in shards, from image ``first`` on (only the first shows a bar). ``batch`` is
-    halved when the GPU's memory does not hold it. (``dopri5`` chooses its steps for a whole batch:
-    there ``batch`` changes images within the tolerance.)
+    Image i depends on the seed, i and its label; ``batch`` changes nothing but rounding, or with
+    ``dopri5``, which chooses its steps for a whole batch, images within the tolerance.
+
+    Args:
+        network: Velocity network.
+        config: Image size and flow.
+        labels: What to sample, [N] or [N, A].
+        solver: How to integrate.
+        seed: Of the noise.
+        batch: Images at a time; halved when the GPU's memory does not hold them.
+        device: Where to compute.
+        first: Index of the first image, where these are a shard; only the shard that begins at 0
+            shows a bar.
 
     Returns:
         Images uint8 [N, C, H, W], and how often the velocity was evaluated for each, on average.
@@ -90,15 +99,15 @@ def generate(
     done, evaluations, batch = 0, 0, min(batch, len(labels))
     with tqdm(total=len(labels), desc="sampling", unit="image", disable=first > 0) as bar:
         while done < len(labels):
-            # On a GPU batches are of one size, so that one captured step serves all: the last is
+            # On a GPU all batches have one size, so that one captured step serves all: the last is
             # filled up with images that are thrown away.
             wanted = labels[done : done + batch]
             spare = batch - len(wanted) if device.type == "cuda" else 0
             filled = torch.cat([wanted, wanted[:1].expand(spare, *wanted.shape[1:])])
             rows = range(first + done, first + done + len(filled))
             try:
-                found = sampler(initial_noise(config.flow, seed, rows, shape), filled)
-                images.append(to_uint8(found[: len(wanted)]).cpu())
+                sampled = sampler(initial_noise(config.flow, seed, rows, shape), filled)
+                images.append(to_uint8(sampled[: len(wanted)]).cpu())
             except torch.OutOfMemoryError as error:
                 if batch == 1:
                     raise UserError(
@@ -108,7 +117,7 @@ def generate(
                         remedy="Free the GPU, or set `device: cpu`.",
                     ) from error
                 batch = -(-batch // 2)
-                bar.write(f"out of memory: going on with batches of {batch}")
+                bar.write(f"out of memory: resuming with batches of {batch}")
                 torch.cuda.empty_cache()
                 continue
             evaluations += sampler.evaluations * len(wanted)

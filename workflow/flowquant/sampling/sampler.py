@@ -1,4 +1,4 @@
-"""From noise to images: a network's flow integrated, on a GPU as one captured step replayed."""
+"""From noise to images: a network's flow integrated, on a GPU by replaying one captured step."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Sampler:
 
     On a GPU the network computes in the configured precision, the state stays float32, and one
     solver step is captured as a CUDA graph: a replay costs one launch and no synchronisation.
-    ``evaluations`` says how often the last batch's velocity was evaluated; under guidance an
-    evaluation is one pass of the network, of twice the batch.
+    ``evaluations`` is how often the last batch's velocity was evaluated; under guidance an
+    evaluation is one pass of the network with twice the batch.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class Sampler:
         """Integrate noise [B, C, H, W] under classes [B] or attributes [B, A] to images."""
         noise, condition = noise.to(self.device), condition.to(self.device)
         if self.device.type == "cpu" or self.config.solver == "dopri5":
-            found, self.evaluations = solve(
+            images, self.evaluations = solve(
                 self._velocity(condition),
                 noise,
                 self.config.solver,
                 self.config.steps,
                 self.config.tolerance,
             )
-            return found
+            return images
         if self._graph is None or self._x.shape != noise.shape:
             self._capture(noise, condition)
         self._x.copy_(noise)
@@ -62,11 +62,18 @@ class Sampler:
         return self._x.clone()
 
     def _velocity(self, condition: Tensor) -> Velocity:
+        """v(x, t) under guidance, for this condition."""
         return lambda x, t: guided_velocity(
             self.network, self.flow, x, t, condition, self.config.guidance
         )
 
     def _capture(self, noise: Tensor, condition: Tensor) -> None:
+        """Capture one solver step on tensors of these shapes.
+
+        A replay moves the state ``_x`` [B, C, H, W] under ``_condition`` [B] or [B, A] from the
+        time ``_times[_index]`` to the next and increments ``_index``, int64 [1], past the last
+        step back to 0. ``_times`` is float32 [steps].
+        """
         self._graph = None
         self._x, self._condition = noise.clone(), condition.clone()
         self._index = torch.zeros(1, dtype=torch.int64, device=self.device)

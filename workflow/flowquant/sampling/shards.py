@@ -33,18 +33,18 @@ def generate_sharded(
     load the network from ``model``, the file it came from.
     """
     own, *others = labels.tensor_split(min(len(devices), len(labels)))
-    given, first = [], len(own)
+    arguments, first = [], len(own)
     for shard, device in zip(others, devices[1:], strict=False):
-        given.append((model, packed, shard.numpy(), solver, seed, batch, device, first))
+        arguments.append((model, packed, shard.numpy(), solver, seed, batch, device, first))
         first += len(shard)
-    with helpers(_generate_there, given) as results:
-        found = [generate(network, config, own, solver, seed, batch, devices[0])]
-        found += [(torch.from_numpy(images), evaluations) for images, evaluations in results()]
-    evaluations = sum(len(images) * count for images, count in found) / len(labels)
-    return torch.cat([images for images, _ in found]), evaluations
+    with helpers(_generate_shard, arguments) as results:
+        shards = [generate(network, config, own, solver, seed, batch, devices[0])]
+        shards += [(torch.from_numpy(images), evaluations) for images, evaluations in results()]
+    evaluations = sum(len(images) * count for images, count in shards) / len(labels)
+    return torch.cat([images for images, _ in shards]), evaluations
 
 
-def _generate_there(
+def _generate_shard(
     model: Path,
     packed: bool,
     labels: Any,
@@ -54,6 +54,7 @@ def _generate_there(
     device: torch.device,
     first: int,
 ) -> tuple[Any, float]:
+    """`generate` in a helper process: labels and images are NumPy arrays there."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
     network, config = load_variant(model, packed)

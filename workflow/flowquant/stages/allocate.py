@@ -9,16 +9,16 @@ from flowquant.runtime.files import read_json, write_json
 
 
 def allocate(sensitivity: Path, output: Path, variant: str, budget: float) -> None:
-    """Allocate widths, greedily by velocity error saved a bit.
+    """Allocate widths, greedily by velocity error saved per bit.
 
     Args:
-        sensitivity: What `sensitivity` wrote.
-        output: JSON to write: the width of each tensor and what it costs.
+        sensitivity: The file that `sensitivity` wrote.
+        output: JSON to write: the width of each tensor and its velocity error.
         variant: Name to write into the file.
-        budget: Most effective bits a parameter, over the whole model.
+        budget: Most effective bits per parameter, over the whole model.
 
     Raises:
-        UserError: if the budget is below the least possible, which the message says.
+        UserError: if the budget is below the least possible, which the message names.
     """
     measured = read_json(sensitivity)
     options = {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from torch import Tensor
 
 from flowquant.models.model import read_model
 from flowquant.quantization.codebook import Codebook, Quantized, effective_bits, values_of
@@ -55,6 +56,7 @@ def inspect(file: Annotated[Path, tyro.conf.Positional], against: Path | None = 
 def _measure(
     file: Path, quantized: Quantized, against: Path, described: dict[str, Any]
 ) -> dict[str, Any]:
+    """The entries of a report with errors measured anew against a model file."""
     weights, _ = read_model(against)
     if differing := {
         n
@@ -73,7 +75,8 @@ def _measure(
     }
 
 
-def _row(name: str, content: Codebook | Any, measured: dict[str, Any]) -> tuple[str, ...]:
+def _row(name: str, content: Codebook | Tensor, measured: dict[str, Any]) -> tuple[str, ...]:
+    """A tensor's cells under `HEADER`."""
     book = content if isinstance(content, Codebook) else None
     return (
         name,
@@ -88,6 +91,7 @@ def _row(name: str, content: Codebook | Any, measured: dict[str, Any]) -> tuple[
 
 
 def _method(metadata: dict[str, Any]) -> str:
+    """The method in words: quantizer, width, granularity, scope, refinement."""
     method = metadata["method"]
     width = f"{metadata['bits']} bits" if metadata["bits"] else "mixed widths"
     refined = f", refined for {metadata['refine']['steps']} steps" if "refine" in metadata else ""

@@ -35,11 +35,11 @@ def quantize(
         model: Model file.
         output: The packed file to write (format: docs/format.md).
         report: JSON to write: effective bits, bytes, and the squared error of each tensor.
-        method: Which levels, for which parameters.
+        method: The quantizer, and for which parameters.
         dataset: Name to write into the report.
         variant: Name to write into the report.
-        bits: Width of an index, 1…16, the same for all tensors; or else
-        allocation: what `allocate` wrote, a width for each tensor.
+        bits: Width of an index, 1…16, the same for all tensors; or instead
+        allocation: The file that `allocate` wrote, a width for each tensor.
         device: Where to compute.
 
     Raises:
@@ -54,8 +54,8 @@ def quantize(
             remedy="Give a width for all tensors or a file with a width for each.",
         )
     weights, config = read_model(model)
-    where = choose_device(device)
-    moved = {name: tensor.to(where) for name, tensor in weights.items()}
+    torch_device = choose_device(device)
+    moved = {name: tensor.to(torch_device) for name, tensor in weights.items()}
     chosen = selected(weights, config, method)
     widths = (
         dict.fromkeys(chosen, bits) if allocation is None else read_allocation(allocation, chosen)

@@ -1,4 +1,4 @@
-"""Sample images from a variant of a model: all at once, from noise keyed by (seed, index)."""
+"""Sample images from a variant of a model, from noise keyed by (seed, index)."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def sample(
         model: The variant's weights.
         output: Samples file to write: uint8 images, the labels asked for, and how often the
             velocity was evaluated for each image.
-        grid: PNG to write: the first ten of each class, a row a class, for a hundred
-            classes at most.
+        grid: PNG to write: the first ten samples of each class, a row for each class, at most a
+            hundred rows.
         dataset: Name to write into the samples file.
         variant: Name to write into the samples file.
         seed: Of the noise.
@@ -50,9 +50,9 @@ def sample(
     """
     network, config = load_variant(model, packed)
     labels = labels_to_sample(config.condition, sampling.per_class, sampling.condition, data)
-    places = choose_devices(device, devices, "sampling.devices")
+    torch_devices = choose_devices(device, devices, "sampling.devices")
     images, evaluations = generate_sharded(
-        network, config, labels, sampling, seed, batch, places, model, packed
+        network, config, labels, sampling, seed, batch, torch_devices, model, packed
     )
     write_samples(output, images, labels, Origin(dataset, variant, seed, evaluations))
     write_samples_grid(grid, images, sampling.per_class)

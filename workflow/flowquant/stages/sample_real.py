@@ -1,4 +1,4 @@
-"""Draw real training images as if they were samples: the floor that any model is measured by."""
+"""Draw real training images as if they were samples: the best scores that a model can expect."""
 
 from __future__ import annotations
 

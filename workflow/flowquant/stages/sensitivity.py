@@ -1,4 +1,4 @@
-"""Measure what each tensor costs and breaks at each width, when it alone is quantized."""
+"""Measure stored bits and velocity error of each tensor at each width, it alone quantized."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def sensitivity(
     output: Path,
     dataset: str,
     method: MethodConfig,
-    sensitivity: SensitivityConfig,
+    trials: SensitivityConfig,
     device: DeviceName = "auto",
 ) -> None:
-    """Quantize one tensor at a time at each width and measure what that does to the velocity.
+    """Quantize one tensor at a time at each width and measure the error of the velocity.
 
     The velocity error E‖v_q − v‖² is the rise of the flow-matching loss for a network v that has
     reached the loss's minimum, and unlike that rise it can be measured without the loss's noise.
@@ -43,8 +43,8 @@ def sensitivity(
         data: Dataset file; its training images are used.
         output: JSON to write: for each tensor and width stored bits, squared and velocity error.
         dataset: Name to write into the report.
-        method: Which levels, for which parameters.
-        sensitivity: Widths, and number of images.
+        method: The quantizer, and for which parameters.
+        trials: Widths, and number of images.
         device: Where to compute.
 
     Raises:
@@ -53,14 +53,15 @@ def sensitivity(
     weights, config = read_model(model)
     split, _ = read_dataset(data)
     check_fits(data, split, config.image, config.condition)
-    where = choose_device(device)
-    network = load_network({n: t.to(where, copy=True) for n, t in weights.items()}, config)
+    torch_device = choose_device(device)
+    network = load_network({n: t.to(torch_device, copy=True) for n, t in weights.items()}, config)
     parameters = dict(network.named_parameters())
     torch.manual_seed(random.key(0, "sensitivity"))
-    images, labels = split.images.to(where), split.labels.to(where)
-    points = image_points(images, labels, config.flow.sigma, sensitivity.images)
+    images, labels = split.images.to(torch_device), split.labels.to(torch_device)
+    points = image_points(images, labels, config.flow.sigma, trials.images)
 
     def velocities() -> Tensor:
+        """The network's velocity, as its weights are now, at all points; [B, C, H, W]."""
         return torch.cat(
             [
                 velocity(network, config.flow, x, t, condition)
@@ -77,7 +78,7 @@ def sensitivity(
     for name in tqdm(chosen, desc="sensitivity", unit="tensor"):
         original, options = parameters[name].clone(), []
         most_bits = bits_of(original.to(DTYPES[method.levels_dtype]))
-        for width in sensitivity.widths:
+        for width in trials.widths:
             book = quantize_tensor(original, method, width)
             parameters[name].copy_(book.expand())
             options.append(

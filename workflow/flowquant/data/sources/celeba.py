@@ -17,7 +17,7 @@ from flowquant.runtime.errors import UserError, some
 IMAGES = ("img_align_celeba", "img_align_celeba.zip")
 ATTRIBUTES = "list_attr_celeba.txt"
 PARTITION = "list_eval_partition.txt"
-# The folders of the official drive, for whoever kept them.
+# Subfolders of the official drive, for those who downloaded it as it is.
 SUBFOLDERS = ("", "Anno", "Eval", "Img")
 PARTS = {"train": 0, "validation": 1, "test": 2}
 
@@ -44,9 +44,9 @@ def celeba(
     Raises:
         UserError: if a file, an image or an attribute is missing or unreadable.
     """
-    place = data_root / source.folder
-    attribute_file, partition_file = find(place, ATTRIBUTES), find(place, PARTITION)
-    images = find(place, *IMAGES)
+    root = data_root / source.folder
+    attribute_file, partition_file = find(root, ATTRIBUTES), find(root, PARTITION)
+    images = find(root, *IMAGES)
     names, table = read_attributes(attribute_file)
     columns = choose_columns(attribute_file, names, source.attributes, condition)
     parts = read_partition(partition_file)
@@ -79,40 +79,41 @@ def celeba(
 def _split(
     entries: dict[str, Entry], table: dict[str, Array], columns: list[int], names: list[str]
 ) -> SplitFiles | None:
+    """The images of these names with the chosen attributes; None if there are none."""
     if not names:
         return None
     labels = np.stack([table[name] for name in names])[:, columns]
     return SplitFiles([entries[name] for name in names], labels)
 
 
-def find(place: Path, *names: str) -> Path:
+def find(root: Path, *names: str) -> Path:
     """The first of ``names`` in the folder or in the subfolders of the official drive.
 
     Raises:
-        UserError: saying where CelebA can be had and where to put it.
+        UserError: if there is none; says where to get CelebA and where to put it.
     """
     for name in names:
         for subfolder in SUBFOLDERS:
-            if (path := place / subfolder / name).exists():
+            if (path := root / subfolder / name).exists():
                 return path
     raise UserError(
-        place / names[0],
+        root / names[0],
         found="no such file" if len(names) == 1 else f"neither {' nor '.join(names)}",
         expected=f"img_align_celeba.zip (or its folder), {ATTRIBUTES} and {PARTITION}",
         remedy="CelebA has no direct link: get `Align&Cropped Images`, `Attributes Annotations` "
         "and `Train/Val/Test Partitions` from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html "
-        f"and put the three into {place}, or set `data_root` to where they are.",
+        f"and put the three into {root}, or set `data_root` to where they are.",
     )
 
 
 def read_attributes(path: Path) -> tuple[list[str], dict[str, Array]]:
     """The attributes' names, and for each image 0 (−1 in the file) or 1, uint8 [A].
 
-    Format: the number of images; the names; then a line an image, its file's name and −1 or 1
-    for each attribute, with one or more spaces between.
+    Format: the number of images; the names; then a line for each image, its file's name and −1
+    or 1 for each attribute, separated by spaces.
 
     Raises:
-        UserError: if a line is of another form, or there are not as many as the first one says.
+        UserError: if a line has another form, or their number is not that of the first line.
     """
     count, header, *lines = [*_lines(path), "", ""]
     names = header.split()
@@ -142,7 +143,7 @@ def read_partition(path: Path) -> dict[str, int]:
     """For each image its part: 0 train, 1 validation, 2 test.
 
     Raises:
-        UserError: if a line is of another form.
+        UserError: if a line has another form.
     """
     parts = {}
     for line in filter(None, _lines(path)):
@@ -160,6 +161,7 @@ def read_partition(path: Path) -> dict[str, int]:
 
 
 def _lines(path: Path) -> list[str]:
+    """The lines of an ASCII file, without spaces at their ends."""
     try:
         return [line.strip() for line in path.read_text(encoding="ascii").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -177,7 +179,7 @@ def choose_columns(
     """Indices of the wanted attributes.
 
     Raises:
-        UserError: if one is missing, or there are not as many as the preset says.
+        UserError: if one is missing, or their number differs from the preset's.
     """
     missing = [name for name in wanted if name not in names]
     count = len(wanted) or len(names)
@@ -193,16 +195,16 @@ def choose_columns(
     return [names.index(name) for name in wanted or names]
 
 
-def check_same_images(where: Path, present: set[str], partition: Path, wanted: list[str]) -> None:
+def check_same_images(path: Path, present: set[str], partition: Path, wanted: list[str]) -> None:
     """Check that all images of the partition file are present.
 
     Raises:
-        UserError: naming ten of those that are not, and counting the rest.
+        UserError: if some are not; names ten of them and counts the rest.
     """
     absent = [name for name in wanted if name not in present]
     if absent:
         raise UserError(
-            where,
+            path,
             found=f"{len(absent):,} of {len(wanted):,} images absent: {some(absent)}",
             expected=f"every image that {partition.name} names",
             remedy="The archive, attributes and partition must be whole and of one release: "

@@ -47,17 +47,17 @@ def cifar10(
         threads: Not used: there is nothing to decode.
 
     Raises:
-        UserError: if the data cannot be had, are not the ones expected, or hold anything but
-            numbers, names and lists of them.
+        UserError: if the data are missing, have another SHA-256, or hold anything but numbers,
+            names and lists of them.
     """
-    place = data_root / source.folder
-    where = place / FOLDER
-    if not where.is_dir():
-        where = fetch(source.urls, place / ARCHIVE, source.sha256)
-    with open_files(where, output.parent) as files:
+    root = data_root / source.folder
+    original = root / FOLDER
+    if not original.is_dir():
+        original = fetch(source.urls, root / ARCHIVE, source.sha256)
+    with open_files(original, output.parent) as files:
         contents = {name: _read(files, name) for name in (*TRAIN, TEST, META)}
     batches = {
-        name: parse(where / name, content) for name, content in contents.items() if name != META
+        name: parse(original / name, content) for name, content in contents.items() if name != META
     }
     train = Split(
         torch.cat([batches[name][0] for name in TRAIN]),
@@ -65,18 +65,19 @@ def cifar10(
     )
     test = Split(*batches[TEST])
     for split in (train, test):
-        check_fits(where, split, image, condition)
-    names = class_names(where / META, contents[META])
-    provenance = {"source": f"CIFAR-10, {where.name}", "names": names}
+        check_fits(original, split, image, condition)
+    names = class_names(original / META, contents[META])
+    provenance = {"source": f"CIFAR-10, {original.name}", "names": names}
     write_dataset(output, train, test, image, condition, provenance)
 
 
 def _read(files: Files, name: str) -> bytes:
+    """The content of the file of this name, in whatever folder it lies."""
     for entry in files.entries:
         if PurePosixPath(entry.name).name == name:
             return entry.read()
     raise UserError(
-        files.where,
+        files.path,
         found=f"no {name}",
         expected=", ".join((*TRAIN, TEST, META)),
         remedy="Take the archive for Python (not Matlab or binary), whole.",
@@ -84,7 +85,7 @@ def _read(files: Files, name: str) -> bytes:
 
 
 class _Array:
-    """Stands in for a pickled NumPy array: keeps what it is told and does nothing with it."""
+    """Stands in for a pickled NumPy array: keeps its state and does nothing with it."""
 
     state: tuple[Any, ...] = ()
 
@@ -95,7 +96,7 @@ class _Array:
         self.state = state if isinstance(state, tuple) else ()
 
     def values(self) -> Values:
-        """The array, if it is one of bytes in C order; ValueError otherwise."""
+        """The array, if it is uint8 in C order; ValueError otherwise."""
         match self.state:
             case (_, tuple() as shape, _Type(name=b"u1" | "u1"), False | 0, bytes() as content):
                 return np.frombuffer(content, np.uint8).reshape(shape)
@@ -113,19 +114,21 @@ class _Type:
 
 
 def _buffer_array(content: Any, kind: Any, shape: Any, order: Any) -> _Array:
-    found = _Array()
-    found.state = (1, shape, kind, order == "F", bytes(content))
-    return found
+    """Stands in for NumPy's array from a buffer, of pickles in protocol 5."""
+    array = _Array()
+    array.state = (1, shape, kind, order == "F", bytes(content))
+    return array
 
 
 def _latin1(text: str, _: str) -> bytes:
+    """Stands in for `codecs.encode`, by which Python 3 writes bytes in protocols 0 to 2."""
     return text.encode("latin-1")
 
 
 class _PlainUnpickler(pickle.Unpickler):
     """Numbers, strings, lists, dictionaries and NumPy arrays; any other name is refused."""
 
-    # Whatever a pickle names is replaced by a stand-in of ours, so nothing of its own is called.
+    # Every name in a pickle is replaced by a stand-in of ours, so nothing that it names is called.
     STAND_INS = {  # noqa: RUF012
         ("numpy.core.multiarray", "_reconstruct"): _Array,
         ("numpy._core.multiarray", "_reconstruct"): _Array,
@@ -152,10 +155,10 @@ def unpickle(path: Path, content: bytes) -> dict[bytes, Any]:
         UserError: if it is damaged, is no dictionary, or names anything to call.
     """
     try:
-        found = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
-        if isinstance(found, dict):
-            return found
-        fault = f"a {type(found).__name__}"
+        loaded = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
+        if isinstance(loaded, dict):
+            return loaded
+        fault = f"a {type(loaded).__name__}"
     except Exception as error:  # a damaged pickle may raise anything
         fault = f"a pickle that cannot be read safely: {error or type(error).__name__}"
     raise UserError(

@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST, Fashion-MNIST and their kin, raw or gzipped."""
+"""IDX files, the format of MNIST and Fashion-MNIST, raw or gzipped."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def idx(
         threads: Not used: there is nothing to decode.
 
     Raises:
-        UserError: if a file cannot be had, or is not the one expected.
+        UserError: if a file is missing, malformed or has another SHA-256.
     """
-    place = data_root / source.folder
+    root = data_root / source.folder
     tensors = {}
     for part, name in FILES.items():
-        path = find(place, name, source.urls)
+        path = find(root, name, source.urls)
         content = read_bytes(path)
         _check_digest(path, content, getattr(source.sha256, part))
         tensors[part] = parse(path, content, dimensions=3 if part.endswith("images") else 1)
@@ -60,13 +60,13 @@ def idx(
         images, labels = tensors[f"{part}_images"], tensors[f"{part}_labels"]
         if len(images) != len(labels):
             raise UserError(
-                place / FILES[f"{part}_labels"],
+                root / FILES[f"{part}_labels"],
                 found=f"{len(labels)} labels for {len(images)} images",
                 expected="one label an image",
                 remedy="Take both files from the same dataset.",
             )
         split = Split(images[:, None], labels.long())
-        check_fits(place / FILES[f"{part}_images"], split, image, condition)
+        check_fits(root / FILES[f"{part}_images"], split, image, condition)
         splits[part] = split
     provenance = {"source": f"IDX files of {source.folder}"}
     write_dataset(output, splits["train"], splits["test"], image, condition, provenance)
@@ -109,7 +109,7 @@ def parse(path: Path, content: bytes, dimensions: int) -> Tensor:
     32-bit integer, then the values, the last index fastest.
 
     Raises:
-        UserError: if it is another format, has other dimensions, or is cut off.
+        UserError: if the format or the number of dimensions differs, or the file is cut off.
     """
     header = 4 + 4 * dimensions
     magic = bytes([0, 0, 8, dimensions])
@@ -132,6 +132,7 @@ def parse(path: Path, content: bytes, dimensions: int) -> Tensor:
 
 
 def _check_digest(path: Path, content: bytes, digest: str | None) -> None:
+    """Refuse content with another SHA-256, if one is given."""
     found = hashlib.sha256(content).hexdigest()
     if digest is not None and found != digest:
         raise UserError(

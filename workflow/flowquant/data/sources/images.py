@@ -40,20 +40,20 @@ def images(
         threads: Processes that decode; 0: one for each core there is.
 
     Raises:
-        UserError: if the layout is another, a class is empty, the classes are not as many as the
-            preset says, or images are bad.
+        UserError: if the layout or the number of classes differs from the preset's, a class is
+            empty, or images are bad.
     """
-    where = data_root / source.path
-    if source.urls and not where.exists():
-        fetch(source.urls, where, source.sha256)
-    elif source.sha256 is not None and where.is_file():
-        fetch((), where, source.sha256)
-    with open_files(where, output.parent) as files:
+    original = data_root / source.path
+    if source.urls and not original.exists():
+        fetch(source.urls, original, source.sha256)
+    elif source.sha256 is not None and original.is_file():
+        fetch((), original, source.sha256)
+    with open_files(original, output.parent) as files:
         splits = find_splits(files, source.layout)
-        names = check_classes(where, splits, condition)
+        names = check_classes(original, splits, condition)
         prepare(
             output,
-            where,
+            original,
             {part: _files(classes, names) for part, classes in splits.items()},
             Recipe(image.channels, image.size, source.crop, source.least_side or 1),
             source.on_bad_image,
@@ -83,7 +83,7 @@ def find_splits(files: Files, layout: Layout) -> dict[str, Classes]:
         if not classes:
             top = sorted({name.removeprefix(prefix).partition("/")[0] for name in names})
             raise UserError(
-                files.where,
+                files.path,
                 found=f"no folder {wanted[part]}/ with folders of images in it, but "
                 f"{some(top) or 'nothing'}",
                 expected=", ".join(f"{folder}/<class>/*" for folder in wanted.values()),
@@ -94,6 +94,7 @@ def find_splits(files: Files, layout: Layout) -> dict[str, Classes]:
 
 
 def _by_class(files: Files, prefix: str) -> Classes:
+    """The images under ``prefix`` by the first folder of their names."""
     classes: Classes = {
         folder.removeprefix(prefix): []
         for folder in sorted(files.folders)
@@ -109,7 +110,7 @@ def _by_class(files: Files, prefix: str) -> Classes:
                 stray.append(entry.name)
     if stray:
         raise UserError(
-            files.where,
+            files.path,
             found=f"{len(stray):,} images outside of a class's folder: {some(stray)}",
             expected=f"{prefix}<class>/<image>",
             remedy="Put each image into the folder of its class.",
@@ -118,15 +119,15 @@ def _by_class(files: Files, prefix: str) -> Classes:
 
 
 def _is_named_image(name: str) -> bool:
-    # Beside the classes, a README is no mistake; among a class's images it would be.
+    """Whether a file is an image by its name: beside the classes' folders, a README may lie."""
     return Path(name).suffix.lower() in Image.registered_extensions()
 
 
 def _divide(classes: Classes, fraction: float) -> dict[str, Classes]:
     """Training and test images, the share of each class drawn by name.
 
-    An image's part depends on its name and its class's others only, and at least one image of
-    a class of two or more goes to either part.
+    An image's part depends only on its name and those of its class, and each part gets at least
+    one image of a class of two or more.
     """
     parts: dict[str, Classes] = {"train": {}, "test": {}}
     for name, entries in classes.items():
@@ -138,11 +139,11 @@ def _divide(classes: Classes, fraction: float) -> dict[str, Classes]:
     return parts
 
 
-def check_classes(where: Path, splits: dict[str, Classes], condition: ConditionConfig) -> list[str]:
+def check_classes(path: Path, splits: dict[str, Classes], condition: ConditionConfig) -> list[str]:
     """The classes' names in order, the same in every split.
 
     Raises:
-        UserError: if a class is empty, or there are not as many as the preset says.
+        UserError: if a class is empty, or their number differs from the preset's.
     """
     names = sorted(set().union(*splits.values()))
     empty = [
@@ -153,7 +154,7 @@ def check_classes(where: Path, splits: dict[str, Classes], condition: ConditionC
     ]
     if empty:
         raise UserError(
-            where,
+            path,
             found=f"no image in {some(empty)}",
             expected="at least one of each class in every split",
             remedy="Add images or remove the class; classes are folders, and must have the same "
@@ -161,7 +162,7 @@ def check_classes(where: Path, splits: dict[str, Classes], condition: ConditionC
         )
     if condition.kind != "class" or len(names) != condition.count:
         raise UserError(
-            where,
+            path,
             found=f"{len(names)} classes ({some(names)})",
             expected=f"{condition.count} {condition.kind}, as the preset's `condition` says",
             remedy=f"Set `condition: {{kind: class, count: {len(names)}}}` in the preset.",
@@ -170,6 +171,7 @@ def check_classes(where: Path, splits: dict[str, Classes], condition: ConditionC
 
 
 def _files(classes: Classes, names: Sequence[str]) -> SplitFiles:
+    """A split's images, class by class, each with its class's number."""
     entries = [entry for name in names for entry in classes[name]]
     counts = [len(classes[name]) for name in names]
     return SplitFiles(entries, np.repeat(np.arange(len(names), dtype=np.int64), counts))
