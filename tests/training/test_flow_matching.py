@@ -133,10 +133,10 @@ def test_both_clocks_give_the_same_trajectory(tiny_model):
     torch.manual_seed(0)
     inner = build_network(tiny_model).eval()
     noise, labels = torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 2])
-    forward = integrate(inner, FlowConfig("forward", 0.5), noise, labels, 16)
-    backward = integrate(Renamed(inner), FlowConfig("backward", 0.5), noise, labels, 16)
+    forward = integrate(inner, FlowConfig(clock="forward", sigma=0.5), noise, labels, 16)
+    backward = integrate(Renamed(inner), FlowConfig(clock="backward", sigma=0.5), noise, labels, 16)
     torch.testing.assert_close(forward, backward, atol=1e-5, rtol=1e-5)
-    other = integrate(inner, FlowConfig("backward", 0.5), noise, labels, 16)
+    other = integrate(inner, FlowConfig(clock="backward", sigma=0.5), noise, labels, 16)
     assert not torch.allclose(forward, other, atol=1e-3)
 
 
@@ -146,7 +146,7 @@ def test_guidance(tiny_model, kind, scale):
     """Against the definition, from one evaluation with and one without the condition."""
     labels = torch.tensor([0, 2])
     if kind == "attributes":
-        tiny_model = replace(tiny_model, condition=ConditionConfig("attributes", 5))
+        tiny_model = replace(tiny_model, condition=ConditionConfig(kind="attributes", count=5))
         labels = torch.tensor([[1, 0, 1, 0, 0], [0, 1, 1, 1, 1]], dtype=torch.uint8)
     if kind != "embedding":
         tiny_model = replace(tiny_model, network=replace(tiny_model.network, condition="linear"))
@@ -219,19 +219,37 @@ def test_nothing_after_the_network_knows_its_inside(tmp_path, tiny_model, monkey
     ]
     data = tmp_path / "data.safetensors"
     write_dataset(data, *splits, model.image, model.condition, {})
-    training = TrainingConfig(1, 8, 1e-3, 0.0, "cosine", 0.0, 3, 10, 1.0, 8, 0.1, None, "float32")
+    training = training_of(
+        batch=8, schedule="cosine", clip=1.0, validation=8, condition_dropout=0.1
+    )
     trained, packed, drawn = (tmp_path / f"{name}.safetensors" for name in "tqs")
     report, curve = tmp_path / "report.json", tmp_path / "curve.jsonl"
     train(data, trained, report, curve, tmp_path / "c.pt", "x", model, training, device="cpu")
-    method = MethodConfig("uniform", "row", "linear", (), 5)
+    method = MethodConfig(
+        levels="uniform", granularity="row", scope="linear", keep=(), least_values=5
+    )
     quantize(trained, packed, report, method, "x", "uniform/4bit", 4, device="cpu")
-    sampling = SamplingConfig("euler", 2, 2, guidance=1.5)
+    sampling = SamplingConfig(solver="euler", steps=2, per_class=2, guidance=1.5)
     sample(packed, drawn, tmp_path / "s.png", "x", "u", 0, sampling, device="cpu")
     assert read_samples(drawn)[0].shape == (6, 1, 8, 8)
 
 
 def training_of(**settings):
-    common = TrainingConfig(1, 4, 1e-3, 0.0, "plateau", 0.0, 3, 10, None, 4, 0.0, None, "float32")
+    common = TrainingConfig(
+        epochs=1,
+        batch=4,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        schedule="plateau",
+        warmup_epochs=0.0,
+        halve_after=3,
+        stop_after=10,
+        clip=None,
+        validation=4,
+        condition_dropout=0.0,
+        ema=None,
+        precision="float32",
+    )
     return replace(common, **settings)
 
 
@@ -249,7 +267,7 @@ def with_attributes(tmp_path, model, count=12, validation=5):
     write_tensors(data, tensors, {})
     model = replace(
         model,
-        condition=ConditionConfig("attributes", 5),
+        condition=ConditionConfig(kind="attributes", count=5),
         network=replace(model.network, condition="linear", time="fourier"),
     )
     return data, tensors, model
@@ -290,11 +308,11 @@ def test_sampling_with_the_attributes_of_the_test_images(tmp_path, tiny_model):
         ("zeros", torch.zeros(10, 5, dtype=torch.uint8)),
         ("test", tensors["test_labels"][:10]),
     ):
-        sampling = SamplingConfig("euler", 2, 1, condition)
+        sampling = SamplingConfig(solver="euler", steps=2, per_class=1, condition=condition)
         sample(trained, drawn, grid, "x", "full", 0, sampling, data, device="cpu")
         assert torch.equal(read_samples(drawn)[1], wanted)
     with pytest.raises(UserError, match="found 12 test images to take attributes from"):
-        sample(trained, drawn, grid, "x", "full", 0, SamplingConfig("euler", 2, 2, "test"), data)
+        sample(trained, drawn, grid, "x", "full", 0, replace(sampling, per_class=2), data)
 
 
 def test_configurations_survive_the_file(tiny_model):
