@@ -14,7 +14,7 @@ from flowquant.data.dataset import Split
 from flowquant.models.model import read_model
 from flowquant.runtime.errors import UserError
 from flowquant.stages.train import hold_out, train
-from flowquant.training.flow_matching import Part, Training, learning_rate
+from flowquant.training.flow_matching import Part, Training
 from flowquant.training.resume import is_finite
 from tiny import TRAINING as CONFIG
 
@@ -92,7 +92,7 @@ def test_another_configuration_does_not_resume(tmp_path, data, tiny_model):
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path, data, tiny_model):
     with pytest.raises(UserError, match=r"training step \d+: found a loss of (nan|inf)"):
-        run(tmp_path, data, tiny_model, replace(CONFIG, learning_rate=1e30, clip=None, ema=None))
+        run(tmp_path, data, tiny_model, replace(CONFIG, learning_rate=1e9, clip=None, ema=None))
     assert not (tmp_path / "model.safetensors").exists()
 
 
@@ -151,17 +151,6 @@ def test_early_stop_and_halving(tiny_model, monkeypatch):
     assert training.progress.halvings == 2  # after three and six epochs without a better loss
 
 
-def test_learning_rate_schedules():
-    cosine = replace(CONFIG, learning_rate=1.0, warmup_epochs=2, epochs=10)
-    rates = [learning_rate(cosine, step, 5, 0) for step in range(50)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[9] == rates[10] == pytest.approx(1.0)
-    assert rates[30] == pytest.approx(0.5)
-    assert rates[-1] < 0.01
-    plateau = replace(CONFIG, learning_rate=1.0, schedule="plateau", warmup_epochs=0)
-    assert [learning_rate(plateau, 99, 5, halvings) for halvings in (0, 1, 3)] == [1, 0.5, 0.125]
-
-
 def test_held_out_rows_are_disjoint_and_keyed():
     split = Split(torch.zeros(50, 1, 2, 2), torch.zeros(50))
     fit, held_out = hold_out(split, 20, seed=0)
@@ -170,7 +159,7 @@ def test_held_out_rows_are_disjoint_and_keyed():
     assert not torch.equal(held_out, hold_out(split, 20, seed=1)[1])
 
 
-def test_condition_dropout_withholds_at_its_rate_and_only_in_training(tiny_model):
+def test_condition_dropout_drops_at_its_rate_and_only_in_training(tiny_model):
     config = replace(CONFIG, condition_dropout=0.25)
     training = Training(tiny_model, config, 0, CPU)
     images, labels = torch.zeros(4000, 1, 8, 8, dtype=torch.uint8), torch.zeros(4000).long()

@@ -93,7 +93,7 @@ if __name__ == "__main__" and kind == "killed":
 if __name__ != "__main__" and kind == "broken":
     flowquant.stages.train.fit_and_held_out = broken
 if kind == "bad":
-    config = replace(CONFIG, learning_rate=1e30, clip=None, ema=None)
+    config = replace(CONFIG, learning_rate=1e9, clip=None, ema=None)
 if __name__ == "__main__":
     try:
         run(folder, data, model, config, devices=2)
@@ -116,7 +116,7 @@ def ends(tmp_path, data, model, kind):
     )
 
 
-def test_a_killed_run_of_two_devices_goes_on_with_another_number(tmp_path, data, tiny_model):
+def test_a_killed_run_of_two_devices_resumes_on_another_number(tmp_path, data, tiny_model):
     model = without_dropout(tiny_model)
     whole = run(tmp_path / "whole", data, model)
     done = ends(tmp_path, data, model, "killed")
@@ -126,7 +126,7 @@ def test_a_killed_run_of_two_devices_goes_on_with_another_number(tmp_path, data,
     assert_alike(whole, run(tmp_path / "run", data, model), 1e-5)
 
 
-def test_a_users_mistake_is_told_once(tmp_path, data, tiny_model):
+def test_a_users_mistake_is_reported_once(tmp_path, data, tiny_model):
     done = ends(tmp_path, data, tiny_model, "bad")
     assert done.returncode == 1
     assert done.stderr.count("expected a finite loss") == 1

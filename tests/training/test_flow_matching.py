@@ -1,14 +1,16 @@
 """The presets' networks against the published ones, both clocks, guidance, and other families."""
 
 from dataclasses import asdict, replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-import yaml
-from flowquant.config.validation import validate
 from torch import nn
 
 from flowquant.config.model import ConditionConfig, FlowConfig, ModelConfig
+from flowquant.config.reading import check, merged, read_yaml
+from flowquant.config.run import Run
 from flowquant.config.sampling import SamplingConfig
 from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Split, write_dataset
@@ -26,17 +28,13 @@ from project import ROOT
 PAPER = ("mnist", "fmnist", "cifar10", "celeba")
 
 
-def configuration():
-    files = [ROOT / "config" / f"{name}.yaml" for name in ("datasets", "config")]
-    datasets, paper = (yaml.safe_load(file.read_text()) for file in files)
-    return datasets | paper
+def configuration() -> dict[str, Any]:
+    datasets, paper = (read_yaml(ROOT / f"config/{name}.yaml") for name in ("datasets", "config"))
+    return merged(datasets, paper)
 
 
-def model_of(name):
-    preset = validate(configuration())["presets"][name]
-    return ModelConfig.from_dict(
-        {part: preset[part] for part in ("image", "condition", "network", "flow")}
-    )
+def model_of(name: str) -> ModelConfig:
+    return check(configuration()).presets[name].model
 
 
 @pytest.mark.parametrize(
@@ -145,11 +143,11 @@ def test_both_clocks_give_the_same_trajectory(tiny_model):
 def test_guidance(tiny_model, kind, scale):
     """Against the definition, from one evaluation with and one without the condition."""
     labels = torch.tensor([0, 2])
+    if kind != "embedding":
+        tiny_model = replace(tiny_model, network=replace(tiny_model.network, condition="linear"))
     if kind == "attributes":
         tiny_model = replace(tiny_model, condition=ConditionConfig(kind="attributes", count=5))
         labels = torch.tensor([[1, 0, 1, 0, 0], [0, 1, 1, 1, 1]], dtype=torch.uint8)
-    if kind != "embedding":
-        tiny_model = replace(tiny_model, network=replace(tiny_model.network, condition="linear"))
     torch.manual_seed(0)
     net = build_network(tiny_model).eval()
     x, t = torch.randn(2, 1, 8, 8), torch.tensor([0.1, 0.8])
@@ -176,7 +174,7 @@ def test_no_guidance_costs_one_evaluation(tiny_model):
     [
         ("mnist", {"sampling": {"guidance": 2}}, "sampling.guidance"),
         ("mnist", {"sampling": {"condition": "test"}}, "sampling.condition"),
-        ("cifar10_jpeg", {"source": {"layout": {"test": None}}}, "source.layout"),
+        ("cifar10_jpeg", {"source": {"layout": {"test": None}}}, "source.layout.test"),
     ],
 )
 def test_impossible_settings(preset, change, key):
@@ -184,13 +182,15 @@ def test_impossible_settings(preset, change, key):
     for part, values in change.items():
         config["presets"][preset][part] = config["presets"][preset][part] | values
     with pytest.raises(UserError, match=f"`presets.{preset}.{key}`"):
-        validate(config)
+        check(config)
 
 
-def test_smallest_image_defaults_to_the_patch():
-    presets = validate(configuration())["presets"]
-    assert presets["cifar10_jpeg"]["source"]["least_side"] == 4
-    assert presets["imagenet64"]["source"]["least_side"] == 8
+def test_smallest_image_defaults_to_the_patch() -> None:
+    names = {"cifar10_jpeg": 4, "imagenet64": 8}
+    run = Run.read(configuration() | {"datasets": list(names)}, ROOT, [])
+    for name, patch in names.items():
+        words = run.source_options(SimpleNamespace(dataset=name))
+        assert f"--source.least-side={patch}" in words
 
 
 class OneConvolution(nn.Module):
@@ -211,28 +211,16 @@ class OneConvolution(nn.Module):
 
 def test_nothing_after_the_network_knows_its_inside(tmp_path, tiny_model, monkeypatch):
     """Another family is trained, quantized and sampled by the same stages."""
-    monkeypatch.setitem(network.FAMILIES, "convolution", OneConvolution)
-    model = replace(tiny_model, network=replace(tiny_model.network, family="convolution"))
+    monkeypatch.setitem(network.FAMILIES, "transformer", OneConvolution)
+    model = tiny_model
     splits = [
         Split(torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8), torch.arange(40) % 3)
         for _ in range(2)
     ]
     data = tmp_path / "data.safetensors"
     write_dataset(data, *splits, model.image, model.condition, {})
-    training = TrainingConfig(
-        epochs=1,
-        batch=8,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        schedule="cosine",
-        warmup_epochs=0.0,
-        halve_after=3,
-        stop_after=10,
-        clip=1.0,
-        validation=8,
-        condition_dropout=0.1,
-        ema=None,
-        precision="float32",
+    training = training_of(
+        batch=8, schedule="cosine", clip=1.0, validation=8, condition_dropout=0.1
     )
     trained, packed, drawn = (tmp_path / f"{name}.safetensors" for name in "tqs")
     report, curve = tmp_path / "report.json", tmp_path / "curve.jsonl"
@@ -324,16 +312,7 @@ def test_sampling_with_the_attributes_of_the_test_images(tmp_path, tiny_model):
         sample(trained, drawn, grid, "x", "full", 0, sampling, data, device="cpu")
         assert torch.equal(read_samples(drawn)[1], wanted)
     with pytest.raises(UserError, match="found 12 test images to take attributes from"):
-        sample(
-            trained,
-            drawn,
-            grid,
-            "x",
-            "full",
-            0,
-            SamplingConfig(solver="euler", steps=2, per_class=2, condition="test"),
-            data,
-        )
+        sample(trained, drawn, grid, "x", "full", 0, replace(sampling, per_class=2), data)
 
 
 def test_configurations_survive_the_file(tiny_model):

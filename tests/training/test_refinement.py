@@ -1,4 +1,4 @@
-"""Refinement: gradients of levels, what it reaches, and going on after a kill."""
+"""Refinement: gradients of levels, what it reaches, and resuming after a kill."""
 
 import json
 from dataclasses import replace
@@ -10,15 +10,17 @@ import torch
 
 from flowquant.config.method import MethodConfig
 from flowquant.config.refinement import RefineConfig
+from flowquant.data.dataset import read_dataset
+from flowquant.models.model import read_model
 from flowquant.quantization.codebook import Codebook
 from flowquant.quantization.packed_file import read_quantized
 from flowquant.runtime.errors import UserError
 from flowquant.stages.quantize import quantize
 from flowquant.stages.refine import refine
 from flowquant.training import resume
-from flowquant.training.refinement import one_cycle
+from flowquant.training.refinement import Refinement
 from flowquant.training.trainable import TrainableLevels
-from tiny import CONFIG, tiny_dataset, tiny_model
+from tiny import tiny_dataset, tiny_model
 
 SETTINGS = RefineConfig(
     steps=120,
@@ -119,7 +121,7 @@ def test_reassignment_gives_the_nearest_level() -> None:
 def test_velocity_error_falls_and_the_file_keeps_its_size(
     files: dict[str, Any], settings: RefineConfig
 ) -> None:
-    refine(**files, refine=settings)
+    refine(**files, settings=settings)
     report = json.loads(files["report"].read_text())
     error = report["velocity_error"]
     assert error["after"] < 0.5 * error["before"]
@@ -145,7 +147,7 @@ def test_velocity_error_falls_and_the_file_keeps_its_size(
 def test_a_killed_run_ends_as_if_it_had_not_been(
     files: dict[str, Any], monkeypatch: pytest.MonkeyPatch, settings: RefineConfig
 ) -> None:
-    refine(**files, refine=settings)
+    refine(**files, settings=settings)
     whole = files["output"].read_bytes()
     files["output"].unlink()
     save, saved = resume.save_state, []
@@ -158,27 +160,30 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
 
     monkeypatch.setattr(resume, "save_state", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        refine(**files, refine=settings, checkpoint_seconds=0)
+        refine(**files, settings=settings, checkpoint_seconds=0)
     assert not files["output"].exists()
-    refine(**files, refine=settings, checkpoint_seconds=1e9)
+    refine(**files, settings=settings, checkpoint_seconds=1e9)
     assert files["output"].read_bytes() == whole
     assert not files["checkpoint"].exists()
 
 
-def test_divergence_is_told(files: dict[str, Any]) -> None:
+def test_divergence_is_reported(files: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"Lower `refine\.learning_rate`"):
-        refine(**files, refine=replace(SETTINGS, learning_rate=1e30))
+        refine(**files, settings=replace(SETTINGS, learning_rate=1e9))
 
 
-def test_one_cycle_rises_and_falls() -> None:
-    rates = [one_cycle(1.0, step, 100) for step in range(100)]
-    assert rates[0] == pytest.approx(0.04)
-    assert max(rates) == pytest.approx(1.0)
-    assert rates.index(max(rates)) == 30
-    assert rates[-1] < 0.001
+def test_a_checkpoint_keeps_its_keys(files: dict[str, Any]) -> None:
+    """Else an unfinished run of an earlier version could not resume."""
+    full, model = read_model(files["model"])
+    quantized, _ = read_quantized(files["unrefined"])
+    split, _ = read_dataset(files["data"])
+    state = Refinement(full, quantized, model, TRAINED, split, torch.device("cpu")).state()
+    groups = {"levels", "values", "codes"}
+    assert set(state) == groups | {"floats", "optimizer", "step", "seconds", "curve"}
+    assert all(len(state[name]) == len(state["levels"]) for name in groups)
+    assert {codes.dtype for codes in state["codes"]} == {torch.int32}
 
 
-def test_attributes_and_withheld_conditions(files: dict[str, Any]) -> None:
-    assert CONFIG.condition.kind == "class"
-    refine(**files, refine=SETTINGS, withhold=0.5)
+def test_condition_dropout(files: dict[str, Any]) -> None:
+    refine(**files, settings=SETTINGS, condition_dropout=0.5)
     assert files["output"].exists()

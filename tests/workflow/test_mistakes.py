@@ -6,7 +6,6 @@ import struct
 import pytest
 import torch
 
-from flowquant.config.model import ModelConfig
 from flowquant.config.run import Run
 from flowquant.models.model import build_network
 from originals import PRESETS
@@ -81,13 +80,7 @@ def test_images_that_are_nowhere(fresh):
 @pytest.fixture
 def model():
     """What the tiny configuration's checkpoint must be."""
-    preset = Run.read(TINY, ROOT, []).presets["digits"]
-    return ModelConfig(
-        image=preset.image,
-        condition=preset.condition,
-        network=preset.network,
-        flow=preset.flow,
-    )
+    return Run.read(TINY, ROOT, []).presets["digits"].model
 
 
 def test_a_checkpoint_of_other_shapes(fresh, model):

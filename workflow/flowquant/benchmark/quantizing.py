@@ -52,7 +52,9 @@ def seconds_by_width(
     compared: dict[tuple[LevelsName, str], Sequence[int]] = {
         ("equal_mass", "tensor"): (*range(1, 9), 16),
         ("lloyd", "tensor"): range(1, 9),
-    } | ({("lloyd", "row"): range(1, 9)} if rows else {})
+    }
+    if rows:
+        compared["lloyd", "row"] = range(1, 9)
     found: dict[str, Any] = {}
     for (levels, granularity), widths in compared.items():
         seconds = found[f"{levels}, {granularity}"] = {}

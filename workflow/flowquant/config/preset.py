@@ -39,6 +39,13 @@ class Preset(ModelConfig):
     """The classifier that judges samples; ``null`` for none."""
 
     @property
+    def model(self) -> ModelConfig:
+        """What the velocity model is, without the rest."""
+        return ModelConfig(
+            image=self.image, condition=self.condition, network=self.network, flow=self.flow
+        )
+
+    @property
     def samples(self) -> int:
         """How many images each variant samples of each seed."""
         return self.sampling.per_class * self.condition.labels

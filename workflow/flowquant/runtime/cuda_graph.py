@@ -20,8 +20,8 @@ def capture(
 
     Args:
         work: Works in place, on tensors that stay where they are for as long as the graph is used.
-        changed: The tensors that `work` goes on from, asked for before and after the warm-up:
-            what they held is put back, and those that the warm-up made are zeroed.
+        changed: The tensors that `work` starts from and changes, asked for before and after the
+            warm-up: what they held is put back, and those that the warm-up made are zeroed.
         prepare: What to do to the graph before the capture.
     """
     before = {id(tensor): (tensor, tensor.detach().clone()) for tensor in changed()}

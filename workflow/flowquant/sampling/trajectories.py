@@ -21,6 +21,30 @@ class Points:
     t: Tensor
     condition: Tensor
 
+    def split(self, count: int) -> list[Points]:
+        """The points in parts of ``count``, the last perhaps smaller."""
+        parts = (tensor.split(count) for tensor in (self.x, self.t, self.condition))
+        return [Points(*part) for part in zip(*parts, strict=True)]
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """States of N trajectories at S flow times each.
+
+    ``x`` [S, N, C, H, W] float32, ``t`` [S], ``condition`` [N] or [N, A].
+    """
+
+    x: Tensor
+    t: Tensor
+    condition: Tensor
+
+    def draw(self, count: int) -> Points:
+        """Some of the points, drawn with replacement by torch's global generators."""
+        steps, samples = self.x.shape[:2]
+        step = torch.randint(steps, (count,), device=self.x.device)
+        sample = torch.randint(samples, (count,), device=self.x.device)
+        return Points(self.x[step, sample], self.t[step], self.condition[sample])
+
 
 def image_points(images: Tensor, labels: Tensor, sigma: float, count: int) -> Points:
     """Points on straight paths from noise to images, drawn with torch's global generators.
@@ -31,10 +55,9 @@ def image_points(images: Tensor, labels: Tensor, sigma: float, count: int) -> Po
         sigma: Standard deviation of the noise.
         count: How many points; images are drawn with replacement.
     """
-    where = images.device
-    rows = torch.randint(len(images), (count,), device=where)
+    rows = torch.randint(len(images), (count,), device=images.device)
     chosen = to_unit(images[rows])
-    t = torch.rand(count, device=where)
+    t = torch.rand(count, device=images.device)
     noise = torch.randn_like(chosen) * sigma
     return Points(interpolate(noise, chosen, t), t, labels[rows])
 
@@ -48,13 +71,10 @@ def trajectory_points(
     seed: int,
     device: torch.device,
     batch: int = 512,
-) -> Points:
-    """All points of ``count`` Euler trajectories of a network, ``steps`` on each.
+) -> Trajectories:
+    """``count`` Euler trajectories of a network, of ``steps`` points each.
 
     Classes take turns; attributes are all 0, as they are sampled.
-
-    Returns:
-        ``x`` [steps, count, C, H, W] float32, ``t`` [steps], ``condition`` [count] or [count, A].
     """
     image = config.image
     shape = (image.channels, image.size, image.size)
@@ -67,19 +87,8 @@ def trajectory_points(
     for start in range(0, count, batch):
         rows = range(start, min(start + batch, count))
         x = initial_noise(config.flow, random.key(seed, "trajectories"), rows, shape).to(device)
-        told = condition[rows.start : rows.stop]
+        given = condition[rows.start : rows.stop]
         for index, time in enumerate(times):
             states[index, rows.start : rows.stop] = x
-            x = x + velocity(network, config.flow, x, time.expand(len(x)), told).float() / steps
-    return Points(states, times, condition)
-
-
-def drawn_from(trajectories: Points, count: int) -> Points:
-    """Points of those that `trajectory_points` returned, drawn with torch's global generators."""
-    steps, samples = trajectories.x.shape[:2]
-    where = trajectories.x.device
-    step = torch.randint(steps, (count,), device=where)
-    sample = torch.randint(samples, (count,), device=where)
-    return Points(
-        trajectories.x[step, sample], trajectories.t[step], trajectories.condition[sample]
-    )
+            x = x + velocity(network, config.flow, x, time.expand(len(x)), given).float() / steps
+    return Trajectories(states, times, condition)

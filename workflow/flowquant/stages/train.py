@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,11 +17,11 @@ from flowquant.models.model import describe_model, write_model
 from flowquant.runtime import random
 from flowquant.runtime.device import choose_devices
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import atomic, sha256, write_json
+from flowquant.runtime.files import sha256, write_json
 from flowquant.runtime.names import DeviceName
 from flowquant.training.distributed import Group, together
 from flowquant.training.flow_matching import Training
-from flowquant.training.resume import Keeper, identity, load_state
+from flowquant.training.resume import identity
 
 
 def hold_out(split: Split, count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -68,21 +65,6 @@ def fit_and_held_out(
     return Part(split, fit), Part(split, rest)
 
 
-def go_on(
-    run_: Training,
-    fit: Part,
-    held_out: Part,
-    bar: tqdm[Any],
-    after_step: Callable[[], None] = lambda: None,
-) -> None:
-    """Train to the end, whatever end it is."""
-    try:
-        while not run_.finished:
-            run_.run_epoch(fit, held_out, bar, after_step)
-    finally:
-        run_.release()
-
-
 def follow(
     group: Group,
     device: torch.device,
@@ -95,12 +77,11 @@ def follow(
 ) -> None:
     """A helper's part of a training run: its share of each batch; it writes nothing."""
     fit, held_out = fit_and_held_out(data, model, training, seed, device)
-    run_ = Training(model, training, seed, device, group)
-    if (state := load_state(checkpoint, name, device)) is not None:
-        run_.load_state(state)
-    # The first process comes to the same error, and tells it.
+    job = Training(model, training, seed, device, group)
+    job.resume(checkpoint, name)
+    # The first process comes to the same error, and reports it.
     with suppress(UserError):
-        go_on(run_, fit, held_out, tqdm(disable=True))
+        job.run(fit, held_out, tqdm(disable=True))
 
 
 def train(
@@ -119,8 +100,8 @@ def train(
 ) -> None:
     """Train a velocity network and write its best weights.
 
-    A run that was killed goes on from its checkpoint if it is the same run (same configuration,
-    seed and data) and ends with the weights it would have had. It may go on with another number of
+    A run that was killed resumes from its checkpoint if it is the same run (same configuration,
+    seed and data) and ends with the weights it would have had. It may resume on another number of
     devices: that changes rounding, and which values dropout drops.
 
     Args:
@@ -149,31 +130,21 @@ def train(
             expected=f"a divisor of the batch {training.batch}",
             remedy="Choose `training.batch` and `training.devices` so that devices share alike.",
         )
-    places = choose_devices(device, devices, "training.devices")
-    fit, held_out = fit_and_held_out(data, model, training, seed, places[0])
+    targets = choose_devices(device, devices, "training.devices")
+    fit, held_out = fit_and_held_out(data, model, training, seed, targets[0])
     name = identity(sha256(data), asdict(model), asdict(training), seed)
-    with together(places, follow, data, model, training, seed, checkpoint, name) as group:
-        run_ = Training(model, training, seed, places[0], group)
-        if (state := load_state(checkpoint, name, places[0])) is not None:
-            run_.load_state(state)
-            tqdm.write(f"going on after epoch {run_.progress.epoch}, from {checkpoint}")
+    with together(targets, follow, data, model, training, seed, checkpoint, name) as group:
+        job = Training(model, training, seed, targets[0], group)
+        job.resume(checkpoint, name)
         steps = len(fit) // training.batch
-        done = run_.progress.epoch * steps + run_.progress.step
-        with (
-            tqdm(
-                total=training.epochs * steps,
-                initial=done,
-                unit="step",
-                mininterval=1.0,
-                desc=output.stem,
-            ) as bar,
-            Keeper(checkpoint, name, run_.state, checkpoint_seconds) as keep,
-        ):
-            go_on(run_, fit, held_out, bar, keep)
-    with atomic(curve) as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in run_.curve))
-    best = asdict(run_.progress)
+        done = job.progress.epoch * steps + job.progress.step
+        with job.under_way(
+            done, training.epochs * steps, output.stem, checkpoint, name, checkpoint_seconds
+        ) as (bar, keep):
+            job.run(fit, held_out, bar, keep)
+    job.write_curve(curve)
+    best = asdict(job.progress)
     provenance = {"training": asdict(training), "devices": devices, "seed": seed, "best": best}
-    write_model(output, run_.best, model, provenance)
+    write_model(output, job.best, model, provenance)
     write_json(report, describe_model(output, dataset) | best)
     checkpoint.unlink(missing_ok=True)

@@ -89,7 +89,7 @@ def _enter(store: Any, rank: int, devices: Sequence[torch.device]) -> None:
 
 
 class Draws:
-    """Random numbers for a batch: what is drawn for the whole of it, and this process's share.
+    """Random numbers for a batch: drawn for the whole of it, of which this process takes its share.
 
     The whole batch's numbers are the same on any number of devices. Dropout, which draws by
     torch's own generators, is each device's own.
@@ -116,6 +116,10 @@ class Draws:
         """Standard normal for this process's rows, float32 [*shape]."""
         whole = (shape[0] * self.group.size, *shape[1:])
         return self.group.share(torch.randn(whole, device=self.device, generator=self.generator))
+
+    def kept(self, count: int, condition_dropout: float) -> Tensor | None:
+        """1 for rows that keep their condition, else 0, float32 [count]; None: all keep it."""
+        return (self.uniform(count) >= condition_dropout).float() if condition_dropout > 0 else None
 
     def serve(self, graph: torch.cuda.CUDAGraph) -> None:
         """Let a graph draw: before its capture."""

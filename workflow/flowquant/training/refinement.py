@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,27 +18,18 @@ from flowquant.data.dataset import Split
 from flowquant.models.model import empty_network, load_network
 from flowquant.models.path import velocity
 from flowquant.quantization.codebook import Codebook
-from flowquant.runtime import random
-from flowquant.runtime.cuda_graph import capture
 from flowquant.runtime.device import compute_dtype
-from flowquant.runtime.errors import UserError
-from flowquant.sampling.trajectories import Points, drawn_from, image_points, trajectory_points
+from flowquant.sampling.trajectories import Points, image_points, trajectory_points
+from flowquant.training.distributed import Draws, Group
+from flowquant.training.optimization import Optimization, one_cycle, use_bfloat16
 from flowquant.training.trainable import TrainableLevels
 
-
-def one_cycle(peak: float, step: int, steps: int) -> float:
-    """Learning rate at ``step``: a cosine up from peak/25 for 30 % of the steps, then down to 0."""
-    rise = max(1.0, 0.3 * steps)
-    if step < rise:
-        return peak * (1 / 25 + (1 - 1 / 25) * 0.5 * (1 - math.cos(math.pi * step / rise)))
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
+# So many steps make a row of the curve: reading their loss waits for the GPU.
+LOG_STEPS = 50
 
 
-class Refinement:
-    """A refinement that can be stopped between two steps and gone on with.
-
-    On a GPU a step, from the draw of its points to updated levels, is captured as one CUDA graph,
-    and both networks' encoder layers run fused.
+class Refinement(Optimization):
+    """A refinement, from the draw of points to updated levels.
 
     Args:
         full: The full-precision weights by name.
@@ -48,8 +38,10 @@ class Refinement:
         config: How to refine.
         split: Training images; not used with ``data: trajectories``.
         device: Where to compute.
-        withhold: Probability of withholding the condition, as in training.
+        condition_dropout: Probability of withholding the condition, as in training.
     """
+
+    remedy = "Lower `refine.learning_rate` or `refine.value_learning_rate`."
 
     def __init__(
         self,
@@ -59,22 +51,17 @@ class Refinement:
         config: RefineConfig,
         split: Split,
         device: torch.device,
-        withhold: float = 0.0,
+        condition_dropout: float = 0.0,
     ) -> None:
-        self.model, self.config, self.device, self.withhold = model, config, device, withhold
+        self.model, self.config, self.condition_dropout = model, config, condition_dropout
         self.full = {name: tensor.to(device) for name, tensor in full.items()}
         self.teacher = load_network(self.full, model)
         still = replace(model, network=replace(model.network, dropout=0.0))
         self.student = empty_network(still).eval()
         if compute_dtype(device, config.precision) == torch.bfloat16:
-            from flowquant.models.fused import fuse, fuse_for_training
-
-            self.teacher.cast(torch.bfloat16)  # type: ignore[operator]
-            self.student.cast(torch.bfloat16)  # type: ignore[operator]
-            fuse(self.teacher)
-            fuse_for_training(self.student, device)
+            use_bfloat16(self.student, self.teacher, device)
         trained = config.assignments == "trained"
-        self.levels = TrainableLevels(quantized, device, self.full if trained else None)
+        self.trainable = TrainableLevels(quantized, device, self.full if trained else None)
         self.dtypes = {n: c.dtype for n, c in quantized.items() if isinstance(c, Tensor)}
         self.floats = {
             # A copy, also where the tensor is float32 on this device already.
@@ -83,27 +70,17 @@ class Refinement:
         }
         learned = {name for name, p in self.student.named_parameters() if p.requires_grad}
         floats = [tensor.requires_grad_() for n, tensor in self.floats.items() if n in learned]
-        self.peaks = [config.learning_rate, config.value_learning_rate]
-        groups = [[*self.levels.levels, *floats], self.levels.values]
-        on_gpu = device.type == "cuda"
-        self.optimizer = torch.optim.Adam(
-            [
-                # Rates are tensors where a captured step must see them change.
-                {"params": group, "lr": torch.tensor(peak, device=device) if on_gpu else peak}
-                for group, peak in zip(groups, self.peaks, strict=True)
-                if group
-            ],
-            fused=on_gpu,
-            capturable=on_gpu,
-        )
-        self.step, self.seconds = 0, 0.0
-        self.curve: list[dict[str, float]] = []
-        self.draw = self._source(split)
+        groups, self._peaks = [[*self.trainable.levels, *floats]], [config.learning_rate]
+        if self.trainable.values:
+            groups.append(self.trainable.values)
+            self._peaks.append(config.value_learning_rate)
         self._total = torch.zeros((), device=device)
         self._damping = torch.zeros((), device=device)
-        self._graph: torch.cuda.CUDAGraph | None = None
+        super().__init__(Draws(Group(), device), groups, weight_decay=0, carried=[self._total])
+        self.steps_done, self.seconds = 0, 0.0
+        self.draw = self._source(split, device)
 
-    def _source(self, split: Split) -> Callable[[int], Points]:
+    def _source(self, split: Split, device: torch.device) -> Callable[[int], Points]:
         """Where points come from: a function of how many."""
         config = self.config
         if config.data == "trajectories":
@@ -113,105 +90,76 @@ class Refinement:
                 config.trajectories,
                 config.trajectory_steps,
                 config.seed,
-                self.device,
+                device,
             )
-            return lambda count: drawn_from(points, count)
-        images, labels = split.images.to(self.device), split.labels.to(self.device)
+            return points.draw
+        images, labels = split.images.to(device), split.labels.to(device)
         return lambda count: image_points(images, labels, self.model.flow.sigma, count)
 
-    def _velocities(self, points: Points, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _velocities(self, points: Points, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The quantized network's velocity and the full one's, [B, C, H, W] each."""
-        held = self.levels.expand() | self.floats
+        held = self.trainable.expand() | self.floats
         kinds = {name: p.dtype for name, p in self.student.named_parameters()}
         weights = {name: tensor.to(kinds[name]) for name, tensor in held.items()}
 
         def network(*inputs: Any) -> Tensor:
             return functional_call(self.student, weights, inputs)
 
-        given = self.model.flow, points.x, points.t, points.condition, keep
+        given = self.model.flow, points.x, points.t, points.condition, kept
         with torch.no_grad():
             target = velocity(self.teacher, *given)
         return velocity(network, *given), target  # type: ignore[arg-type]
 
     def _update(self) -> None:
-        """One step of Adam on fresh points; adds its loss to the total."""
-        points, keep = self.draw(self.config.batch), None
-        if self.withhold > 0:
-            keep = (torch.rand(len(points.t), device=self.device) >= self.withhold).float()
-        found, target = self._velocities(points, keep)
+        """One step on fresh points; adds its loss to the total."""
+        points = self.draw(self.config.batch)
+        kept = self._draws.kept(len(points.t), self.condition_dropout)
+        found, target = self._velocities(points, kept)
         loss = (found - target).square().mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        self.levels.damp(self._damping)
+        self.trainable.damp(self._damping)
         self._total += loss.detach()
 
-    def train(self, steps: int, bar: tqdm[Any]) -> None:
-        """Some steps, then their mean loss onto the curve; the one wait for the GPU.
+    def step(self) -> None:
+        """One optimiser step, and before it a reassignment where the rounds say so."""
+        step, config = self.steps_done, self.config
+        if step in [config.steps * (i + 1) // (config.rounds + 1) for i in range(config.rounds)]:
+            share = self.trainable.reassign(self.full)
+            tqdm.write(f"step {step}: {share:.2%} of the values got another level")
+        self._damping.fill_(config.damping * step / config.steps)
+        rates = [one_cycle(peak, step, config.steps) for peak in self._peaks]
+        self._advance(rates, config.seed, "refine", step)
+        self.steps_done += 1
 
-        Every step reseeds torch's generators by (seed, step).
+    def run(self, bar: tqdm[Any], after_steps: Callable[[], None] = lambda: None) -> None:
+        """Refine to the end, or from where this run was resumed.
+
+        The mean loss of every `LOG_STEPS` steps goes onto the curve, and ``after_steps`` is called.
 
         Raises:
             UserError: if the loss is no longer finite.
         """
-        started, config = time.monotonic(), self.config
-        if self.device.type == "cuda" and self._graph is None:
-            self._graph = capture(self._update, self._changed)
-        self._total.zero_()
-        for _ in range(steps):
-            if self.step in self._reassignments():
-                share = self.levels.reassign(self.full)
-                tqdm.write(f"step {self.step}: {share:.2%} of the values got another level")
-            for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=False):
-                rate = one_cycle(peak, self.step, config.steps)
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(rate)
-                else:
-                    group["lr"] = rate
-            self._damping.fill_(config.damping * self.step / config.steps)
-            torch.manual_seed(random.key(config.seed, "refine", self.step))
-            if self._graph is None:
-                self._update()
-            else:
-                self._graph.replay()
-            self.step += 1
-            bar.update()
-        mean = self._total.item() / steps
-        self.seconds += time.monotonic() - started
-        if not math.isfinite(mean):
-            raise UserError(
-                f"refinement step {self.step}",
-                found=f"a loss of {mean}",
-                expected="a finite loss",
-                remedy="Lower `refine.learning_rate` or `refine.value_learning_rate`.",
-            )
-        bar.set_postfix(loss=f"{mean:.3g}", refresh=False)
-        self.curve.append(
-            {
-                "step": self.step,
-                "loss": mean,
-                "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
-                "seconds": round(self.seconds, 3),
-            }
-        )
-
-    def _changed(self) -> Iterator[Tensor]:
-        yield self._total
-        for group in self.optimizer.param_groups:
-            for tensor in group["params"]:
-                yield tensor
-                yield from self.optimizer.state[tensor].values()
-
-    def _reassignments(self) -> set[int]:
-        rounds, steps = self.config.rounds, self.config.steps
-        return {steps * (index + 1) // (rounds + 1) for index in range(rounds)}
+        while self.steps_done < self.config.steps:
+            started = time.monotonic()
+            count = min(LOG_STEPS, self.config.steps - self.steps_done)
+            self._total.zero_()
+            for _ in range(count):
+                self.step()
+                bar.update()
+            mean = self._total.item() / count
+            self.seconds += time.monotonic() - started
+            self._check(f"refinement step {self.steps_done}", mean)
+            bar.set_postfix(loss=f"{mean:.3g}", refresh=False)
+            self._record(self.seconds, step=self.steps_done, loss=mean)
+            after_steps()
 
     @torch.no_grad()
     def velocity_error(self, points: Points, batch: int = 512) -> float:
         """E‖v_q − v_full‖² ÷ E‖v_full‖² at some points."""
         squares = total = 0.0
-        for rows in torch.arange(len(points.t), device=self.device).split(batch):
-            part = Points(*(tensor[rows] for tensor in vars(points).values()))
+        for part in points.split(batch):
             found, target = self._velocities(part)
             squares += (found - target).square().sum().item()
             total += target.square().sum().item()
@@ -220,28 +168,26 @@ class Refinement:
     def result(self) -> dict[str, Codebook | Tensor]:
         """The refined model as it stands, in the types it came in, on the CPU."""
         floats = {n: t.detach().to(self.dtypes[n]).cpu() for n, t in self.floats.items()}
-        return {**self.levels.codebooks(), **floats}
+        return {**self.trainable.codebooks(), **floats}
 
     def state(self) -> dict[str, Any]:
-        """All that `load` needs to go on."""
         return {
-            "levels": [tensor.detach() for tensor in self.levels.levels],
-            "values": [tensor.detach() for tensor in self.levels.values],
-            "codes": [tensor.int() for tensor in self.levels.codes],
+            **super().state(),
+            "levels": [tensor.detach() for tensor in self.trainable.levels],
+            "values": [tensor.detach() for tensor in self.trainable.values],
+            "codes": [tensor.int() for tensor in self.trainable.indices],
             "floats": {name: tensor.detach() for name, tensor in self.floats.items()},
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
+            "step": self.steps_done,
             "seconds": self.seconds,
-            "curve": self.curve,
         }
 
     @torch.no_grad()
-    def load(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken; before the first step of this object."""
-        for name in ("levels", "values", "codes"):
-            for mine, kept in zip(getattr(self.levels, name), state[name], strict=True):
-                mine.copy_(kept)
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        tensors = [*self.trainable.levels, *self.trainable.values, *self.trainable.indices]
+        kept = [*state["levels"], *state["values"], *state["codes"]]
+        for tensor, value in zip(tensors, kept, strict=True):
+            tensor.copy_(value)
         for name, tensor in self.floats.items():
             tensor.copy_(state["floats"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds, self.curve = state["step"], state["seconds"], state["curve"]
+        self.steps_done, self.seconds = state["step"], state["seconds"]

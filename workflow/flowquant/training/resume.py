@@ -1,4 +1,4 @@
-"""The state of an unfinished run, kept so that a killed run can go on."""
+"""The state of an unfinished run, kept so that a killed run can resume."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def is_finite(state: object) -> bool:
 
 
 class Keeper:
-    """Keeps a run's state: every so often, and when the process is told to end (SIGTERM).
+    """Keeps a run's state: every so often, and when the process is asked to stop (SIGTERM).
 
     A state with NaN or infinity, losses included, is never kept: the last good one stays, and the
     run finds its bad loss itself.
 
-    A context manager to call after every step. Told to end, it saves and leaves with 143, the exit
-    code of SIGTERM, so that Snakemake's ``retries`` start the job again and the run goes on.
+    A context manager to call after every step. Asked to stop, it saves and exits with 143, the code
+    of SIGTERM, so that Snakemake's ``retries`` start the job again and the run resumes.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class Keeper:
     ) -> None:
         self._path, self._name, self._state, self._seconds = path, name, state, seconds
         self._saved = time.monotonic()
-        self._told_to_end = False
+        self._asked_to_stop = False
         self._former: Any = None
 
     def __enter__(self) -> Keeper:
-        self._former = signal.signal(signal.SIGTERM, self._tell)
+        self._former = signal.signal(signal.SIGTERM, self._ask_to_stop)
         return self
 
     def __exit__(
@@ -75,12 +75,12 @@ class Keeper:
     ) -> None:
         signal.signal(signal.SIGTERM, self._former)
 
-    def _tell(self, number: int, frame: FrameType | None) -> None:
-        self._told_to_end = True
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        self._asked_to_stop = True
 
     def __call__(self) -> None:
         """Save if it is time to."""
-        if not self._told_to_end and time.monotonic() - self._saved < self._seconds:
+        if not self._asked_to_stop and time.monotonic() - self._saved < self._seconds:
             return
         state = self._state()
         # Only here, where saving waits for the GPU anyway.
@@ -88,9 +88,9 @@ class Keeper:
         if good:
             save_state(self._path, self._name, state)
         self._saved = time.monotonic()
-        if self._told_to_end:
+        if self._asked_to_stop:
             kept = (
                 "kept the state" if good else "NaN or infinity; kept the last good state, if any,"
             )
-            print(f"told to end: {kept} in {self._path}", file=sys.stderr)
+            print(f"asked to stop: {kept} in {self._path}", file=sys.stderr)
             sys.exit(128 + signal.SIGTERM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,43 +18,58 @@ FEW_LEVELS = 16
 
 
 class _Expand(torch.autograd.Function):
-    """levels [R, L], codes int64 [R, n], perhaps values [R, n] → each value's level [R, n].
+    """levels [R, L], indices int64 [R, n], perhaps values [R, n] → each value's level [R, n].
 
     A level's gradient is the sum over its values; a value's is passed straight through, as if it
     had not been rounded to its level (Bengio et al. 2013, arXiv 1308.3432).
     """
 
     @staticmethod
-    def forward(ctx: Any, levels: Tensor, codes: Tensor, values: Tensor | None) -> Tensor:
-        ctx.save_for_backward(codes)
+    def forward(ctx: Any, levels: Tensor, indices: Tensor, values: Tensor | None) -> Tensor:
+        ctx.save_for_backward(indices)
         ctx.count = levels.shape[1]
-        return levels.gather(1, codes)
+        return levels.gather(1, indices)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor | None]:
         (gradient,) = gradients
-        (codes,) = ctx.saved_tensors
+        (indices,) = ctx.saved_tensors
         through = gradient if ctx.needs_input_grad[2] else None
         if ctx.count <= FEW_LEVELS:
             zero = gradient.new_zeros(())
             parts = [
-                torch.where(codes == level, gradient, zero).sum(1) for level in range(ctx.count)
+                torch.where(indices == level, gradient, zero).sum(1) for level in range(ctx.count)
             ]
             return torch.stack(parts, dim=1), None, through
-        sums = torch.zeros(len(codes), ctx.count, device=codes.device)
-        return sums.scatter_add_(1, codes, gradient), None, through
+        sums = torch.zeros(len(indices), ctx.count, device=indices.device)
+        return sums.scatter_add_(1, indices, gradient), None, through
+
+
+class Member(NamedTuple):
+    """A codebook in a stack."""
+
+    name: str
+    groups: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
 
 
 class TrainableLevels:
     """The codebooks of a model, stacked where their groups are alike, so that few calls do all.
 
-    Each value keeps its level; or, where originals are given, the values are trained too, from
-    those on, and each takes the level that is nearest at the time.
+    Each value keeps its level; or, where originals are given, the values are trained too, starting
+    from the originals, and each takes the level that is nearest at the time.
 
     Args:
         quantized: Codebooks by name (float tensors are passed over).
         device: Where to hold them.
         originals: The weights that were quantized, by name, to train them.
+
+    Attributes: lists with an entry for each stack, of R groups of n values with L levels.
+        members: Whose groups they are, in order.
+        levels: float32 [R, L].
+        indices: The level of each value, int64 [R, n].
+        values: Trained values, float32 [R, n]; an empty list if they are not trained.
     """
 
     def __init__(
@@ -68,10 +83,10 @@ class TrainableLevels:
             if isinstance(content, Codebook):
                 alike[content.indices.shape[1], content.levels.shape[1]].append((name, content))
         self.members = [
-            [(name, len(book.levels), book.shape, book.levels.dtype) for name, book in books]
+            [Member(name, len(book.levels), book.shape, book.levels.dtype) for name, book in books]
             for books in alike.values()
         ]
-        self.codes = [
+        self.indices = [
             torch.cat([book.indices for _, book in books]).long().to(device)
             for books in alike.values()
         ]
@@ -82,29 +97,28 @@ class TrainableLevels:
         self.values: list[Tensor] = []
         self._taken: list[Tensor] = []
         if originals is not None:
-            self.values = [
-                self._stacked(index, originals).clone().requires_grad_()
-                for index in range(len(self.members))
-            ]
+            self.values = [stack.requires_grad_() for stack in self._stacked(originals)]
 
-    def _stacked(self, index: int, originals: Mapping[str, Tensor]) -> Tensor:
-        parts = [originals[name].reshape(g, -1) for name, g, _, _ in self.members[index]]
-        return torch.cat(parts).to(self.levels[index].device)
+    def _stacked(self, originals: Mapping[str, Tensor]) -> list[Tensor]:
+        return [
+            torch.cat([originals[m.name].reshape(m.groups, -1) for m in members]).to(levels.device)
+            for members, levels in zip(self.members, self.levels, strict=True)
+        ]
 
     def expand(self) -> dict[str, Tensor]:
         """Weights by name, float32, with gradients to levels and trained values."""
         weights, self._taken = {}, []
         for index, members in enumerate(self.members):
-            levels, codes, values = self.levels[index], self.codes[index], None
+            levels, indices, values = self.levels[index], self.indices[index], None
             if self.values:
                 values, levels = self.values[index], levels.sort(dim=1).values
-                codes = nearest(values.detach(), levels.detach()).long()
-            expanded = _Expand.apply(levels, codes, values)
+                indices = nearest(values.detach(), levels.detach()).long()
+            expanded = _Expand.apply(levels, indices, values)
             if values is not None:
                 self._taken.append(expanded.detach())
-            parts = expanded.split([groups for _, groups, _, _ in members])
-            for (name, _, shape, _), part in zip(members, parts, strict=True):
-                weights[name] = part.reshape(shape)
+            parts = expanded.split([member.groups for member in members])
+            for member, part in zip(members, parts, strict=True):
+                weights[member.name] = part.reshape(member.shape)
         return weights
 
     @torch.no_grad()
@@ -120,18 +134,18 @@ class TrainableLevels:
     @torch.no_grad()
     def reassign(self, originals: Mapping[str, Tensor]) -> float:
         """Give every original value its nearest level; returns the share that changed."""
-        return self._assign([self._stacked(i, originals) for i in range(len(self.members))])
+        return self._assign(self._stacked(originals))
 
     @torch.no_grad()
     def _assign(self, stacks: list[Tensor]) -> float:
         changed, total = 0, 0
-        for values, levels, codes in zip(stacks, self.levels, self.codes, strict=True):
+        for values, levels, indices in zip(stacks, self.levels, self.indices, strict=True):
             ordered, places = levels.sort(dim=1)
             found = places.gather(1, nearest(values, ordered).long())
-            changed += int((found != codes).sum())
-            total += codes.numel()
+            changed += int((found != indices).sum())
+            total += indices.numel()
             # In place: a captured step holds on to this very tensor.
-            codes.copy_(found)
+            indices.copy_(found)
         return changed / max(1, total)
 
     @torch.no_grad()
@@ -140,10 +154,9 @@ class TrainableLevels:
         if self.values:
             self._assign(self.values)
         books = {}
-        for members, levels, codes in zip(self.members, self.levels, self.codes, strict=True):
-            sizes = [groups for _, groups, _, _ in members]
-            for (name, _, shape, dtype), part, indices in zip(
-                members, levels.cpu().split(sizes), codes.int().cpu().split(sizes), strict=True
-            ):
-                books[name] = Codebook(part.to(dtype), indices, shape)
+        for members, *stacks in zip(self.members, self.levels, self.indices, strict=True):
+            sizes = [member.groups for member in members]
+            parts = [stack.cpu().split(sizes) for stack in stacks]
+            for member, levels, indices in zip(members, *parts, strict=True):
+                books[member.name] = Codebook(levels.to(member.dtype), indices.int(), member.shape)
         return books

@@ -1,0 +1,176 @@
+"""What training and refinement share: learning rates, steps, the curve, and resuming."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from flowquant.config.training import TrainingConfig
+from flowquant.runtime.cuda_graph import capture
+from flowquant.runtime.errors import UserError
+from flowquant.runtime.files import atomic
+from flowquant.training.distributed import Draws
+from flowquant.training.resume import Keeper, load_state
+
+
+def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int, halvings: int) -> float:
+    """The learning rate at ``step``: linear warm-up, then halvings or a cosine to 0."""
+    warmup = config.warmup_epochs * steps_per_epoch
+    rate = config.learning_rate * 0.5**halvings
+    if step < warmup:
+        return rate * (step + 1) / warmup
+    if config.schedule == "cosine":
+        total = config.epochs * steps_per_epoch
+        rate *= 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    return rate
+
+
+def one_cycle(peak: float, step: int, steps: int) -> float:
+    """Learning rate at ``step``: a cosine up from peak/25 for 30 % of the steps, then down to 0."""
+    rise = max(1.0, 0.3 * steps)
+    if step < rise:
+        return peak * (1 / 25 + (1 - 1 / 25) * 0.5 * (1 - math.cos(math.pi * step / rise)))
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
+
+
+def as_one(weights: Sequence[Tensor]) -> Tensor:
+    """A vector of which the weights become views, in their order."""
+    if not weights:
+        return torch.empty(0)
+    vector = torch.cat([weight.detach().flatten() for weight in weights])
+    for weight, part in zip(weights, vector.split([w.numel() for w in weights]), strict=True):
+        weight.data = part.view_as(weight)
+    return vector
+
+
+def flat_gradient(weights: Sequence[Tensor]) -> Tensor:
+    """The weights' gradients as one vector: zeros where the loss does not depend on a weight."""
+    gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def use_bfloat16(trained: nn.Module, frozen: nn.Module, device: torch.device) -> None:
+    """Let two networks compute in bfloat16, their encoder layers fused; one gets no gradients."""
+    from flowquant.models.fused import fuse, fuse_for_training
+
+    for network in (trained, frozen):
+        network.cast(torch.bfloat16)  # type: ignore[operator]
+    fuse_for_training(trained, device)
+    fuse(frozen)
+
+
+class Optimization(ABC):
+    """Steps of AdamW that can stop after any of them and resume, to the same weights in the end.
+
+    Every step reseeds the generators by (seed, step), so what is drawn needs no state of its own.
+    On a GPU a step is captured as one CUDA graph.
+
+    Args:
+        draws: Where steps compute and draw from.
+        groups: What to optimise: tensors that share a learning rate, by rate.
+        weight_decay: Decoupled from the gradient (Loshchilov & Hutter, arXiv 1711.05101).
+        carried: What steps change besides, each in its place.
+    """
+
+    remedy: ClassVar[str]
+    """What to do about a loss that is not finite."""
+
+    def __init__(
+        self,
+        draws: Draws,
+        groups: Iterable[list[Tensor]],
+        weight_decay: float,
+        carried: Sequence[Tensor],
+    ) -> None:
+        self.device, self._draws, self._carried = draws.device, draws, carried
+        self._on_gpu = self.device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(
+            [
+                # Rates are tensors where a captured step must see them change.
+                {"params": group, "lr": torch.zeros((), device=self.device) if self._on_gpu else 0}
+                for group in groups
+            ],
+            weight_decay=weight_decay,
+            fused=self._on_gpu,
+            capturable=self._on_gpu,
+        )
+        self.curve: list[dict[str, float]] = []
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    @abstractmethod
+    def _update(self) -> None:
+        """One step's work, from tensors that stay in their places."""
+
+    def _changed(self) -> Iterator[Tensor]:
+        yield from self._carried
+        for group in self.optimizer.param_groups:
+            for tensor in group["params"]:
+                yield tensor
+                yield from self.optimizer.state[tensor].values()
+
+    def _advance(self, rates: Sequence[float], seed: int, purpose: str, index: int) -> None:
+        """Update once, at each group's rate, with the random numbers of (seed, purpose, index)."""
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            if self._on_gpu:
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        if self._on_gpu and self._graph is None:
+            self._graph = capture(self._update, self._changed, self._draws.serve)
+        self._draws.start(seed, purpose, index)
+        if self._graph is None:
+            self._update()
+        else:
+            self._graph.replay()
+
+    def _check(self, place: str, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise UserError(
+                place, found=f"a loss of {loss}", expected="a finite loss", remedy=self.remedy
+            )
+
+    def _record(self, seconds: float, **row: float) -> None:
+        """Add a row to the curve."""
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        self.curve.append({**row, "learning_rate": rate, "seconds": round(seconds, 3)})
+
+    def state(self) -> dict[str, Any]:
+        """All that `load_state` needs to resume: tensors, numbers and strings only."""
+        return {"optimizer": self.optimizer.state_dict(), "curve": self.curve}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Return to where ``state`` was taken; before the first step of this object."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.curve = state["curve"]
+
+    def resume(self, checkpoint: Path, name: str) -> None:
+        """Return to where the checkpoint was taken, if there is one of the run ``name``."""
+        if (state := load_state(checkpoint, name, self.device)) is not None:
+            self.load_state(state)
+
+    @contextmanager
+    def under_way(
+        self, done: int, total: int, title: str, checkpoint: Path, name: str, seconds: float
+    ) -> Iterator[tuple[tqdm[Any], Keeper]]:
+        """A progress bar from ``done`` steps on, and what keeps the checkpoint of the run."""
+        if done:
+            tqdm.write(f"resuming after step {done}, from {checkpoint}")
+        with (
+            tqdm(total=total, initial=done, unit="step", mininterval=1.0, desc=title) as bar,
+            Keeper(checkpoint, name, self.state, seconds) as keep,
+        ):
+            yield bar, keep
+
+    def write_curve(self, path: Path) -> None:
+        """Write the curve as JSON lines."""
+        with atomic(path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in self.curve))
