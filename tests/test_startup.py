@@ -16,7 +16,15 @@ ALLOWED = {
     - {"allocate", "collect", "inception_weights", "theory"}
     - {"plot_allocation", "plot_fidelity", "plot_metrics"},
     "matplotlib": {stage for stage in STAGES if stage.startswith("plot_")} | {"theory"},
-    "torchvision": {"benchmark", "classifier", "downstream", "evaluate", "real_features", "sweep"},
+    "torchvision": {
+        "benchmark",
+        "check",
+        "classifier",
+        "downstream",
+        "evaluate",
+        "real_features",
+        "sweep",
+    },
     "torch_fidelity": {"benchmark", "evaluate", "real_features", "sweep"},
     "ot": set(),
     "scipy": set(),

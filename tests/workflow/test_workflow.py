@@ -152,7 +152,7 @@ def test_edited_code_reruns_the_stages_that_use_it(finished, module, jobs):
     path = finished.folder / "workflow/flowquant" / module
     before = path.read_text()
     try:
-        path.write_text(before + "\n# edited\n")
+        path.write_text(before + "\nEDITED = True\n")
         assert finished.jobs() == jobs
     finally:
         path.write_text(before)

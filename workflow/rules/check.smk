@@ -12,6 +12,7 @@ rule check_preset:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
+        devices=RUN.per_device("training", 1),
         mem_mb=4000,
         runtime="10m",
     params:
@@ -23,7 +24,7 @@ rule check_preset:
         stage(
             "check",
             "--output={output} --dataset={wildcards.dataset} --device={resources.device} "
-            "{params.options}",
+            "--devices={resources.devices} {params.options}",
         )
 
 

@@ -162,8 +162,7 @@ class Run:
             words.append(f"--checkpoint={preset.checkpoint}")
         if preset.classifier:
             words.append(f"--architecture={preset.classifier.architecture}")
-        devices = [f"--devices={preset.training.devices}"]
-        return words + devices + self.model_options(wildcards) + self.training_options(wildcards)
+        return words + self.model_options(wildcards) + self.training_options(wildcards)
 
     def benchmark_options(self, wildcards: Wildcards) -> Words:
         """What a benchmark samples and looks at, and how long it measures."""
@@ -204,7 +203,7 @@ class Run:
     def sensitivity_options(self, wildcards: Wildcards) -> Words:
         """How sensitivity is measured."""
         sensitivity = self.methods[wildcards.method].sensitivity
-        return options("settings", type(sensitivity), sensitivity)
+        return options("trials", type(sensitivity), sensitivity)
 
     @property
     def metrics_options(self) -> Words:
