@@ -9,6 +9,10 @@ from pydantic import TypeAdapter, model_validator
 
 from flowquant.config.fields import WHOLE, Count, Positive, number, refuse, section, whole
 
+# With attributes there are no classes to count: so many times ``per_class`` images are sampled
+# (the reference's 1,000 CelebA samples for 100 a class).
+ATTRIBUTE_GROUPS = 10
+
 
 @section
 class ImageConfig:
@@ -33,8 +37,8 @@ class ConditionConfig:
 
     @property
     def labels(self) -> int:
-        """How many kinds of samples are asked for: the classes, or ten shares with attributes."""
-        return 10 if self.kind == "attributes" else self.count
+        """How many kinds of samples are asked for: the classes, or `ATTRIBUTE_GROUPS` shares."""
+        return ATTRIBUTE_GROUPS if self.kind == "attributes" else self.count
 
 
 @section

@@ -16,19 +16,14 @@ from flowquant.models.path import initial_noise
 from flowquant.runtime.errors import UserError
 from flowquant.sampling.sampler import Sampler
 
-# With attributes there are no classes to count: so many times ``per_class`` images are sampled
-# (the reference's 1,000 CelebA samples for 100 a class).
-ATTRIBUTE_GROUPS = 10
-
 
 def asked_for(condition: ConditionConfig, per_class: int) -> Tensor:
     """What to sample: ``per_class`` of each class, class by class, int64 [N].
 
-    With attributes: `ATTRIBUTE_GROUPS` times ``per_class`` images with all attributes 0,
-    uint8 [N, A].
+    With attributes: as many as of ten classes, with all attributes 0, uint8 [N, A].
     """
     if condition.kind == "attributes":
-        return torch.zeros(ATTRIBUTE_GROUPS * per_class, condition.count, dtype=torch.uint8)
+        return torch.zeros(condition.labels * per_class, condition.count, dtype=torch.uint8)
     return torch.arange(condition.count).repeat_interleave(per_class)
 
 
@@ -55,7 +50,7 @@ def test_attributes(data: Path | None, count: int) -> Tensor:
         raise UserError(
             data or "--data",
             found=f"{len(labels)} test images to take attributes from",
-            expected=f"at least {count}, {ATTRIBUTE_GROUPS} times `sampling.per_class`",
+            expected=f"at least {count}, ten times `sampling.per_class`",
             remedy="Sample fewer, or set `sampling.condition: zeros`.",
         )
     return labels[:count]
