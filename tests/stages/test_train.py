@@ -145,7 +145,7 @@ def test_early_stop_and_halving(tiny_model, monkeypatch):
     monkeypatch.setattr(Training, "train_epoch", lambda *_: 0.0)
     monkeypatch.setattr(Training, "validate", lambda *_: next(losses))
     while not training.finished:
-        training.run_epoch(nothing, nothing, tqdm(disable=True))
+        training.run_epoch(nothing, nothing, tqdm(disable=True), lambda: None)
     assert training.progress.epoch == 9  # seven epochs after the best, the second
     assert training.progress.best_epoch == 2
     assert training.progress.halvings == 2  # after three and six epochs without a better loss

@@ -81,7 +81,7 @@ def follow(
     job.resume(checkpoint, name)
     # The first process comes to the same error, and reports it.
     with suppress(UserError):
-        job.run(fit, held_out, tqdm(disable=True))
+        job.run(fit, held_out, tqdm(disable=True), lambda: None)
 
 
 def train(

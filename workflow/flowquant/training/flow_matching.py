@@ -71,12 +71,8 @@ class Training(Optimization):
             self._judged = deepcopy(self.network).requires_grad_(False).eval()
             use_bfloat16(self._working, self._judged, device)
         self._flatten()
-        super().__init__(
-            Draws(self._group, device),
-            [[self._weights]],
-            config.weight_decay,
-            carried=(self._halves, self._means),
-        )
+        draws, carried = Draws(self._group, device), [self._halves, self._means]
+        super().__init__(draws, [[self._weights]], config.weight_decay, carried)
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
         self._images = self._labels = self._losses = torch.empty(0)
@@ -94,11 +90,8 @@ class Training(Optimization):
         In float32 the working copy is the network itself, and all weights are of the first part.
         """
         networks = (self._working, self.network, self.candidate)
-        trained = [
-            weights
-            for weights in zip(*(network.parameters() for network in networks), strict=True)
-            if weights[0].requires_grad
-        ]
+        alike = zip(*(network.parameters() for network in networks), strict=True)
+        trained = [weights for weights in alike if weights[0].requires_grad]
         trained.sort(key=lambda weights: weights[0].dtype == torch.bfloat16)
         working, whole, means = (list(weights) for weights in zip(*trained, strict=True))
         shared = [weight for weight in working if weight.dtype == torch.float32]
@@ -113,11 +106,7 @@ class Training(Optimization):
         self._weights.requires_grad_().grad = self._reduced[:-1]
         self._shared = len(self._weights) - len(self._halves)
         parts = self._reduced[:-1].split([self._shared, len(self._halves)])
-        self._gathered = [
-            (part, weights)
-            for part, weights in zip(parts, (shared, halves), strict=True)
-            if weights
-        ]
+        self._gathered = [pair for pair in zip(parts, (shared, halves), strict=True) if pair[1]]
 
     @property
     def candidate(self) -> nn.Module:
@@ -179,9 +168,7 @@ class Training(Optimization):
     def _synchronise(self) -> None:
         self._halves.copy_(self._weights[self._shared :])
 
-    def train_epoch(
-        self, part: Part, bar: tqdm[Any], after_step: Callable[[], None] = lambda: None
-    ) -> float:
+    def train_epoch(self, part: Part, bar: tqdm[Any], after_step: Callable[[], None]) -> float:
         """One pass over a part in a fresh order, whole batches only; returns the mean loss.
 
         Resumes after the step that `progress` names. ``after_step`` is called after each step.
@@ -233,11 +220,7 @@ class Training(Optimization):
         return total.item() * self._group.size / len(part)
 
     def run_epoch(
-        self,
-        fit: Part,
-        held_out: Part,
-        bar: tqdm[Any],
-        after_step: Callable[[], None] = lambda: None,
+        self, fit: Part, held_out: Part, bar: tqdm[Any], after_step: Callable[[], None]
     ) -> None:
         """Train and validate once, and keep the weights if they are the best so far."""
         started, p = time.monotonic(), self.progress
@@ -252,17 +235,11 @@ class Training(Optimization):
         if validation_loss < p.best_loss:
             p.best_loss, p.best_epoch = validation_loss, p.epoch
             self.best = {k: v.detach().clone() for k, v in self.candidate.state_dict().items()}
-        elif self.config.schedule == "plateau" and not (
-            (p.epoch - p.best_epoch) % self.config.halve_after
-        ):
-            p.halvings += 1
+        elif self.config.schedule == "plateau":
+            p.halvings += (p.epoch - p.best_epoch) % self.config.halve_after == 0
 
     def run(
-        self,
-        fit: Part,
-        held_out: Part,
-        bar: tqdm[Any],
-        after_step: Callable[[], None] = lambda: None,
+        self, fit: Part, held_out: Part, bar: tqdm[Any], after_step: Callable[[], None]
     ) -> None:
         """Train to the end, or from where this run was resumed; whatever end it is."""
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -85,20 +85,14 @@ class Optimization(ABC):
     """What to do about a loss that is not finite."""
 
     def __init__(
-        self,
-        draws: Draws,
-        groups: Iterable[list[Tensor]],
-        weight_decay: float,
-        carried: Sequence[Tensor],
+        self, draws: Draws, groups: list[list[Tensor]], weight_decay: float, carried: list[Tensor]
     ) -> None:
         self.device, self._draws, self._carried = draws.device, draws, carried
         self._on_gpu = self.device.type == "cuda"
+        # Rates are tensors where a captured step must see them change.
+        rates = [torch.zeros((), device=self.device) if self._on_gpu else 0.0 for _ in groups]
         self.optimizer = torch.optim.AdamW(
-            [
-                # Rates are tensors where a captured step must see them change.
-                {"params": group, "lr": torch.zeros((), device=self.device) if self._on_gpu else 0}
-                for group in groups
-            ],
+            [{"params": group, "lr": rate} for group, rate in zip(groups, rates, strict=True)],
             weight_decay=weight_decay,
             fused=self._on_gpu,
             capturable=self._on_gpu,

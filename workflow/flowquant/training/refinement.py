@@ -84,15 +84,10 @@ class Refinement(Optimization):
         """Where points come from: a function of how many."""
         config = self.config
         if config.data == "trajectories":
-            points = trajectory_points(
-                self.teacher,
-                self.model,
-                config.trajectories,
-                config.trajectory_steps,
-                config.seed,
-                device,
-            )
-            return points.draw
+            count, steps = config.trajectories, config.trajectory_steps
+            return trajectory_points(
+                self.teacher, self.model, count, steps, config.seed, device
+            ).draw
         images, labels = split.images.to(device), split.labels.to(device)
         return lambda count: image_points(images, labels, self.model.flow.sigma, count)
 
@@ -133,7 +128,7 @@ class Refinement(Optimization):
         self._advance(rates, config.seed, "refine", step)
         self.steps_done += 1
 
-    def run(self, bar: tqdm[Any], after_steps: Callable[[], None] = lambda: None) -> None:
+    def run(self, bar: tqdm[Any], after_steps: Callable[[], None]) -> None:
         """Refine to the end, or from where this run was resumed.
 
         The mean loss of every `LOG_STEPS` steps goes onto the curve, and ``after_steps`` is called.
