@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flowquant.training.optimization import as_one, flat_gradient, learning_rate, one_cycle
+from flowquant.training.flow_matching import learning_rate
+from flowquant.training.optimization import as_one, flat_gradient, one_cycle
 from tiny import TRAINING
 
 

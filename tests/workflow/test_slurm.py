@@ -109,9 +109,9 @@ def test_slurm_gets_the_rules_resources(finished, cluster, rule, asked):
         assert (job.memory, job.runtime, job.cpus, job.gpus) == asked
 
 
-def test_a_cancelled_job_keeps_its_state_and_goes_on(finished, cluster):
+def test_a_cancelled_job_keeps_its_state_and_resumes(finished, cluster):
     first, second = (job for job in cluster.jobs() if job.rule == "train")
     assert (first.state, second.state) == ("CANCELLED", "COMPLETED")
     log = finished / f".snakemake/slurm_logs/rule_train/digits/{first.number}.log"
-    assert f"told to end: kept the state in {RUN}/checkpoints/digits.pt" in log.read_text()
-    assert "going on after epoch" in (finished / RUN / "logs/train/digits.log").read_text()
+    assert f"asked to stop: kept the state in {RUN}/checkpoints/digits.pt" in log.read_text()
+    assert "resuming after step" in (finished / RUN / "logs/train/digits.log").read_text()

@@ -64,11 +64,8 @@ def sensitivity(
         """The network's velocity, as its weights are now, at all points; [B, C, H, W]."""
         return torch.cat(
             [
-                velocity(network, config.flow, x, t, condition)
-                for x, t, condition in zip(
-                    *(part.split(512) for part in (points.x, points.t, points.condition)),
-                    strict=True,
-                )
+                velocity(network, config.flow, part.x, part.t, part.condition)
+                for part in points.split(512)
             ]
         )
 

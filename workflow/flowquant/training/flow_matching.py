@@ -26,9 +26,20 @@ from flowquant.training.optimization import (
     Optimization,
     as_one,
     flat_gradient,
-    learning_rate,
     use_bfloat16,
 )
+
+
+def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int, halvings: int) -> float:
+    """The learning rate at ``step``: linear warm-up, then halvings or a cosine to 0."""
+    warmup = config.warmup_epochs * steps_per_epoch
+    rate = config.learning_rate * 0.5**halvings
+    if step < warmup:
+        return rate * (step + 1) / warmup
+    if config.schedule == "cosine":
+        total = config.epochs * steps_per_epoch
+        rate *= 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    return rate
 
 
 @dataclass

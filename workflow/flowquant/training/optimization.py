@@ -14,24 +14,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from flowquant.config.training import TrainingConfig
 from flowquant.runtime.cuda_graph import capture
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import atomic
 from flowquant.training.distributed import Draws
 from flowquant.training.resume import Keeper, load_state
-
-
-def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int, halvings: int) -> float:
-    """The learning rate at ``step``: linear warm-up, then halvings or a cosine to 0."""
-    warmup = config.warmup_epochs * steps_per_epoch
-    rate = config.learning_rate * 0.5**halvings
-    if step < warmup:
-        return rate * (step + 1) / warmup
-    if config.schedule == "cosine":
-        total = config.epochs * steps_per_epoch
-        rate *= 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-    return rate
 
 
 def one_cycle(peak: float, step: int, steps: int) -> float:
