@@ -12,6 +12,8 @@ from originals import PRESETS, write_originals
 from project import Workflow, copy_project
 
 RUN = "results/everything"
+# For as few samples as a class has.
+METRICS: dict[str, Any] = {"metrics": {"is_splits": 1, "neighbours": 1}}
 REFINED: dict[str, Any] = {
     "levels": "lloyd",
     "granularity": "row",
@@ -30,7 +32,7 @@ EVERYTHING: dict[str, Any] = {
         "refined": REFINED,
         "mixed": REFINED | {"budget": 8, "sensitivity": {"widths": [2, 4], "images": 8}},
     },
-    "evaluation": {"extractor": "classifier"},
+    "evaluation": {"extractor": "classifier"} | METRICS,
     "plot": {"formats": ["png"], "dpi": 40},
     "fidelity": {"samples": 2, "steps": 2},
     "theory": True,
@@ -62,7 +64,7 @@ def others(mirror: Path) -> dict[str, Any]:
     }
     return {
         "datasets": [*EVERYTHING["presets"], "digits"],
-        "evaluation": {"extractor": "inception-v3-compat", "weights": weights},
+        "evaluation": {"extractor": "inception-v3-compat", "weights": weights} | METRICS,
     }
 
 

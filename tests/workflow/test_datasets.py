@@ -48,6 +48,7 @@ def configuration(presets, **more):
         "presets": presets,
         "methods": {"uniform": {"levels": "uniform"}},
         "bits": [4],
+        "evaluation": {"metrics": {"is_splits": 1, "neighbours": 1}},
         **more,
     }
 

@@ -151,7 +151,10 @@ def test_nothing_from_a_configuration_is_run_by_a_shell(fresh):
             "foreign": PRESETS["tiny_idx"] | {"checkpoint": weights.name},
         },
         "datasets": ["digits", "theirs", "foreign"],
-        "evaluation": {"extractor": "inception-v3-compat"},
+        "evaluation": {
+            "extractor": "inception-v3-compat",
+            "metrics": {"is_splits": 1, "neighbours": 1},
+        },
     }
     fresh.configure("nasty.yaml", content)
     targets = ["check", "datasets", "results/tiny/models/foreign_model.safetensors"]

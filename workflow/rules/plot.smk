@@ -12,6 +12,9 @@ rule plot_metrics:
         ENVIRONMENT
     params:
         published=RUN.published,
+        # For the caption in the report.
+        seeds=RUN.seeds,
+        extractor=CONFIG.evaluation.extractor,
         dpi=CONFIG.plot.dpi,
         code=digest("plot_metrics"),
     message:
