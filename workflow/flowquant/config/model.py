@@ -27,7 +27,7 @@ class ImageConfig:
 
 @section
 class ConditionConfig:
-    """What the network is told besides time."""
+    """What the network is given besides time."""
 
     kind: Literal["class", "attributes"]
     """``class``: one of ``count``; ``attributes``: ``count`` of them, each 0 or 1."""
@@ -93,7 +93,7 @@ class FlowConfig:
     """The path from noise to image."""
 
     clock: Literal["forward", "backward"]
-    """Time as the network is told it: t, 0 for noise and 1 for an image (``forward``), or 1 − t
+    """Time as the network is given it: t, 0 for noise and 1 for an image (``forward``), or 1 − t
     (``backward``)."""
 
     sigma: Positive = 0.5

@@ -111,5 +111,5 @@ def _unreadable(path: Path, found: str) -> UserError:
         path,
         found=found,
         expected="a YAML mapping of configuration keys",
-        remedy="Mend the file; config/README.md lists every key.",
+        remedy="Correct the file; config/README.md lists every key.",
     )
