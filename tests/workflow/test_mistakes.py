@@ -142,7 +142,6 @@ def test_nothing_from_a_configuration_is_run_by_a_shell(fresh):
     weights.write_bytes(b"no checkpoint")
     content = {
         "data_root": nasty,
-        "plot": {"levels_of": nasty},
         "methods": {"kept": {"levels": "uniform", "keep": [nasty]}},
         "presets": {
             "digits": {"description": nasty, "classifier": {"architecture": nasty}},
@@ -157,12 +156,15 @@ def test_nothing_from_a_configuration_is_run_by_a_shell(fresh):
         },
     }
     fresh.configure("nasty.yaml", content)
-    targets = ["check", "datasets", "results/tiny/models/foreign_model.safetensors"]
-    done = fresh.snakemake("--keep-going", *targets, config=("tiny.yaml", "nasty.yaml"))
+    fresh.configure("levels.yaml", {"plot": {"levels_of": nasty}})
+    config = ("tiny.yaml", "nasty.yaml")
+    done = fresh.snakemake("--keep-going", "check", "datasets", config=config)
     assert done.returncode != 0
-    assert f"`plot.levels_of`: found {nasty!r}" in done.stdout
-    assert f"{nasty}: found no such" in done.stdout  # the images
+    assert f"classifier.architecture: found '{nasty}'" in done.stdout
     assert f"{weights.name}: found no plain weights" in done.stdout
+    assert f"{nasty}: found no such" in done.stdout  # the images
+    done = fresh.snakemake("check", config=("tiny.yaml", "levels.yaml"))
+    assert f"`plot.levels_of`: found '{nasty}'" in done.stdout
     assert not list(fresh.folder.rglob("PWNED*"))
 
 
