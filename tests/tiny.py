@@ -1,4 +1,6 @@
-"""A tiny model and dataset that tests of stages share."""
+"""A tiny model, dataset and training that tests share."""
+
+from __future__ import annotations
 
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Split, write_dataset
 from flowquant.models.model import build_network, write_model
 
-CONFIG = ModelConfig(
+TINY_MODEL = ModelConfig(
     image=ImageConfig(channels=1, size=8),
     condition=ConditionConfig(kind="class", count=10),
     network=NetworkConfig(
@@ -49,7 +51,7 @@ TRAINING = TrainingConfig(
 )
 
 
-def tiny_model(folder: Path, config: ModelConfig = CONFIG) -> Path:
+def write_tiny_model(folder: Path, config: ModelConfig = TINY_MODEL) -> Path:
     """A model file with random weights."""
     torch.manual_seed(0)
     path = folder / "model.safetensors"
@@ -57,11 +59,11 @@ def tiny_model(folder: Path, config: ModelConfig = CONFIG) -> Path:
     return path
 
 
-def tiny_dataset(folder: Path) -> Path:
+def write_tiny_dataset(folder: Path) -> Path:
     """A dataset file with random images."""
     path = folder / "data.safetensors"
     draws = torch.Generator().manual_seed(0)
     images = torch.randint(256, (64, 1, 8, 8), generator=draws, dtype=torch.uint8)
     train, test = (Split(images.clone(), torch.arange(64) % 10) for _ in range(2))
-    write_dataset(path, train, test, CONFIG.image, CONFIG.condition, {})
+    write_dataset(path, train, test, TINY_MODEL.image, TINY_MODEL.condition, {})
     return path
