@@ -52,7 +52,7 @@ def tiny_model() -> ModelConfig:
 
 
 @pytest.fixture
-def data(tmp_path, tiny_model) -> Path:
+def data(tmp_path: Path, tiny_model: ModelConfig) -> Path:
     """A hundred images: a bright square at a place that tells the class."""
     labels = torch.arange(100) % 3
     images = torch.zeros(100, 1, 8, 8, dtype=torch.uint8)
