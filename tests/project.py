@@ -28,7 +28,7 @@ MODULES = sorted(
 )
 STAGES = commands()
 
-# A process that has ended, its output merged and read as text.
+# A process that has ended, its output read as text.
 Done = subprocess.CompletedProcess[str]
 
 # The smallest run of the whole workflow.

@@ -19,7 +19,7 @@ from flowquant.models.model import build_network, write_model
 
 TINY_MODEL = ModelConfig(
     image=ImageConfig(channels=1, size=8),
-    condition=ConditionConfig(kind="class", count=10),
+    condition=ConditionConfig(kind="class", count=3),
     network=NetworkConfig(
         family="transformer",
         patch=2,
@@ -28,7 +28,7 @@ TINY_MODEL = ModelConfig(
         layers=2,
         feedforward=64,
         activation="gelu",
-        dropout=0.0,
+        dropout=0.1,
         time="fourier",
         condition="embedding",
     ),
@@ -64,6 +64,8 @@ def write_tiny_dataset(folder: Path) -> Path:
     path = folder / "data.safetensors"
     draws = torch.Generator().manual_seed(0)
     images = torch.randint(256, (64, 1, 8, 8), generator=draws, dtype=torch.uint8)
-    train, test = (Split(images.clone(), torch.arange(64) % 10) for _ in range(2))
-    write_dataset(path, train, test, TINY_MODEL.image, TINY_MODEL.condition, {})
+    train, test = (Split(images.clone(), torch.arange(64) % 3) for _ in range(2))
+    write_dataset(
+        path, train, test, image=TINY_MODEL.image, condition=TINY_MODEL.condition, provenance={}
+    )
     return path

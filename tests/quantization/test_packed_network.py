@@ -55,7 +55,7 @@ def test_packed_and_expanded_networks_agree(
         assert len(layers) >= 2 * 4
         attention = next(m for m in packed.modules() if isinstance(m, SelfAttention))
         assert isinstance(attention.in_projection, PackedLinear)
-    inputs = torch.randn(3, 1, 8, 8), torch.rand(3), torch.tensor([0, 4, 9])
+    inputs = torch.randn(3, 1, 8, 8), torch.rand(3), torch.tensor([0, 1, 2])
     torch.testing.assert_close(packed(*inputs), expanded(*inputs))
     assert not any(tensor.is_meta for tensor in packed.state_dict().values())
 

@@ -44,7 +44,7 @@ def test_both_stages(tmp_path: Path) -> None:
     hits = (predict(network, test.images, torch.device("cpu")) == test.labels).double().mean()
     trained = json.loads(report.read_text())
     assert trained["test_accuracy"] == hits.item()
-    assert (config.name, config.classes, trained["test_images"]) == ("shufflenet_v2_x0_5", 10, 64)
+    assert (config.name, config.classes, trained["test_images"]) == ("shufflenet_v2_x0_5", 3, 64)
 
     samples = tmp_path / "samples.safetensors"
     write_samples(samples, test.images, test.labels, Origin("tiny", "full", 3))
