@@ -13,15 +13,10 @@ if not Path("/dev/nvidia0").exists():
 import pytest
 import torch
 
-from flowquant.config.model import (
-    ConditionConfig,
-    FlowConfig,
-    ImageConfig,
-    ModelConfig,
-    NetworkConfig,
-)
+from flowquant.config.model import ModelConfig
 from flowquant.data.dataset import Split, write_dataset
 from project import SHARED_DATA
+from tiny import TINY_MODEL
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,38 +26,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def tiny_model() -> ModelConfig:
-    """A network of a few thousand weights for grey 8×8 images of three classes."""
-    return ModelConfig(
-        image=ImageConfig(channels=1, size=8),
-        condition=ConditionConfig(kind="class", count=3),
-        network=NetworkConfig(
-            family="transformer",
-            patch=4,
-            width=16,
-            heads=2,
-            layers=2,
-            feedforward=24,
-            activation="relu",
-            dropout=0.1,
-            time="linear",
-            condition="embedding",
-        ),
-        flow=FlowConfig(clock="forward", sigma=0.5),
-    )
+    """A small network for grey 8×8 images of three classes."""
+    return TINY_MODEL
 
 
 @pytest.fixture
-def data(tmp_path, tiny_model) -> Path:
+def data(tmp_path: Path, tiny_model: ModelConfig) -> Path:
     """A hundred images: a bright square at a place that tells the class."""
     labels = torch.arange(100) % 3
     images = torch.zeros(100, 1, 8, 8, dtype=torch.uint8)
     for image, label in zip(images, labels, strict=True):
         image[0, 2 * label : 2 * label + 3] = 255
     split, test = Split(images, labels), Split(images[:9].clone(), labels[:9].clone())
+    path = tmp_path / "data.safetensors"
     write_dataset(
-        tmp_path / "data.safetensors", split, test, tiny_model.image, tiny_model.condition, {}
+        path, split, test, image=tiny_model.image, condition=tiny_model.condition, provenance={}
     )
-    return tmp_path / "data.safetensors"
+    return path
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 
-def encoded(seed: int, size: tuple[int, int] = (12, 10), kind: str = "PNG", mode: str = "RGB"):
+def encoded(
+    seed: int, size: tuple[int, int] = (12, 10), kind: str = "PNG", mode: str = "RGB"
+) -> bytes:
     """A picture of random blocks, (width, height), as a file's bytes."""
     blocks = np.random.default_rng(seed).integers(0, 256, (3, 3, 3), dtype=np.uint8)
     image = Image.fromarray(blocks).resize(size, Image.Resampling.BICUBIC).convert(mode)
@@ -38,7 +40,7 @@ def write_zip(path: Path, files: dict[str, bytes]) -> Path:
 
 def write_tar(path: Path, files: dict[str, bytes], compression: str = "xz") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, f"w:{compression}") as archive:
+    with tarfile.open(path, f"w:{compression}") as archive:  # type: ignore[call-overload]
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from image_files import encoded, write_tar, write_zip
 
-NETWORK = {
+Content = dict[str, Any]
+
+NETWORK: Content = {
     "patch": 8,
     "width": 16,
     "heads": 2,
@@ -20,7 +23,7 @@ NETWORK = {
     "time": "fourier",
     "condition": "linear",
 }
-TRAINING = {
+TRAINING: Content = {
     "epochs": 1,
     "batch": 4,
     "learning_rate": 1e-3,
@@ -31,7 +34,14 @@ TRAINING = {
 }
 
 
-def preset(source, channels, size, count, kind="class", **sampling):
+def preset(
+    source: Content,
+    channels: int,
+    size: int,
+    count: int,
+    kind: str = "class",
+    **sampling: Any,
+) -> Content:
     return {
         "source": source,
         "image": {"channels": channels, "size": size},
@@ -43,7 +53,7 @@ def preset(source, channels, size, count, kind="class", **sampling):
     }
 
 
-def write_idx(folder):
+def write_idx(folder: Path) -> None:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name in ("train", "t10k"):
@@ -54,7 +64,7 @@ def write_idx(folder):
             (folder / f"{name}-{kind}-ubyte.gz").write_bytes(content)
 
 
-def write_cifar10(folder):
+def write_cifar10(folder: Path) -> None:
     files = {
         name: pickle.dumps(
             {
@@ -71,7 +81,7 @@ def write_cifar10(folder):
     write_tar(folder / "cifar-10-python.tar.gz", content, "gz")
 
 
-def write_celeba(folder):
+def write_celeba(folder: Path) -> None:
     names = [f"{i:06d}.jpg" for i in range(1, 31)]
     pictures = {f"img_align_celeba/{n}": encoded(3, (178, 218), "JPEG") for n in names}
     write_zip(folder / "img_align_celeba.zip", pictures)
@@ -81,7 +91,7 @@ def write_celeba(folder):
     (folder / "list_eval_partition.txt").write_text(parts)
 
 
-def write_images(path):
+def write_images(path: Path) -> None:
     write_tar(
         path,
         {
@@ -93,7 +103,7 @@ def write_images(path):
     )
 
 
-PRESETS = {
+PRESETS: Content = {
     "tiny_idx": preset({"kind": "idx", "folder": "idx"}, 1, 8, 10),
     "tiny_cifar10": preset(
         {"kind": "cifar10", "folder": "cifar10", "sha256": None}, 3, 32, 10, guidance=2

@@ -28,6 +28,8 @@ MODULES = sorted(
 )
 STAGES = commands()
 
+# A process that has ended, its output read as text.
+Done = subprocess.CompletedProcess[str]
 
 # The smallest run of the whole workflow.
 TINY: dict[str, Any] = yaml.safe_load((ROOT / ".test/config/config.yaml").read_text())
@@ -43,14 +45,14 @@ class Workflow:
         """Write a configuration file."""
         (self.folder / name).write_text(yaml.safe_dump(content), encoding="utf-8")
 
-    def snakemake(self, *arguments: str, config: tuple[str, ...] = ("tiny.yaml",)) -> Any:
+    def snakemake(self, *arguments: str, config: tuple[str, ...] = ("tiny.yaml",)) -> Done:
         """Run Snakemake with these configuration files; the completed process, output merged."""
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
         if config:
             command += ["--configfile", *config]
         return self._run(command)
 
-    def stage(self, command: str, *arguments: str) -> Any:
+    def stage(self, command: str, *arguments: str) -> Done:
         """Run a stage by itself; the completed process, output merged."""
         return self._run([sys.executable, "-m", "flowquant", *command.split(), *arguments])
 
@@ -62,7 +64,7 @@ class Workflow:
             found[stage].append(seconds)
         return found
 
-    def _run(self, command: list[str]) -> Any:
+    def _run(self, command: list[str]) -> Done:
         paths = os.pathsep.join(map(str, (self.folder / "workflow", STOPWATCH)))
         return subprocess.run(
             command,

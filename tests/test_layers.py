@@ -25,18 +25,18 @@ MOST_LINES = 400
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_modules_lie_in_layers(module):
-    package = module.split(".")[0]
+def test_modules_lie_in_layers(module: str) -> None:
+    package = module.partition(".")[0]
     for imported in direct_imports(module):
-        other = imported.split(".")[0]
+        other = imported.partition(".")[0]
         assert other == package or HEIGHT[other] < HEIGHT[package], imported
-    assert module.split(".")[-1] != "utils"
+    assert module.rpartition(".")[2] != "utils"
     text = source(module).read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MOST_LINES
     assert "from ." not in text  # which digests do not follow
 
 
-def test_packages_are_few_and_import_nothing():
+def test_packages_are_few_and_import_nothing() -> None:
     entries = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
     assert len(entries) <= MOST_ENTRIES, entries
     for path in PACKAGE.rglob("__init__.py"):
@@ -44,14 +44,14 @@ def test_packages_are_few_and_import_nothing():
         assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes), path
 
 
-def test_no_stage_imports_another_stage():
+def test_no_stage_imports_another_stage() -> None:
     assert {"train", "quantize", "sample", "evaluate", "dataset idx"} <= set(STAGES)
     modules = set(map(module_of, STAGES))
     for module in modules:
         assert not imported_modules(module) & modules - {module}, module
 
 
-def test_no_module_imports_itself_in_a_circle():
+def test_no_module_imports_itself_in_a_circle() -> None:
     for module in MODULES:
         direct = direct_imports(module) - {module}
         assert all(module not in imported_modules(other) for other in direct), module

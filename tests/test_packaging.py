@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -18,14 +19,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 
 
-def pins(name):
+def pins(name: str) -> list[str]:
     """The pins of a requirements file, less those of the file that it includes."""
     lines = (ROOT / "envs" / name).read_text(encoding="utf-8").splitlines()
     return [line for line in lines if not line.startswith(("#", "-r "))]
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package as pip installs it, without what it depends on."""
     folder = tmp_path_factory.mktemp("installed")
     alone = ("--no-index", "--no-deps", "--no-build-isolation", "--no-compile", "--no-cache-dir")
@@ -35,8 +36,8 @@ def installed(tmp_path_factory):
     return folder
 
 
-def test_the_wheel_holds_the_whole_package(installed):
-    def files(package):
+def test_the_wheel_holds_the_whole_package(installed: Path) -> None:
+    def files(package: Path) -> set[str]:
         paths = (path for path in package.rglob("*") if path.is_file())
         return {
             str(path.relative_to(package)) for path in paths if path.parent.name != "__pycache__"
@@ -46,7 +47,7 @@ def test_the_wheel_holds_the_whole_package(installed):
     assert files(installed / "flowquant") == files(PACKAGE)
 
 
-def test_the_command_lists_every_stage_with_a_sentence(installed, tmp_path):
+def test_the_command_lists_every_stage_with_a_sentence(installed: Path, tmp_path: Path) -> None:
     commands = [str(installed / "bin/flowquant")], [sys.executable, "-m", "flowquant"]
     for command in commands:
         listed = subprocess.run(
@@ -62,7 +63,7 @@ def test_the_command_lists_every_stage_with_a_sentence(installed, tmp_path):
             assert row.removeprefix(f"  {stage}").strip().endswith("."), stage
 
 
-def test_conda_and_container_install_the_pins_of_pip():
+def test_conda_and_container_install_the_pins_of_pip() -> None:
     conda = yaml.safe_load((ROOT / "envs/flowquant.yaml").read_text())["dependencies"]
     container = (ROOT / "envs/Dockerfile").read_text()
     assert conda[-1]["pip"] == pins("requirements.txt")
@@ -80,7 +81,7 @@ def test_conda_and_container_install_the_pins_of_pip():
     ],
     ids=["run", "dev", "slurm"],
 )
-def test_the_ranges_of_the_package_admit_the_pins(ranges, name):
+def test_the_ranges_of_the_package_admit_the_pins(ranges: list[str], name: str) -> None:
     allowed = {canonicalize_name(r.name): r.specifier for r in map(Requirement, ranges)}
     pinned = {canonicalize_name(r.name): r.specifier for r in map(Requirement, pins(name))}
     assert set(allowed) == set(pinned)
@@ -90,7 +91,7 @@ def test_the_ranges_of_the_package_admit_the_pins(ranges, name):
         assert allowed[package].contains(pin.version), package
 
 
-def test_the_oldest_python_is_said_once():
+def test_the_oldest_python_is_said_once() -> None:
     (oldest,) = re.findall(r">=(3\.[0-9]+)", PROJECT["requires-python"])
     major, minor = oldest.split(".")
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
@@ -99,13 +100,13 @@ def test_the_oldest_python_is_said_once():
     assert f"({major}, {minor})" in (ROOT / "Makefile").read_text()
 
 
-def test_the_version_is_the_one_that_is_cited():
+def test_the_version_is_the_one_that_is_cited() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == PROJECT["version"]
     assert citation["references"][0]["url"] == PROJECT["urls"]["Paper"]
 
 
-def test_the_tests_that_hold_promises_are_there():
+def test_the_tests_that_hold_promises_are_there() -> None:
     named = re.findall("`(tests/[^`]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     assert len(named) > 10
     assert not [path for path in named if not (ROOT / path).exists()]

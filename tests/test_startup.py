@@ -11,7 +11,7 @@ from flowquant.runtime.digest import PACKAGE, module_of
 from project import STAGES
 
 # What takes long to import, and which stages may: all others do without, or ask for it late.
-ALLOWED = {
+ALLOWED: dict[str, set[str]] = {
     "torch": set(STAGES)
     - {"allocate", "collect", "inception_weights", "theory"}
     - {"plot_allocation", "plot_fidelity", "plot_metrics"},
@@ -51,17 +51,17 @@ for preloaded, stages in json.loads(sys.argv[1]):
 """
 
 
-def python(*arguments):
+def python(*arguments: str) -> str:
     return subprocess.run(
         [sys.executable, *arguments],
         env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
         capture_output=True,
         text=True,
         check=True,
-    )
+    ).stdout
 
 
-def test_no_stage_imports_what_it_does_not_need():
+def test_no_stage_imports_what_it_does_not_need() -> None:
     # Children of processes that have imported what they share: what it costs is paid once.
     groups = {"": set(STAGES) - ALLOWED["torch"]}
     groups["torchvision"] = ALLOWED["torchvision"]
@@ -72,7 +72,7 @@ def test_no_stage_imports_what_it_does_not_need():
             for name in ("", "torch", "torchvision")
         ]
     )
-    lines = python("-c", FORKING, order, json.dumps(list(ALLOWED))).stdout.splitlines()
+    lines = python("-c", FORKING, order, json.dumps(list(ALLOWED))).splitlines()
     found = dict(json.loads(line) for line in lines)
     assert set(found) == set(STAGES)
     for stage, imported in found.items():
@@ -81,7 +81,7 @@ def test_no_stage_imports_what_it_does_not_need():
 
 
 @pytest.mark.parametrize("module", ["flowquant", "flowquant.__main__"])
-def test_the_package_is_imported_at_once(module):
+def test_the_package_is_imported_at_once(module: str) -> None:
     # Other work on the machine only ever adds to a time: the least of several is the import's own.
     timed = f"from time import perf_counter as now; t = now(); import {module}; print(now() - t)"
-    assert min(float(python("-c", timed).stdout) for _ in range(5)) < 0.1
+    assert min(float(python("-c", timed)) for _ in range(5)) < 0.1

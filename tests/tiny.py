@@ -1,4 +1,6 @@
-"""A tiny model and dataset that tests of stages share."""
+"""A tiny model, dataset and training that tests share."""
+
+from __future__ import annotations
 
 from pathlib import Path
 
@@ -15,9 +17,9 @@ from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Split, write_dataset
 from flowquant.models.model import build_network, write_model
 
-CONFIG = ModelConfig(
+TINY_MODEL = ModelConfig(
     image=ImageConfig(channels=1, size=8),
-    condition=ConditionConfig(kind="class", count=10),
+    condition=ConditionConfig(kind="class", count=3),
     network=NetworkConfig(
         family="transformer",
         patch=2,
@@ -26,7 +28,7 @@ CONFIG = ModelConfig(
         layers=2,
         feedforward=64,
         activation="gelu",
-        dropout=0.0,
+        dropout=0.1,
         time="fourier",
         condition="embedding",
     ),
@@ -49,7 +51,7 @@ TRAINING = TrainingConfig(
 )
 
 
-def tiny_model(folder: Path, config: ModelConfig = CONFIG) -> Path:
+def write_tiny_model(folder: Path, config: ModelConfig = TINY_MODEL) -> Path:
     """A model file with random weights."""
     torch.manual_seed(0)
     path = folder / "model.safetensors"
@@ -57,11 +59,13 @@ def tiny_model(folder: Path, config: ModelConfig = CONFIG) -> Path:
     return path
 
 
-def tiny_dataset(folder: Path) -> Path:
+def write_tiny_dataset(folder: Path) -> Path:
     """A dataset file with random images."""
     path = folder / "data.safetensors"
     draws = torch.Generator().manual_seed(0)
     images = torch.randint(256, (64, 1, 8, 8), generator=draws, dtype=torch.uint8)
-    train, test = (Split(images.clone(), torch.arange(64) % 10) for _ in range(2))
-    write_dataset(path, train, test, CONFIG.image, CONFIG.condition, {})
+    train, test = (Split(images.clone(), torch.arange(64) % 3) for _ in range(2))
+    write_dataset(
+        path, train, test, image=TINY_MODEL.image, condition=TINY_MODEL.condition, provenance={}
+    )
     return path

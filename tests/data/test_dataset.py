@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,11 @@ from flowquant.runtime.errors import UserError
 from flowquant.runtime.tensors import read_metadata
 
 
-def rows(start, stop):
+def rows(start: int, stop: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.arange(start * 7, stop * 7, dtype=np.int64).astype(np.uint8).reshape(-1, 7)
 
 
-def test_streamed_file_is_plain_safetensors(tmp_path):
+def test_streamed_file_is_plain_safetensors(tmp_path: Path) -> None:
     """Odd numbers of bytes before and between, fewer labels than announced."""
     path = tmp_path / "file.safetensors"
     with stream_tensors(path, small_bytes=101 * 8) as stream:
@@ -42,7 +43,7 @@ def test_streamed_file_is_plain_safetensors(tmp_path):
     assert read_metadata(path) == {"names": ["ä", '"'], "skipped": 2}
 
 
-def test_streamed_tensors_come_one_after_another(tmp_path):
+def test_streamed_tensors_come_one_after_another(tmp_path: Path) -> None:
     with (
         pytest.raises(ValueError, match="a is complete"),
         stream_tensors(tmp_path / "file.safetensors", 8) as stream,
@@ -52,7 +53,7 @@ def test_streamed_tensors_come_one_after_another(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_reading_is_a_memory_map(tmp_path):
+def test_reading_is_a_memory_map(tmp_path: Path) -> None:
     """Two gigabytes, most of them a hole in the file, in under a second and little memory."""
     path = tmp_path / "large.safetensors"
     count = 170_000
@@ -73,11 +74,11 @@ def test_reading_is_a_memory_map(tmp_path):
     assert resident() - before < 50_000_000
 
 
-def resident():
+def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def test_no_validation_split(tmp_path):
+def test_no_validation_split(tmp_path: Path) -> None:
     train, test = (
         Split(torch.zeros(4, 1, 4, 4, dtype=torch.uint8), torch.arange(4)) for _ in range(2)
     )
@@ -86,15 +87,15 @@ def test_no_validation_split(tmp_path):
         path,
         train,
         test,
-        ImageConfig(channels=1, size=4),
-        ConditionConfig(kind="class", count=4),
-        {},
+        image=ImageConfig(channels=1, size=4),
+        condition=ConditionConfig(kind="class", count=4),
+        provenance={},
     )
     assert read_validation(path) is None
     assert read_dataset(path)[1].labels.tolist() == [0, 1, 2, 3]
 
 
-def test_labels_out_of_range(tmp_path):
+def test_labels_out_of_range(tmp_path: Path) -> None:
     split = Split(torch.zeros(4, 1, 4, 4, dtype=torch.uint8), torch.arange(4))
     path = tmp_path / "data.safetensors"
     with pytest.raises(UserError, match="found labels from 0 to 3; expected 3 class"):
@@ -102,13 +103,13 @@ def test_labels_out_of_range(tmp_path):
             path,
             split,
             split,
-            ImageConfig(channels=1, size=4),
-            ConditionConfig(kind="class", count=3),
-            {},
+            image=ImageConfig(channels=1, size=4),
+            condition=ConditionConfig(kind="class", count=3),
+            provenance={},
         )
     assert not path.exists()
 
 
-def test_on_a_cpu_the_map_stays_a_map():
+def test_on_a_cpu_the_map_stays_a_map() -> None:
     split = Split(torch.zeros(4, 1, 4, 4, dtype=torch.uint8), torch.arange(4))
     assert place(split, torch.device("cpu")) is split

@@ -117,8 +117,8 @@ def test_linear_weights_are_matrices_without_embeddings(tiny_model):
     assert names == {
         "patch_proj.weight",
         "out_proj.weight",
-        "time_mlp.0.weight",
-        "time_mlp.2.weight",
+        "time_mlp.1.weight",
+        "time_mlp.3.weight",
     } | {prefix + name for prefix in layer for name in per_layer}
 
 

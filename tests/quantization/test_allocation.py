@@ -15,7 +15,7 @@ from flowquant.stages.allocate import allocate
 from flowquant.stages.plot_allocation import plot_allocation
 from flowquant.stages.quantize import quantize
 from flowquant.stages.sensitivity import sensitivity
-from tiny import tiny_dataset, tiny_model
+from tiny import write_tiny_dataset, write_tiny_model
 
 METHOD = MethodConfig(
     levels="lloyd",
@@ -59,7 +59,15 @@ def test_an_impossible_budget_says_the_least_possible() -> None:
 def measured(tmp_path: Path) -> Path:
     path = tmp_path / "sensitivity.json"
     settings = SensitivityConfig(widths=(1, 2, 4), images=64)
-    sensitivity(tiny_model(tmp_path), tiny_dataset(tmp_path), path, "tiny", METHOD, settings, "cpu")
+    sensitivity(
+        write_tiny_model(tmp_path),
+        write_tiny_dataset(tmp_path),
+        path,
+        "tiny",
+        METHOD,
+        settings,
+        "cpu",
+    )
     return path
 
 

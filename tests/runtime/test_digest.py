@@ -3,6 +3,7 @@
 import re
 import shutil
 from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import pytest
 
@@ -12,21 +13,23 @@ LOSS = "return (predicted - (images - noise)).square().mean()"
 
 
 @pytest.fixture
-def copy(tmp_path):
+def copy(tmp_path: Path) -> Path:
     return shutil.copytree(
         PACKAGE, tmp_path / "flowquant", ignore=shutil.ignore_patterns("__pycache__")
     )
 
 
-def digest_in(package, command):
+def digest_in(package: Path, command: str) -> str:
     """A digest of a copy of the package, computed by the copy: nothing is remembered."""
     spec = spec_from_file_location("digest_of_a_copy", package / "runtime" / "digest.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.digest(command)
 
 
-def test_what_a_stage_runs():
+def test_what_a_stage_runs() -> None:
     train = imported_modules("stages.train")
     assert {"models.transformer", "models.path", "models.model", "runtime.random"} <= train
     assert not {"quantization.codebook", "quantization.packing"} & train
@@ -35,7 +38,7 @@ def test_what_a_stage_runs():
         assert "quantization.levels" not in imported_modules(f"stages.{stage}")
 
 
-def test_stages_differ():
+def test_stages_differ() -> None:
     assert re.fullmatch("[0-9a-f]{16}", digest("train"))
     assert digest("train") != digest("sample")
 
@@ -50,7 +53,7 @@ def test_stages_differ():
         (LOSS, "return (\n        (predicted - (images - noise)).square().mean()\n    )"),
     ],
 )
-def test_words_and_layout_do_not_count(copy, old, new):
+def test_words_and_layout_do_not_count(copy: Path, old: str, new: str) -> None:
     edit(copy / "models" / "path.py", old, new)
     assert digest_in(copy, "train") == digest("train")
 
@@ -64,13 +67,13 @@ def test_words_and_layout_do_not_count(copy, old, new):
         ("runtime/random.py", ">> 1", ">> 2"),
     ],
 )
-def test_code_counts_where_it_is_used(copy, module, old, new):
+def test_code_counts_where_it_is_used(copy: Path, module: str, old: str, new: str) -> None:
     edit(copy / module, old, new)
     assert digest_in(copy, "train") != digest("train")
     assert digest_in(copy, "plot_metrics") == digest("plot_metrics")
 
 
-def edit(path, old, new):
+def edit(path: Path, old: str, new: str) -> None:
     before = path.read_text(encoding="utf-8")
     assert old in before
     path.write_text(before.replace(old, new), encoding="utf-8")

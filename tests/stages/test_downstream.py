@@ -11,11 +11,15 @@ from flowquant.evaluation.classifier import predict, read_classifier
 from flowquant.sampling.samples import Origin, write_samples
 from flowquant.stages.classifier import classifier
 from flowquant.stages.downstream import downstream
-from tiny import CONFIG, tiny_dataset
+from tiny import TINY_MODEL, write_tiny_dataset
 
 
 def test_both_stages(tmp_path: Path) -> None:
-    data, file, report = tiny_dataset(tmp_path), tmp_path / "c.safetensors", tmp_path / "c.json"
+    data, file, report = (
+        write_tiny_dataset(tmp_path),
+        tmp_path / "c.safetensors",
+        tmp_path / "c.json",
+    )
     settings = ClassifierConfig(
         architecture="shufflenet_v2_x0_5",
         epochs=1,
@@ -29,8 +33,8 @@ def test_both_stages(tmp_path: Path) -> None:
         data,
         file,
         report,
-        image=CONFIG.image,
-        condition=CONFIG.condition,
+        image=TINY_MODEL.image,
+        condition=TINY_MODEL.condition,
         settings=settings,
         dataset="tiny",
         device="cpu",
@@ -40,7 +44,7 @@ def test_both_stages(tmp_path: Path) -> None:
     hits = (predict(network, test.images, torch.device("cpu")) == test.labels).double().mean()
     trained = json.loads(report.read_text())
     assert trained["test_accuracy"] == hits.item()
-    assert (config.name, config.classes, trained["test_images"]) == ("shufflenet_v2_x0_5", 10, 64)
+    assert (config.name, config.classes, trained["test_images"]) == ("shufflenet_v2_x0_5", 3, 64)
 
     samples = tmp_path / "samples.safetensors"
     write_samples(samples, test.images, test.labels, Origin("tiny", "full", 3))

@@ -13,12 +13,12 @@ from flowquant.sampling.samples import Origin, write_samples
 from flowquant.stages.fidelity import fidelity
 from flowquant.stages.plot_fidelity import plot_fidelity
 from flowquant.stages.quantize import quantize
-from tiny import tiny_model
+from tiny import write_tiny_model
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    model = tiny_model(tmp_path)
+    model = write_tiny_model(tmp_path)
     labels = torch.arange(10)
     draws = torch.Generator().manual_seed(0)
     for variant in ("full", "m/2bit"):

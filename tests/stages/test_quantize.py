@@ -20,7 +20,7 @@ from flowquant.quantization.packed_file import read_quantized
 from flowquant.runtime.errors import UserError
 from flowquant.stages.inspect import inspect
 from flowquant.stages.quantize import quantize
-from tiny import CONFIG, tiny_model
+from tiny import TINY_MODEL, write_tiny_model
 
 HALF: dict[str, Any] = {"levels_dtype": "float16", "float_dtype": "float16"}
 
@@ -38,7 +38,7 @@ def method(**changes: Any) -> MethodConfig:
 
 def run(folder: Path, bits: int = 2, **changes: Any) -> tuple[Path, dict[str, Any]]:
     output, report = folder / "packed.safetensors", folder / "report.json"
-    quantize(tiny_model(folder), output, report, method(**changes), "tiny", "m/2bit", bits)
+    quantize(write_tiny_model(folder), output, report, method(**changes), "tiny", "m/2bit", bits)
     return output, json.loads(report.read_text())
 
 
@@ -61,13 +61,15 @@ def test_every_method_writes_a_file_that_reads_back(
 
 
 def test_scope_linear_keeps_what_does_not_multiply() -> None:
-    weights = build_network(CONFIG).state_dict()
-    chosen = selected(weights, CONFIG, method(scope="linear"))
+    weights = build_network(TINY_MODEL).state_dict()
+    chosen = selected(weights, TINY_MODEL, method(scope="linear"))
     assert "transformer.layers.0.self_attn.in_proj_weight" in chosen
     assert "patch_proj.weight" in chosen
     for name in ("pos_emb", "class_emb.weight", "time_mlp.0.W", "patch_proj.bias"):
         assert name not in chosen
-    kept = selected(weights, CONFIG, method(scope="linear", keep=("patch_proj.*", "out_proj.*")))
+    kept = selected(
+        weights, TINY_MODEL, method(scope="linear", keep=("patch_proj.*", "out_proj.*"))
+    )
     assert chosen - kept == {"patch_proj.weight", "out_proj.weight"}
 
 
@@ -92,21 +94,21 @@ def test_w2_equals_that_of_pot(levels: str) -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(bad: float, tmp_path: Path) -> None:
-    path = tiny_model(tmp_path)
+    path = write_tiny_model(tmp_path)
     weights, _ = read_model(path)
     weights = {name: tensor.clone() for name, tensor in weights.items()}
     weights["out_proj.bias"][1] = bad
-    write_model(path, weights, CONFIG, {})
+    write_model(path, weights, TINY_MODEL, {})
     with pytest.raises(UserError, match=r"NaN or infinite weights in out_proj\.bias"):
         quantize(path, tmp_path / "o", tmp_path / "r", method(), "tiny", "m/2bit", 2)
 
 
 def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:
-    path = tiny_model(tmp_path)
+    path = write_tiny_model(tmp_path)
     weights, _ = read_model(path)
     weights = {name: tensor.clone() for name, tensor in weights.items()}
     weights["pos_emb"][:] = 1e6
-    write_model(path, weights, CONFIG, {})
+    write_model(path, weights, TINY_MODEL, {})
     with pytest.raises(UserError, match=r"1e\+06.*float32"):
         quantize(path, tmp_path / "o", tmp_path / "r", method(**HALF), "tiny", "m/2bit", 2)
     assert not (tmp_path / "o").exists()
@@ -142,7 +144,9 @@ def test_an_unknown_level_name_lists_the_known() -> None:
 
 def test_one_of_bits_and_allocation(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="one of the two"):
-        quantize(tiny_model(tmp_path), tmp_path / "o", tmp_path / "r", method(), "tiny", "m/2bit")
+        quantize(
+            write_tiny_model(tmp_path), tmp_path / "o", tmp_path / "r", method(), "tiny", "m/2bit"
+        )
 
 
 def test_inspect_prints_every_tensor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +165,7 @@ def test_inspect_prints_every_tensor(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_inspect_refuses_another_model(tmp_path: Path) -> None:
     output, _ = run(tmp_path)
     other = tmp_path / "other.safetensors"
-    write_model(other, {"w": torch.zeros(3)}, CONFIG, {})
+    write_model(other, {"w": torch.zeros(3)}, TINY_MODEL, {})
     with pytest.raises(UserError, match="other tensors"):
         inspect(output, other)
 
@@ -195,8 +199,8 @@ def test_tensors_quantized_together_come_out_as_alone(
     granularity: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    weights = build_network(CONFIG).state_dict()
-    widths = dict.fromkeys(selected(weights, CONFIG, method(scope="linear")), 2)
+    weights = build_network(TINY_MODEL).state_dict()
+    widths = dict.fromkeys(selected(weights, TINY_MODEL, method(scope="linear")), 2)
     alone = quantize_weights(weights, method(granularity=granularity), widths)
     batches = methods._batches
 

@@ -13,7 +13,7 @@ from flowquant.report.theory import decay
 from flowquant.stages.distances import distances
 from flowquant.stages.quantize import quantize
 from flowquant.stages.theory import theory
-from tiny import tiny_model
+from tiny import write_tiny_model
 
 
 def measure(folder: Path, levels: str, bits: int) -> Path:
@@ -22,7 +22,7 @@ def measure(folder: Path, levels: str, bits: int) -> Path:
         levels=levels, granularity="tensor", scope="linear", keep=(), least_values=5
     )
     packed = folder / "packed.safetensors"
-    quantize(tiny_model(folder), packed, folder / "r.json", method, "tiny", name, bits)
+    quantize(write_tiny_model(folder), packed, folder / "r.json", method, "tiny", name, bits)
     output = folder / f"{levels}_{bits}.json"
     distances(folder / "model.safetensors", packed, output, "tiny", name)
     return output

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 
-def note():
+def note() -> None:
     spec = sys.modules["__main__"].__spec__
     if spec is None or spec.name != "flowquant.__main__":
         return

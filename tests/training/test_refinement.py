@@ -20,7 +20,7 @@ from flowquant.stages.refine import refine
 from flowquant.training import resume
 from flowquant.training.refinement import Refinement
 from flowquant.training.trainable import TrainableLevels
-from tiny import tiny_dataset, tiny_model
+from tiny import write_tiny_dataset, write_tiny_model
 
 SETTINGS = RefineConfig(
     steps=120,
@@ -41,7 +41,7 @@ TRAINED = replace(SETTINGS, assignments="trained")
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Any]:
-    model = tiny_model(tmp_path)
+    model = write_tiny_model(tmp_path)
     method = MethodConfig(
         levels="lloyd",
         granularity="row",
@@ -56,7 +56,7 @@ def files(tmp_path: Path) -> dict[str, Any]:
     return {
         "model": model,
         "unrefined": unrefined,
-        "data": tiny_dataset(tmp_path),
+        "data": write_tiny_dataset(tmp_path),
         "output": tmp_path / "refined.safetensors",
         "report": tmp_path / "refined.json",
         "curve": tmp_path / "curve.jsonl",

@@ -6,12 +6,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from project import ROOT, TINY
+from project import ROOT, TINY, Done
 
 AS_MODULE = f"""
 configfile: "mine.yaml"
@@ -28,7 +27,7 @@ use rule train from flowquant as fq_train with:
 """
 
 
-def snakemake(folder: Path, *arguments: str) -> Any:
+def snakemake(folder: Path, *arguments: str) -> Done:
     return subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
         cwd=folder,

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from project import Workflow
 
-def test_before_anything_else(fresh):
+
+def test_before_anything_else(fresh: Workflow) -> None:
     fresh.configure("brief.yaml", {"benchmark": {"seconds": 1}})
     done = fresh.snakemake("benchmark", config=("tiny.yaml", "brief.yaml"))
     assert done.returncode == 0, done.stdout[-5000:]

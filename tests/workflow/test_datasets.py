@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,17 +15,17 @@ from flowquant.models.model import build_network
 from flowquant.runtime.tensors import read_metadata, read_tensors
 from image_files import encoded, write_folder
 from originals import NETWORK, PRESETS, preset, write_images, write_originals
-from project import ROOT
+from project import ROOT, Done
 
 
 @pytest.fixture
-def workplace(tmp_path):
+def workplace(tmp_path: Path) -> Path:
     """A folder to run the workflow in, elsewhere than it lies."""
     (tmp_path / "results").mkdir()
     return tmp_path
 
 
-def snakemake(folder, *arguments, config=None):
+def snakemake(folder: Path, *arguments: str, config: dict[str, Any] | None = None) -> Done:
     command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2"]
     command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
     if config is not None:
@@ -39,7 +41,7 @@ def snakemake(folder, *arguments, config=None):
     )
 
 
-def configuration(presets, **more):
+def configuration(presets: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {
         "run": "tiny",
         "device": "cpu",
@@ -53,7 +55,7 @@ def configuration(presets, **more):
     }
 
 
-def test_every_kind_end_to_end(workplace):
+def test_every_kind_end_to_end(workplace: Path) -> None:
     write_originals(workplace / "originals")
     targets = [f"results/tiny/sampling/{name}/full/seed0.safetensors" for name in PRESETS]
     done = snakemake(workplace, *targets, config=configuration(PRESETS))
@@ -78,7 +80,7 @@ def test_every_kind_end_to_end(workplace):
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
-def test_bad_images_end_in_one_message_and_no_output(workplace):
+def test_bad_images_end_in_one_message_and_no_output(workplace: Path) -> None:
     write_images(workplace / "originals" / "mine.tar.xz")
     bad = {"train/cat/bad.jpg": encoded(0, (50, 50), "JPEG")[:300]}
     write_folder(workplace / "originals" / "mine", bad | {"train/dog/1.png": encoded(1)})
@@ -95,7 +97,7 @@ def test_bad_images_end_in_one_message_and_no_output(workplace):
     assert left == {"logs", "benchmarks"}
 
 
-def test_check_says_which_checkpoints_fit(workplace):
+def test_check_says_which_checkpoints_fit(workplace: Path) -> None:
     good = preset({"kind": "idx", "folder": "idx"}, 1, 8, 10)
     bad = good | {"condition": {"kind": "class", "count": 9}}
     parts = ("image", "condition")
@@ -118,7 +120,7 @@ def test_check_says_which_checkpoints_fit(workplace):
     assert not (workplace / "results" / "tiny" / "models").exists()
 
 
-def test_the_papers_graph_needs_no_data(workplace):
+def test_the_papers_graph_needs_no_data(workplace: Path) -> None:
     done = snakemake(workplace, "-n")
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert not list((workplace / "results").iterdir())

@@ -2,12 +2,12 @@
 
 import pytest
 
-from project import STAGES
+from project import STAGES, Workflow
 
 RUN = "results/everything"
 MOST_SECONDS = 8
 # No rule runs the first; the others measure for seconds, however small the model: up to that.
-BY_HAND = {
+BY_HAND: dict[str, tuple[str, ...]] = {
     "inspect": (
         f"{RUN}/quantized_models/tiny_idx/refined/2bit.safetensors",
         *("--against", f"{RUN}/models/tiny_idx_model.safetensors"),
@@ -21,7 +21,7 @@ BY_HAND = {
 
 
 @pytest.fixture(scope="module")
-def processor_seconds(everything):
+def processor_seconds(everything: Workflow) -> dict[str, list[float]]:
     """Of whole processes, whose work is the least there can be: never less than to a first step.
 
     A processor's seconds: start-up is work for one, which busy neighbours only put off.
@@ -33,6 +33,8 @@ def processor_seconds(everything):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_is_at_work_in_seconds(processor_seconds, stage):
+def test_every_stage_is_at_work_in_seconds(
+    processor_seconds: dict[str, list[float]], stage: str
+) -> None:
     # The first of several processes may have found a cold file cache.
     assert min(processor_seconds[stage]) <= MOST_SECONDS

@@ -2,14 +2,17 @@
 
 import gzip
 import struct
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from flowquant.config.model import ModelConfig
 from flowquant.config.run import Run
 from flowquant.models.model import build_network
 from originals import PRESETS
-from project import ROOT, TINY
+from project import ROOT, TINY, Workflow
 
 IDX_PRESET = {
     "source": {"kind": "idx", "folder": "tiny"},
@@ -17,7 +20,7 @@ IDX_PRESET = {
 }
 
 
-def outputs(workflow):
+def outputs(workflow: Workflow) -> list[Path]:
     return [
         path
         for path in (workflow.folder / "results").rglob("*")
@@ -25,7 +28,7 @@ def outputs(workflow):
     ]
 
 
-def fails(workflow, *targets, message):
+def fails(workflow: Workflow, *targets: str, message: str) -> str:
     done = workflow.snakemake(*targets, config=("tiny.yaml", "mistake.yaml"))
     assert done.returncode != 0
     assert message in done.stdout, done.stdout[-3000:]
@@ -55,13 +58,15 @@ def fails(workflow, *targets, message):
         ),
     ],
 )
-def test_a_wrong_configuration_stops_before_any_job(fresh, content, message):
+def test_a_wrong_configuration_stops_before_any_job(
+    fresh: Workflow, content: dict[str, Any], message: str
+) -> None:
     fresh.configure("mistake.yaml", content)
     text = fails(fresh, message=message)
     assert "Job stats" not in text
 
 
-def test_a_truncated_idx_file(fresh):
+def test_a_truncated_idx_file(fresh: Workflow) -> None:
     folder = fresh.folder / "data/tiny"
     folder.mkdir(parents=True)
     header = struct.pack(">BBBB3I", 0, 0, 8, 3, 10, 8, 8)
@@ -72,18 +77,18 @@ def test_a_truncated_idx_file(fresh):
     assert "train-images-idx3-ubyte.gz" in text
 
 
-def test_images_that_are_nowhere(fresh):
+def test_images_that_are_nowhere(fresh: Workflow) -> None:
     fresh.configure("mistake.yaml", {"presets": {"digits": IDX_PRESET}})
     fails(fresh, "datasets", message="found no such file, and no answer from any mirror")
 
 
 @pytest.fixture
-def model():
+def model() -> ModelConfig:
     """What the tiny configuration's checkpoint must be."""
     return Run.read(TINY, ROOT, []).presets["digits"].model
 
 
-def test_a_checkpoint_of_other_shapes(fresh, model):
+def test_a_checkpoint_of_other_shapes(fresh: Workflow, model: ModelConfig) -> None:
     weights = build_network(model).state_dict()
     weights["out_proj.bias"] = torch.zeros(7)
     del weights["pos_emb"]
@@ -96,7 +101,7 @@ def test_a_checkpoint_of_other_shapes(fresh, model):
     )
 
 
-def test_a_checkpoint_with_nan(fresh, model):
+def test_a_checkpoint_with_nan(fresh: Workflow, model: ModelConfig) -> None:
     weights = build_network(model).state_dict()
     weights["pos_emb"][0, 0, 0] = float("nan")
     torch.save(weights, fresh.folder / "mine.pt")
@@ -122,20 +127,22 @@ def test_a_checkpoint_with_nan(fresh, model):
         ),
     ],
 )
-def test_what_only_the_networks_can_tell(fresh, content, message):
+def test_what_only_the_networks_can_tell(
+    fresh: Workflow, content: dict[str, Any], message: str
+) -> None:
     """Told by the one quick job, before any training."""
     fresh.configure("mistake.yaml", content)
     fails(fresh, "check", message=message)
 
 
-def test_a_file_that_names_no_run(fresh):
+def test_a_file_that_names_no_run(fresh: Workflow) -> None:
     fresh.configure("mine.yaml", {"bits": [3]})
     done = fresh.snakemake("--dry-run", config=("mine.yaml",))
     assert done.returncode != 0
     assert "`run`: found nothing in mine.yaml" in done.stdout
 
 
-def test_nothing_from_a_configuration_is_run_by_a_shell(fresh):
+def test_nothing_from_a_configuration_is_run_by_a_shell(fresh: Workflow) -> None:
     """Every string that may be any text, in every section, with what a shell would run."""
     nasty = "it's $(touch PWNED) `touch PWNED` \"; touch PWNED; {x}"
     weights = fresh.folder / "in sp$(touch PWNED)ace.pt"
@@ -168,7 +175,7 @@ def test_nothing_from_a_configuration_is_run_by_a_shell(fresh):
     assert not list(fresh.folder.rglob("PWNED*"))
 
 
-def test_an_unwritable_place_or_a_gpu_that_is_not_there(fresh):
+def test_an_unwritable_place_or_a_gpu_that_is_not_there(fresh: Workflow) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     fresh.configure("mistake.yaml", {"device": "cuda"})

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from project import Workflow
+
 
 @pytest.mark.parametrize("variant", ["refined/2bit", "mixed/8bit"])
-def test_refined_methods(everything, variant):
+def test_refined_methods(everything: Workflow, variant: str) -> None:
     results = everything.folder / "results/everything"
     refined = json.loads((results / f"quantized_models/tiny_idx/{variant}.json").read_text())
     assert refined["velocity_error"]["after"] < refined["velocity_error"]["before"]
@@ -15,7 +17,7 @@ def test_refined_methods(everything, variant):
     assert (results / f"distances/tiny_idx/{variant}.json").stat().st_size > 0
 
 
-def test_a_mixed_method_keeps_its_budget(everything):
+def test_a_mixed_method_keeps_its_budget(everything: Workflow) -> None:
     results = everything.folder / "results/everything"
     allocation = json.loads((results / "allocations/tiny_idx/mixed/8bit.json").read_text())
     assert allocation["effective_bits"] <= 8

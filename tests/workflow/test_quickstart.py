@@ -23,18 +23,18 @@ def rows() -> dict[str, dict[str, str]]:
         return {row["variant"]: row for row in csv.DictReader(file)}
 
 
-def test_all_variants_are_there(rows):
+def test_all_variants_are_there(rows: dict[str, dict[str, str]]) -> None:
     quantized = {f"{method}/{bits}bit" for method in ("uniform", "ot") for bits in (2, 4, 8, 16)}
     assert set(rows) == {"real", "full"} | quantized
     assert all(row["n"] == "1000" for row in rows.values())
 
 
-def test_the_classifier_and_the_full_model_are_good(rows):
+def test_the_classifier_and_the_full_model_are_good(rows: dict[str, dict[str, str]]) -> None:
     assert float(rows["full"]["real_accuracy"]) >= 0.95
     assert float(rows["full"]["accuracy"]) >= 0.90
 
 
-def test_two_bit_files_are_about_a_sixteenth(rows):
+def test_two_bit_files_are_about_a_sixteenth(rows: dict[str, dict[str, str]]) -> None:
     """Of the weights: names and provenance, some 20 kB, show beside a network this small."""
     weights = int(rows["full"]["bytes"]) / 4
     for method in ("uniform", "ot"):
@@ -43,7 +43,7 @@ def test_two_bit_files_are_about_a_sixteenth(rows):
         assert int(row["bytes"]) < weights * float(row["effective_bits"]) / 8 + 24_000
 
 
-def test_quantization_hurts_as_published(rows):
+def test_quantization_hurts_as_published(rows: dict[str, dict[str, str]]) -> None:
     """Full precision and 16 bits alike; 2 bits break both methods, uniform the most."""
     fid = {variant: float(row["fid"]) for variant, row in rows.items()}
     assert fid["real"] < fid["full"]
@@ -51,7 +51,7 @@ def test_quantization_hurts_as_published(rows):
     assert fid["full"] < fid["ot/4bit"] < fid["ot/2bit"] < fid["uniform/2bit"]
 
 
-def test_plots_and_grids_are_there(rows):
+def test_plots_and_grids_are_there(rows: dict[str, dict[str, str]]) -> None:
     for name in ("fid", "is", "accuracy", "samples", "levels"):
         for suffix in ("png", "svg"):
             assert (RESULTS / f"plots/digits_{name}.{suffix}").stat().st_size > 1000

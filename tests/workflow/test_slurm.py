@@ -5,12 +5,14 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import slurm
 from project import ROOT, TINY, copy_project
+from slurm import Cluster
 
 # `auto`: jobs ask for GPUs, which this cluster only pretends to have, and run on CPUs.
 CONFIG = TINY | {
@@ -23,7 +25,7 @@ RUN = "results/tiny"
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster() -> Iterator[Cluster]:
     """A cluster; skips where there can be none, but never in CI."""
     if reason := slurm.missing():
         if os.environ.get("CI"):
@@ -34,7 +36,7 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory):
+def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An interpreter with the plugin, which is not to be where other tests run."""
     folder = tmp_path_factory.mktemp("slurm") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
@@ -46,7 +48,7 @@ def python(tmp_path_factory):
     return interpreter
 
 
-def cancel_training(cluster, log, process):
+def cancel_training(cluster: Cluster, log: Path, process: subprocess.Popen[bytes]) -> None:
     """Cancel the job that trains once it takes steps."""
     while not (log.exists() and "digits_model:" in log.read_text()):
         assert process.poll() is None, "Snakemake ended before training began"
@@ -56,7 +58,7 @@ def cancel_training(cluster, log, process):
 
 
 @pytest.fixture(scope="module")
-def finished(cluster, python, tmp_path_factory):
+def finished(cluster: Cluster, python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run on the cluster."""
     workflow = copy_project(tmp_path_factory.mktemp("on_slurm"))
     workflow.configure("tiny.yaml", CONFIG)
@@ -84,7 +86,7 @@ def finished(cluster, python, tmp_path_factory):
     return workflow.folder
 
 
-def test_everything_is_made_by_slurm(finished, cluster):
+def test_everything_is_made_by_slurm(finished: Path, cluster: Cluster) -> None:
     for name in ("summary.csv", "plots/digits_fid.png", "sampling/digits/ot/2bit/seed0.png"):
         assert (finished / RUN / name).stat().st_size > 0
     jobs = cluster.jobs()
@@ -102,14 +104,16 @@ def test_everything_is_made_by_slurm(finished, cluster):
         ("dataset", ("4000M", "4:00:00", "1", "N/A")),
     ],
 )
-def test_slurm_gets_the_rules_resources(finished, cluster, rule, asked):
+def test_slurm_gets_the_rules_resources(
+    finished: Path, cluster: Cluster, rule: str, asked: tuple[str, ...]
+) -> None:
     jobs = [job for job in cluster.jobs() if job.rule == rule]
     assert jobs
     for job in jobs:
         assert (job.memory, job.runtime, job.cpus, job.gpus) == asked
 
 
-def test_a_cancelled_job_keeps_its_state_and_resumes(finished, cluster):
+def test_a_cancelled_job_keeps_its_state_and_resumes(finished: Path, cluster: Cluster) -> None:
     first, second = (job for job in cluster.jobs() if job.rule == "train")
     assert (first.state, second.state) == ("CANCELLED", "COMPLETED")
     log = finished / f".snakemake/slurm_logs/rule_train/digits/{first.number}.log"

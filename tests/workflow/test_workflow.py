@@ -5,6 +5,8 @@ import json
 import re
 import shutil
 import zipfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,18 +16,19 @@ from flowquant.quantization.codebook import expand_all
 from flowquant.quantization.packed_file import read_quantized
 from flowquant.runtime.tensors import read_metadata
 from flowquant.sampling.samples import read_samples
+from project import Workflow
 
 RUN = "results/tiny"
 AFTER_QUANTIZE = {"collect": 1, "plot_metrics": 3, "plot_levels": 1, "plot_samples": 1, "all": 1}
 
 
-def per_variant(count, **more):
+def per_variant(count: int, **more: int) -> dict[str, int]:
     """Jobs that ``count`` new or changed quantized variants need."""
     stages = ("quantize", "sample", "evaluate", "downstream")
     return dict.fromkeys(stages, count) | AFTER_QUANTIZE | more
 
 
-def test_everything_is_made(finished):
+def test_everything_is_made(finished: Workflow) -> None:
     run = finished.folder / RUN
     for variant in ("full", "uniform/2bit", "ot/2bit"):
         images, labels, origin = read_samples(run / f"sampling/digits/{variant}/seed0.safetensors")
@@ -45,7 +48,7 @@ def test_everything_is_made(finished):
     assert [json.loads(line)["epoch"] for line in curve] == [1, 2]
 
 
-def test_report_shows_figures_under_captions(finished):
+def test_report_shows_figures_under_captions(finished: Workflow) -> None:
     done = finished.snakemake("--report", "report.zip")
     assert done.returncode == 0, done.stdout[-3000:]
     with zipfile.ZipFile(finished.folder / "report.zip") as archive:
@@ -57,7 +60,7 @@ def test_report_shows_figures_under_captions(finished):
     assert "seeds 0. FID" in page.replace("\\n", " ")
 
 
-def test_quantized_files_are_packed(finished):
+def test_quantized_files_are_packed(finished: Workflow) -> None:
     run = finished.folder / RUN
     parameters = json.loads((run / "models/digits_model.json").read_text())["parameters"]
     report = json.loads((run / "quantized_models/digits/ot/2bit.json").read_text())
@@ -77,13 +80,13 @@ def test_quantized_files_are_packed(finished):
         assert len(weights.unique()) <= 4
 
 
-def test_variants_start_from_the_same_noise_and_labels(finished):
+def test_variants_start_from_the_same_noise_and_labels(finished: Workflow) -> None:
     folder = finished.folder / RUN / "sampling/digits"
     labels = [read_samples(folder / v / "seed0.safetensors")[1] for v in ("full", "ot/2bit")]
     assert labels[0].equal(labels[1])
 
 
-def test_the_table_says_how_it_was_made(finished):
+def test_the_table_says_how_it_was_made(finished: Workflow) -> None:
     with (finished.folder / RUN / "summary.csv").open(newline="") as file:
         rows = {row["variant"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["real", "full", "ot/2bit", "uniform/2bit"]
@@ -95,7 +98,7 @@ def test_the_table_says_how_it_was_made(finished):
     assert rows["real"]["accuracy"] == ""
 
 
-def test_nothing_is_left_to_do(finished):
+def test_nothing_is_left_to_do(finished: Workflow) -> None:
     assert finished.jobs() == {}
 
 
@@ -130,7 +133,9 @@ def test_nothing_is_left_to_do(finished):
         *("batch", "devices", "data_root", "run"),
     ],
 )
-def test_a_changed_line_makes_just_what_it_must(finished, change, jobs):
+def test_a_changed_line_makes_just_what_it_must(
+    finished: Workflow, change: dict[str, Any], jobs: dict[str, int] | None
+) -> None:
     finished.configure("change.yaml", change)
     found = finished.jobs("change.yaml")
     if jobs is None:  # a run of another name shares the dataset, and nothing else
@@ -148,7 +153,9 @@ def test_a_changed_line_makes_just_what_it_must(finished, change, jobs):
         ("stages/collect.py", {"collect": 1, "plot_metrics": 3, "all": 1}),
     ],
 )
-def test_edited_code_reruns_the_stages_that_use_it(finished, module, jobs):
+def test_edited_code_reruns_the_stages_that_use_it(
+    finished: Workflow, module: str, jobs: dict[str, int]
+) -> None:
     path = finished.folder / "workflow/flowquant" / module
     before = path.read_text()
     try:
@@ -159,7 +166,7 @@ def test_edited_code_reruns_the_stages_that_use_it(finished, module, jobs):
     assert finished.jobs() == {}  # the same content, touched: nothing is stale
 
 
-def test_a_lost_file_is_remade_alone(finished, tmp_path):
+def test_a_lost_file_is_remade_alone(finished: Workflow, tmp_path: Path) -> None:
     lost = finished.folder / RUN / "plots/digits_fid.png"
     shutil.move(lost, tmp_path / "kept.png")
     try:
@@ -168,7 +175,7 @@ def test_a_lost_file_is_remade_alone(finished, tmp_path):
         shutil.move(tmp_path / "kept.png", lost)
 
 
-def test_the_papers_graph(finished):
+def test_the_papers_graph(finished: Workflow) -> None:
     """`snakemake -n --cores all`: four datasets, nothing downloaded."""
     jobs = finished.jobs(base=())
     assert jobs["dataset"] == jobs["train"] == 4
@@ -180,7 +187,7 @@ def test_the_papers_graph(finished):
     assert not (finished.folder / "data").exists()
 
 
-def test_jobs_compute_on_as_many_devices_as_they_say(fresh):
+def test_jobs_compute_on_as_many_devices_as_they_say(fresh: Workflow) -> None:
     shares = {"training": {"devices": 3, "batch": 48}, "sampling": {"devices": 2}}
     fresh.configure("shares.yaml", {"device": "auto", "presets": {"digits": shares}})
     target = "results/tiny/sampling/digits/full/seed0.png"
@@ -190,12 +197,12 @@ def test_jobs_compute_on_as_many_devices_as_they_say(fresh):
     assert devices == {"train": "3", "sample": "2"}
 
 
-def test_quantized_files_carry_the_models_configuration(finished):
+def test_quantized_files_carry_the_models_configuration(finished: Workflow) -> None:
     path = finished.folder / RUN / "quantized_models/digits/uniform/2bit.safetensors"
     assert read_metadata(path)["model"]["network"]["width"] == 16
 
 
-def test_a_sweep_over_solvers(finished):
+def test_a_sweep_over_solvers(finished: Workflow) -> None:
     """One job a variant; what the sweep does not compare makes nothing of it stale."""
     content = {"evaluations": [2, 5], "solvers": ["euler", "heun", "dopri5"], "tolerances": [0.1]}
     finished.configure("sweep.yaml", {"sweep": content})

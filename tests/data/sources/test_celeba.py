@@ -1,5 +1,8 @@
 """CelebA as it is distributed, with its quirks, and everything that may be wrong with it."""
 
+from pathlib import Path
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 import torch
@@ -14,8 +17,9 @@ from flowquant.runtime.tensors import read_metadata
 from image_files import encoded, write_folder, write_zip
 
 NAMES = ["5_o_Clock_Shadow", "Bald", "Smiling", "Young"]
+Faces = dict[str, tuple[list[int], int]]
 # Image → attributes and part, as the official files have them.
-FACES = {
+FACES: Faces = {
     "000001.jpg": ([-1, 1, 1, -1], 0),
     "000002.jpg": ([1, -1, -1, -1], 0),
     "000003.jpg": ([-1, -1, 1, 1], 1),
@@ -26,7 +30,7 @@ FACES = {
 PICTURES = {name: encoded(i, (178, 218), "JPEG") for i, name in enumerate(FACES)}
 
 
-def attribute_file(faces=FACES, names=NAMES, count=None):
+def attribute_file(faces: Faces = FACES, names: list[str] = NAMES, count: int | None = None) -> str:
     # Two digits a value, so one or two spaces between; one after the last name.
     lines = [str(count or len(faces)), " ".join(names) + " "]
     lines += [
@@ -35,11 +39,17 @@ def attribute_file(faces=FACES, names=NAMES, count=None):
     return "\n".join(lines) + "\n"
 
 
-def partition_file(faces=FACES):
+def partition_file(faces: Faces = FACES) -> str:
     return "".join(f"{name} {part}\n" for name, (_, part) in faces.items())
 
 
-def lay_out(root, pictures=PICTURES, attributes=None, partition=None, zipped=False):
+def lay_out(
+    root: Path,
+    pictures: dict[str, bytes] = PICTURES,
+    attributes: str | None = None,
+    partition: str | None = None,
+    zipped: bool = False,
+) -> Path:
     place = root / "data" / "celeba"
     inside = {f"img_align_celeba/{name}": content for name, content in pictures.items()}
     if zipped:
@@ -51,27 +61,35 @@ def lay_out(root, pictures=PICTURES, attributes=None, partition=None, zipped=Fal
     return place
 
 
-def read(root, count=4, size=64, channels=3, kind="attributes", **settings):
+def read(
+    root: Path,
+    count: int = 4,
+    kind: Literal["class", "attributes"] = "attributes",
+    **settings: Any,
+) -> Path:
     output = root / "out" / "celeba.safetensors"
-    image, condition = (
-        ImageConfig(channels=channels, size=size),
-        ConditionConfig(kind=kind, count=count),
+    celeba(
+        output,
+        data_root=root / "data",
+        source=CelebaSource(folder="celeba", **settings),
+        image=ImageConfig(channels=3, size=64),
+        condition=ConditionConfig(kind=kind, count=count),
+        threads=1,
     )
-    source = CelebaSource(folder="celeba", **settings)
-    celeba(output, root / "data", source, image, condition, threads=1)
     return output
 
 
-def nothing_left(root):
+def nothing_left(root: Path) -> bool:
     return not (root / "out").exists() or not list((root / "out").iterdir())
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_reads_the_official_files(tmp_path, zipped):
+def test_reads_the_official_files(tmp_path: Path, zipped: bool) -> None:
     lay_out(tmp_path, zipped=zipped)
     output = read(tmp_path)
     train, test = read_dataset(output)
     validation = read_validation(output)
+    assert validation is not None
     assert [len(part) for part in (train, validation, test)] == [3, 1, 2]
     assert train.images.shape == (3, 3, 64, 64)
     assert train.labels.dtype == torch.uint8
@@ -88,7 +106,7 @@ def test_reads_the_official_files(tmp_path, zipped):
     assert list(output.parent.iterdir()) == [output]
 
 
-def test_the_drives_own_folders_do_as_well(tmp_path):
+def test_the_drives_own_folders_do_as_well(tmp_path: Path) -> None:
     place = lay_out(tmp_path)
     for name, folder in (("list_attr_celeba.txt", "Anno"), ("list_eval_partition.txt", "Eval")):
         (place / folder).mkdir()
@@ -98,14 +116,14 @@ def test_the_drives_own_folders_do_as_well(tmp_path):
     assert len(read_dataset(read(tmp_path))[0]) == 3
 
 
-def test_some_attributes_in_an_order_of_ones_own(tmp_path):
+def test_some_attributes_in_an_order_of_ones_own(tmp_path: Path) -> None:
     lay_out(tmp_path)
     output = read(tmp_path, count=2, attributes=("Young", "Bald"))
     assert read_dataset(output)[0].labels.tolist() == [[0, 1], [0, 0], [0, 0]]
     assert read_metadata(output)["names"] == ["Young", "Bald"]
 
 
-def test_no_validation_part(tmp_path):
+def test_no_validation_part(tmp_path: Path) -> None:
     partition = partition_file().replace(".jpg 1", ".jpg 0")
     lay_out(tmp_path, partition=partition)
     output = read(tmp_path)
@@ -116,7 +134,7 @@ def test_no_validation_part(tmp_path):
 @pytest.mark.parametrize(
     "name", ["list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba"]
 )
-def test_missing_file_says_where_to_get_it_and_where_to_put_it(tmp_path, name):
+def test_missing_file_says_where_to_get_it_and_where_to_put_it(tmp_path: Path, name: str) -> None:
     place = lay_out(tmp_path)
     (place / name).rename(tmp_path / name)
     with pytest.raises(UserError) as error:
@@ -146,42 +164,42 @@ def test_missing_file_says_where_to_get_it_and_where_to_put_it(tmp_path, name):
         ),
     ],
 )
-def test_bad_attribute_files(tmp_path, attributes, message):
+def test_bad_attribute_files(tmp_path: Path, attributes: str | None, message: str) -> None:
     lay_out(tmp_path, attributes=attributes)
     with pytest.raises(UserError, match=f"list_attr_celeba.txt: .*{message}"):
         read(tmp_path)
     assert nothing_left(tmp_path)
 
 
-def test_missing_attribute_column(tmp_path):
+def test_missing_attribute_column(tmp_path: Path) -> None:
     lay_out(tmp_path)
     with pytest.raises(UserError, match=r"found no attribute Beard; .* among 5_o_Clock_Shadow, "):
         read(tmp_path, count=2, attributes=("Beard", "Bald"))
     assert nothing_left(tmp_path)
 
 
-def test_attributes_are_no_classes(tmp_path):
+def test_attributes_are_no_classes(tmp_path: Path) -> None:
     lay_out(tmp_path)
     with pytest.raises(UserError, match="expected 4 class"):
         read(tmp_path, kind="class")
 
 
 @pytest.mark.parametrize("line", ["000001.jpg 3", "000001.jpg", "000001.jpg 0 1"])
-def test_bad_partition_lines(tmp_path, line):
+def test_bad_partition_lines(tmp_path: Path, line: str) -> None:
     lay_out(tmp_path, partition=partition_file().replace("000001.jpg 0", line))
     with pytest.raises(UserError, match=f"list_eval_partition.txt: found the line '{line}'"):
         read(tmp_path)
     assert nothing_left(tmp_path)
 
 
-def test_partition_without_test_images(tmp_path):
+def test_partition_without_test_images(tmp_path: Path) -> None:
     lay_out(tmp_path, partition=partition_file().replace(".jpg 2", ".jpg 0"))
     with pytest.raises(UserError, match=r"found no image of part 2 \(test\)"):
         read(tmp_path)
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_partition_naming_absent_images(tmp_path, zipped):
+def test_partition_naming_absent_images(tmp_path: Path, zipped: bool) -> None:
     faces = FACES | {f"{i:06d}.jpg": ([1, 1, 1, 1], 0) for i in range(7, 20)}
     lay_out(
         tmp_path, attributes=attribute_file(faces), partition=partition_file(faces), zipped=zipped
@@ -192,7 +210,7 @@ def test_partition_naming_absent_images(tmp_path, zipped):
     assert nothing_left(tmp_path)
 
 
-def test_truncated_images_are_all_named(tmp_path):
+def test_truncated_images_are_all_named(tmp_path: Path) -> None:
     bad = {name: content[:900] for name, content in list(PICTURES.items())[1::2]}
     lay_out(tmp_path, PICTURES | bad)
     with pytest.raises(UserError) as error:
@@ -204,7 +222,9 @@ def test_truncated_images_are_all_named(tmp_path):
     assert nothing_left(tmp_path)
 
 
-def test_bad_images_are_left_out_on_demand(tmp_path, capsys):
+def test_bad_images_are_left_out_on_demand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lay_out(tmp_path, PICTURES | {"000002.jpg": b"no image"})
     output = read(tmp_path, on_bad_image="skip")
     train, test = read_dataset(output)
@@ -214,14 +234,14 @@ def test_bad_images_are_left_out_on_demand(tmp_path, capsys):
     assert "left out 1 of 6 images: 000002.jpg (no image)" in capsys.readouterr().err
 
 
-def test_whole_part_left_out(tmp_path):
+def test_whole_part_left_out(tmp_path: Path) -> None:
     lay_out(tmp_path, PICTURES | {"000004.jpg": b"", "000006.jpg": b""})
     with pytest.raises(UserError, match="found no good image for test"):
         read(tmp_path, on_bad_image="skip")
     assert nothing_left(tmp_path)
 
 
-def test_images_smaller_than_the_crop(tmp_path):
+def test_images_smaller_than_the_crop(tmp_path: Path) -> None:
     lay_out(tmp_path, PICTURES | {"000001.jpg": encoded(0, (100, 218), "JPEG")})
     with pytest.raises(UserError, match=r"000001.jpg \(100×218 pixels, under 178\)"):
         read(tmp_path)

@@ -5,6 +5,9 @@ import json
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,13 +22,13 @@ from project import ROOT
 IMAGE, CLASSES = ImageConfig(channels=1, size=4), ConditionConfig(kind="class", count=10)
 
 
-def idx_bytes(array):
+def idx_bytes(array: torch.Tensor) -> bytes:
     sizes = array.shape
     return struct.pack(f">BBBB{len(sizes)}I", 0, 0, 8, len(sizes), *sizes) + array.numpy().tobytes()
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     """Twelve training and five test images of 4×4, half of the files gzipped."""
     place = tmp_path / "tiny"
     place.mkdir()
@@ -38,13 +41,16 @@ def folder(tmp_path):
     return place
 
 
-def convert(folder, image=IMAGE, condition=CLASSES, **more):
+def convert(
+    folder: Path, image: ImageConfig = IMAGE, condition: ConditionConfig = CLASSES, **more: Any
+) -> Path:
     output = folder.parent / "out.safetensors"
-    idx(output, folder.parent, IdxSource(folder=folder.name, **more), image, condition)
+    source = IdxSource(folder=folder.name, **more)
+    idx(output, data_root=folder.parent, source=source, image=image, condition=condition)
     return output
 
 
-def test_values_survive(folder):
+def test_values_survive(folder: Path) -> None:
     train, test = read_dataset(convert(folder))
     assert train.images.shape == (12, 1, 4, 4)
     assert train.images.dtype == torch.uint8
@@ -53,7 +59,7 @@ def test_values_survive(folder):
     assert train.images.flatten().tolist() == list(raw)
 
 
-def test_real_mnist(shared_data, tmp_path):
+def test_real_mnist(shared_data: Path, tmp_path: Path) -> None:
     preset_digests = ROOT / "config" / "datasets.yaml"
     import yaml
 
@@ -61,10 +67,10 @@ def test_real_mnist(shared_data, tmp_path):
     output = tmp_path / "mnist.safetensors"
     idx(
         output,
-        shared_data,
-        IdxSource(folder="mnist", sha256=Digests(**source["sha256"])),
-        ImageConfig(channels=1, size=28),
-        CLASSES,
+        data_root=shared_data,
+        source=IdxSource(folder="mnist", sha256=Digests(**source["sha256"])),
+        image=ImageConfig(channels=1, size=28),
+        condition=CLASSES,
     )
     train, test = read_dataset(output)
     assert train.images.shape == (60_000, 1, 28, 28)
@@ -83,7 +89,7 @@ def test_real_mnist(shared_data, tmp_path):
     ]
 
 
-def damage(folder, name, change):
+def damage(folder: Path, name: str, change: Callable[[bytes], bytes]) -> None:
     path = folder / name
     path.write_bytes(change(path.read_bytes()))
 
@@ -122,24 +128,26 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("name", "change", "message"), MISTAKES, ids=range(len(MISTAKES)))
-def test_damaged_files_are_reported(folder, name, change, message):
+def test_damaged_files_are_reported(
+    folder: Path, name: str, change: Callable[[bytes], bytes], message: str
+) -> None:
     damage(folder, name, change)
     with pytest.raises(UserError, match=message):
         convert(folder)
     assert not (folder.parent / "out.safetensors").exists()
 
 
-def test_foreign_content_is_reported(folder):
+def test_foreign_content_is_reported(folder: Path) -> None:
     with pytest.raises(UserError, match=r"content with SHA-256 [0-9a-f]{64}; expected SHA-256 00"):
         convert(folder, sha256=Digests(train_images="0" * 64))
 
 
-def test_images_of_another_size_are_reported(folder):
+def test_images_of_another_size_are_reported(folder: Path) -> None:
     with pytest.raises(UserError, match=r"images of shape \(1, 4, 4\); expected \(1, 28, 28\)"):
         convert(folder, image=ImageConfig(channels=1, size=28))
 
 
-def test_missing_files_without_a_network_are_reported(folder):
+def test_missing_files_without_a_network_are_reported(folder: Path) -> None:
     (folder / FILES["test_images"]).unlink()
     with pytest.raises(UserError, match="no such file, and no answer from any mirror"):
         convert(folder)
@@ -147,7 +155,7 @@ def test_missing_files_without_a_network_are_reported(folder):
         convert(folder, urls=("http://localhost:9/x",))
 
 
-def test_a_download_of_other_content_is_refused_and_removed(folder, tmp_path):
+def test_a_download_of_other_content_is_refused_and_removed(folder: Path, tmp_path: Path) -> None:
     """A mirror that serves something else: here, through a file URL."""
     mirror = tmp_path / "mirror"
     mirror.mkdir()
@@ -158,7 +166,7 @@ def test_a_download_of_other_content_is_refused_and_removed(folder, tmp_path):
         convert(folder, urls=(mirror.as_uri(),))
 
 
-def test_the_command_line_tells_a_mistake_in_one_line(folder):
+def test_the_command_line_tells_a_mistake_in_one_line(folder: Path) -> None:
     damage(folder, FILES["train_images"], lambda b: b[:-7])
     output = folder.parent / "out.safetensors"
     command = [

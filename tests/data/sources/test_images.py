@@ -1,5 +1,10 @@
 """Your own images: every layout and form, and all that may be wrong with them."""
 
+import tarfile
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +23,12 @@ SPLITS = Layout(train="train", validation=None, test="test", test_fraction=None)
 KINDS = ["PNG", "JPEG", "BMP", "WEBP", "GIF"]
 
 
-def tree(classes=("cat", "dog", "eel"), each=4, parts=("train", "test"), outer=""):
+def tree(
+    classes: tuple[str, ...] = ("cat", "dog", "eel"),
+    each: int = 4,
+    parts: tuple[str, ...] = ("train", "test"),
+    outer: str = "",
+) -> dict[str, bytes]:
     """Pictures of several formats, sizes and modes: path → bytes, in no order."""
     files = {}
     for p, part in enumerate(parts):
@@ -30,23 +40,34 @@ def tree(classes=("cat", "dog", "eel"), each=4, parts=("train", "test"), outer="
     return dict(sorted(files.items(), key=lambda item: item[0][::-1]))
 
 
-def read(root, path="mine", count=3, channels=3, size=8, layout=SPLITS, threads=1, **settings):
+def read(
+    root: Path,
+    path: str = "mine",
+    count: int = 3,
+    channels: Literal[1, 3] = 3,
+    size: int = 8,
+    layout: Layout = SPLITS,
+    threads: int = 1,
+    **settings: Any,
+) -> Path:
     output = root / "out" / "mine.safetensors"
-    image, condition = (
-        ImageConfig(channels=channels, size=size),
-        ConditionConfig(kind="class", count=count),
+    images(
+        output,
+        data_root=root,
+        source=ImagesSource(path=path, layout=layout, **settings),
+        image=ImageConfig(channels=channels, size=size),
+        condition=ConditionConfig(kind="class", count=count),
+        threads=threads,
     )
-    source = ImagesSource(path=path, layout=layout, **settings)
-    images(output, root, source, image, condition, threads=threads)
     return output
 
 
-def nothing_left(root):
+def nothing_left(root: Path) -> bool:
     return not (root / "out").exists() or not list((root / "out").iterdir())
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_reads_a_folder(tmp_path, channels):
+def test_reads_a_folder(tmp_path: Path, channels: Literal[1, 3]) -> None:
     write_folder(tmp_path / "mine", tree() | {"README.txt": b"by me", "train/LICENSE": b"free"})
     output = read(tmp_path, channels=channels)
     train, test = read_dataset(output)
@@ -62,7 +83,7 @@ def test_reads_a_folder(tmp_path, channels):
     }
 
 
-def test_every_form_gives_the_same_file(tmp_path):
+def test_every_form_gives_the_same_file(tmp_path: Path) -> None:
     files = tree()
     write_folder(tmp_path / "mine", files)
     write_zip(tmp_path / "mine.zip", files)
@@ -78,13 +99,13 @@ def test_every_form_gives_the_same_file(tmp_path):
             assert torch.equal(tensors[name], tensor)
 
 
-def test_order_does_not_depend_on_the_processes(tmp_path):
+def test_order_does_not_depend_on_the_processes(tmp_path: Path) -> None:
     write_folder(tmp_path / "mine", tree(each=30))
     one = sha256(read(tmp_path, threads=1))
     assert sha256(read(tmp_path, threads=3)) == one
 
 
-def test_own_names_of_the_splits_and_nested_folders(tmp_path):
+def test_own_names_of_the_splits_and_nested_folders(tmp_path: Path) -> None:
     files = tree(parts=("training", "val", "held out"))
     files |= {"training/cat/more/of/them/x.png": encoded(7)}
     write_folder(tmp_path / "mine", files)
@@ -93,11 +114,13 @@ def test_own_names_of_the_splits_and_nested_folders(tmp_path):
         layout=Layout(train="training", validation="val", test="held out", test_fraction=None),
     )
     assert [len(part) for part in read_dataset(output)] == [13, 12]
-    assert len(read_validation(output)) == 12
+    validation = read_validation(output)
+    assert validation is not None
+    assert len(validation) == 12
 
 
 @pytest.mark.parametrize("outer", ["", "animals"])
-def test_one_folder_with_a_test_fraction(tmp_path, outer):
+def test_one_folder_with_a_test_fraction(tmp_path: Path, outer: str) -> None:
     files = tree(each=10, parts=("",), outer=outer)
     write_zip(tmp_path / "mine.zip", files)
     layout = Layout(train="train", validation=None, test=None, test_fraction=0.3)
@@ -108,7 +131,7 @@ def test_one_folder_with_a_test_fraction(tmp_path, outer):
     assert len(everything.unique(dim=0)) == 30
 
 
-def test_a_new_image_moves_few_others_between_the_splits(tmp_path):
+def test_a_new_image_moves_few_others_between_the_splits(tmp_path: Path) -> None:
     files = tree(classes=("cat",), each=20, parts=("",))
     layout = Layout(train="train", validation=None, test=None, test_fraction=0.25)
     write_folder(tmp_path / "mine", files)
@@ -119,7 +142,7 @@ def test_a_new_image_moves_few_others_between_the_splits(tmp_path):
     assert sum(kept) >= 4
 
 
-def test_imagenets_folders(tmp_path):
+def test_imagenets_folders(tmp_path: Path) -> None:
     """A thousand classes under their synset names, `val` for testing, images of .JPEG."""
     content = encoded(1, (60, 40), "JPEG")
     names = [f"n{i * 7919:08d}" for i in range(1000)]
@@ -132,13 +155,11 @@ def test_imagenets_folders(tmp_path):
     assert read_metadata(output)["names"] == names
 
 
-def test_real_images(tmp_path, shared_data):
+def test_real_images(tmp_path: Path, shared_data: Path) -> None:
     """CIFAR-10 as JPEG: a few of the real files, as they lie in the archive."""
-    import tarfile
-
     with tarfile.open(shared_data / "cifar10-jpeg" / "cifar10-jpeg.tar.xz") as archive:
-        members = [archive.next() for _ in range(1100)]
-        files = {m.name: archive.extractfile(m).read() for m in members if m.isfile()}
+        members = ((m.name, archive.extractfile(m)) for m in islice(archive, 1100))
+        files = {name: file.read() for name, file in members if file}
     files |= {name.replace("test/", "train/"): content for name, content in files.items()}
     write_tar(tmp_path / "some.tar.xz", files)
     train, _ = read_dataset(read(tmp_path, "some.tar.xz", count=2, size=32))
@@ -156,7 +177,7 @@ def test_real_images(tmp_path, shared_data):
         (tree() | {"train/1.png": b"x"}, "1 images outside of a class's folder: train/1.png"),
     ],
 )
-def test_bad_layouts(tmp_path, files, message):
+def test_bad_layouts(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
     write_folder(tmp_path / "mine", tree(parts=("test",)))
     write_folder(tmp_path / "mine", {n: c for n, c in files.items() if n.startswith("train")})
     with pytest.raises(UserError, match=f"mine: found {message}"):
@@ -164,7 +185,7 @@ def test_bad_layouts(tmp_path, files, message):
     assert nothing_left(tmp_path)
 
 
-def test_empty_folder_of_a_class(tmp_path):
+def test_empty_folder_of_a_class(tmp_path: Path) -> None:
     write_folder(tmp_path / "mine", tree())
     for part in ("train", "test"):
         (tmp_path / "mine" / part / "gnu").mkdir()
@@ -173,20 +194,20 @@ def test_empty_folder_of_a_class(tmp_path):
     assert nothing_left(tmp_path)
 
 
-def test_other_number_of_classes(tmp_path):
+def test_other_number_of_classes(tmp_path: Path) -> None:
     write_folder(tmp_path / "mine", tree())
     with pytest.raises(UserError, match=r"found 3 classes \(cat, dog, eel\); expected 10 class"):
         read(tmp_path, count=10)
     assert nothing_left(tmp_path)
 
 
-def test_class_of_one_image_cannot_be_split(tmp_path):
+def test_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
     write_folder(tmp_path / "mine", tree(each=1, parts=("",)))
     with pytest.raises(UserError, match="found no image in test/cat"):
         read(tmp_path, layout=Layout(train="train", validation=None, test=None, test_fraction=0.5))
 
 
-def test_bad_images_are_named_up_to_ten_and_counted(tmp_path):
+def test_bad_images_are_named_up_to_ten_and_counted(tmp_path: Path) -> None:
     files = tree()
     bad = {f"train/cat/bad {i:02d}.jpg": encoded(i, (99, 99), "JPEG")[:700] for i in range(13)}
     write_folder(tmp_path / "mine", files | bad)
@@ -201,7 +222,7 @@ def test_bad_images_are_named_up_to_ten_and_counted(tmp_path):
     assert train.labels.bincount().tolist() == [4, 4, 4]
 
 
-def test_class_that_skipping_empties(tmp_path):
+def test_class_that_skipping_empties(tmp_path: Path) -> None:
     files = tree() | {f"test/dog/{i}.{KINDS[i]}": b"" for i in range(4)}
     write_folder(tmp_path / "mine", files)
     with pytest.raises(UserError, match="found no good image of class 1 for test"):
@@ -209,29 +230,29 @@ def test_class_that_skipping_empties(tmp_path):
     assert nothing_left(tmp_path)
 
 
-def test_images_smaller_than_the_patch(tmp_path):
+def test_images_smaller_than_the_patch(tmp_path: Path) -> None:
     write_folder(tmp_path / "mine", tree() | {"train/dog/tiny.png": encoded(0, (3, 30))})
     with pytest.raises(UserError, match=r"train/dog/tiny.png \(3×30 pixels, under 4\)"):
         read(tmp_path, least_side=4)
     assert nothing_left(tmp_path)
 
 
-def test_archive_that_leads_out(tmp_path):
+def test_archive_that_leads_out(tmp_path: Path) -> None:
     write_tar(tmp_path / "mine.tar", tree() | {"train/../../cat/1.png": b"x"}, "")
     with pytest.raises(UserError, match=r"mine\.tar: found a member named"):
         read(tmp_path, "mine.tar")
     assert nothing_left(tmp_path)
 
 
-def test_missing_data(tmp_path):
+def test_missing_data(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"mine: found no such file or folder.*`data_root`"):
         read(tmp_path)
     assert nothing_left(tmp_path)
 
 
-def test_download(tmp_path):
+def test_download(tmp_path: Path) -> None:
     served = write_zip(tmp_path / "server" / "mine.zip", tree())
-    settings = {"path": "here/mine.zip", "urls": (served.as_uri(),)}
+    settings: dict[str, Any] = {"path": "here/mine.zip", "urls": (served.as_uri(),)}
     with pytest.raises(UserError, match=f"{sha256(served)} \\(removed\\).*{'2' * 64}"):
         read(tmp_path, sha256="2" * 64, **settings)
     assert not list((tmp_path / "here").iterdir())
@@ -240,22 +261,22 @@ def test_download(tmp_path):
         read(tmp_path, sha256="2" * 64, **settings)
 
 
-def test_download_onto_a_full_disk(tmp_path, monkeypatch):
+def test_download_onto_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served = write_zip(tmp_path / "server" / "mine.zip", tree())
 
-    def full(*_):
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(download.shutil, "copyfileobj", full)
+    monkeypatch.setattr("shutil.copyfileobj", full)
     with pytest.raises(UserError, match="found a full disk"):
         download.download((served.as_uri(),), tmp_path / "here" / "mine.zip")
     assert not list((tmp_path / "here").iterdir())
 
 
-def test_conversion_onto_a_full_disk(tmp_path, monkeypatch):
+def test_conversion_onto_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path / "mine", tree())
 
-    def full(*_):
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("flowquant.data.tensor_stream.TensorStream.append", full)
@@ -264,7 +285,7 @@ def test_conversion_onto_a_full_disk(tmp_path, monkeypatch):
     assert nothing_left(tmp_path)
 
 
-def test_odd_sizes_are_readable(tmp_path):
+def test_odd_sizes_are_readable(tmp_path: Path) -> None:
     """Bytes of images that leave the labels unaligned in a plain layout: 3 × 5 × 5 × odd."""
     write_folder(tmp_path / "mine", tree(each=3) | {"train/cat/bad.png": b""})
     train, test = read_dataset(read(tmp_path, size=5, on_bad_image="skip"))
