@@ -35,7 +35,15 @@ def packed_file(
         float_dtype="float16",
     )  # type: ignore[arg-type]
     model = tiny_model(folder, config)
-    quantize(model, output, folder / "r.json", method, "tiny", "m/2bit", bits)
+    quantize(
+        model=model,
+        output=output,
+        report=folder / "r.json",
+        method=method,
+        dataset="tiny",
+        variant="m/2bit",
+        bits=bits,
+    )
     return output
 
 

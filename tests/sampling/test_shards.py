@@ -15,13 +15,13 @@ def images_of(folder, devices, **settings):
     output = folder / f"{devices}.safetensors"
     sampling = SamplingConfig(solver="euler", steps=4, per_class=3)
     sample(
-        folder / "model.safetensors",
-        output,
-        folder / "grid.png",
-        "squares",
-        "full",
-        5,
-        sampling,
+        model=folder / "model.safetensors",
+        output=output,
+        grid=folder / "grid.png",
+        dataset="squares",
+        variant="full",
+        seed=5,
+        sampling=sampling,
         batch=4,
         devices=devices,
         **settings,

@@ -31,7 +31,14 @@ def test_samples_equal_to_real_images_are_perfect(tmp_path: Path) -> None:
     train = Split(images.clone(), split.labels.clone())
     data = tmp_path / "data.safetensors"
     write_dataset(data, train, split, image, ConditionConfig(kind="class", count=3), {})
-    real_features(data, classifier, tmp_path / "real.safetensors", "classifier", 3, device="cpu")
+    real_features(
+        data=data,
+        weights=classifier,
+        output=tmp_path / "real.safetensors",
+        extractor="classifier",
+        neighbours=3,
+        device="cpu",
+    )
     write_samples(tmp_path / "s.safetensors", images, split.labels, Origin("squares", "full", 4))
     arguments = (tmp_path / "s.safetensors", tmp_path / "real.safetensors", classifier)
     evaluate(*arguments, tmp_path / "out.json", "classifier", METRICS, device="cpu")

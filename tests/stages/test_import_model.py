@@ -30,12 +30,14 @@ def wrapped(how, weights):
 
 def import_into(folder, checkpoint, model):
     output, report = folder / "out" / "model.safetensors", folder / "out" / "model.json"
-    import_model(checkpoint, "squares", model, output=output, report=report)
+    import_model(
+        checkpoint=checkpoint, dataset="squares", model=model, output=output, report=report
+    )
     return output, report
 
 
 def check(checkpoint, model):
-    import_model(checkpoint, "squares", model, check=True)
+    import_model(checkpoint=checkpoint, dataset="squares", model=model, check=True)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth"])
@@ -158,4 +160,9 @@ def test_check_says_what_fits_and_writes_nothing(tmp_path, tiny_model, weights, 
 
 def test_nowhere_to_write_to(tmp_path, tiny_model):
     with pytest.raises(UserError, match=r"no --output or no --report; expected both, or --check"):
-        import_model(tmp_path / "published.pt", "squares", tiny_model, output=tmp_path / "model")
+        import_model(
+            checkpoint=tmp_path / "published.pt",
+            dataset="squares",
+            model=tiny_model,
+            output=tmp_path / "model",
+        )

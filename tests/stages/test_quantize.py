@@ -38,7 +38,15 @@ def method(**changes: Any) -> MethodConfig:
 
 def run(folder: Path, bits: int = 2, **changes: Any) -> tuple[Path, dict[str, Any]]:
     output, report = folder / "packed.safetensors", folder / "report.json"
-    quantize(tiny_model(folder), output, report, method(**changes), "tiny", "m/2bit", bits)
+    quantize(
+        model=tiny_model(folder),
+        output=output,
+        report=report,
+        method=method(**changes),
+        dataset="tiny",
+        variant="m/2bit",
+        bits=bits,
+    )
     return output, json.loads(report.read_text())
 
 
@@ -98,7 +106,15 @@ def test_weights_that_are_not_finite_are_refused(bad: float, tmp_path: Path) -> 
     weights["out_proj.bias"][1] = bad
     write_model(path, weights, CONFIG, {})
     with pytest.raises(UserError, match=r"NaN or infinite weights in out_proj\.bias"):
-        quantize(path, tmp_path / "o", tmp_path / "r", method(), "tiny", "m/2bit", 2)
+        quantize(
+            model=path,
+            output=tmp_path / "o",
+            report=tmp_path / "r",
+            method=method(),
+            dataset="tiny",
+            variant="m/2bit",
+            bits=2,
+        )
 
 
 def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:
@@ -108,7 +124,15 @@ def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:
     weights["pos_emb"][:] = 1e6
     write_model(path, weights, CONFIG, {})
     with pytest.raises(UserError, match=r"1e\+06.*float32"):
-        quantize(path, tmp_path / "o", tmp_path / "r", method(**HALF), "tiny", "m/2bit", 2)
+        quantize(
+            model=path,
+            output=tmp_path / "o",
+            report=tmp_path / "r",
+            method=method(**HALF),
+            dataset="tiny",
+            variant="m/2bit",
+            bits=2,
+        )
     assert not (tmp_path / "o").exists()
 
 
@@ -142,7 +166,14 @@ def test_an_unknown_level_name_lists_the_known() -> None:
 
 def test_one_of_bits_and_allocation(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="one of the two"):
-        quantize(tiny_model(tmp_path), tmp_path / "o", tmp_path / "r", method(), "tiny", "m/2bit")
+        quantize(
+            model=tiny_model(tmp_path),
+            output=tmp_path / "o",
+            report=tmp_path / "r",
+            method=method(),
+            dataset="tiny",
+            variant="m/2bit",
+        )
 
 
 def test_inspect_prints_every_tensor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

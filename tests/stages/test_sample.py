@@ -141,24 +141,24 @@ def test_stage_on_full_and_quantized_weights(tmp_path, tiny_model, weights):
         levels="equal_mass", granularity="tensor", scope="all", keep=(), least_values=5
     )
     quantize(
-        tmp_path / "model.safetensors",
-        tmp_path / "ot.safetensors",
-        tmp_path / "ot.json",
-        method,
-        "squares",
-        "ot/16bit",
+        model=tmp_path / "model.safetensors",
+        output=tmp_path / "ot.safetensors",
+        report=tmp_path / "ot.json",
+        method=method,
+        dataset="squares",
+        variant="ot/16bit",
         bits=16,
     )
     found = {}
     for name in ("model", "ot"):
         sample(
-            tmp_path / f"{name}.safetensors",
-            tmp_path / f"{name}.samples.safetensors",
-            tmp_path / f"{name}.png",
-            "squares",
-            name,
-            5,
-            SamplingConfig(solver="euler", steps=4, per_class=12),
+            model=tmp_path / f"{name}.safetensors",
+            output=tmp_path / f"{name}.samples.safetensors",
+            grid=tmp_path / f"{name}.png",
+            dataset="squares",
+            variant=name,
+            seed=5,
+            sampling=SamplingConfig(solver="euler", steps=4, per_class=12),
             device="cpu",
         )
         found[name] = read_samples(tmp_path / f"{name}.samples.safetensors")
@@ -187,13 +187,13 @@ def test_something_that_is_no_model(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(UserError, match="found an unreadable file"):
         sample(
-            tmp_path / "model.safetensors",
-            tmp_path / "out.safetensors",
-            tmp_path / "out.png",
-            "x",
-            "full",
-            0,
-            SamplingConfig(solver="euler", steps=1, per_class=1),
+            model=tmp_path / "model.safetensors",
+            output=tmp_path / "out.safetensors",
+            grid=tmp_path / "out.png",
+            dataset="x",
+            variant="full",
+            seed=0,
+            sampling=SamplingConfig(solver="euler", steps=1, per_class=1),
         )
     assert not (tmp_path / "out.safetensors").exists()
 
@@ -207,11 +207,11 @@ def test_weights_that_are_not_finite(tmp_path, tiny_model, weights):
         match=r"NaN or infinite weights in (out_proj|pos_emb)",
     ):
         sample(
-            tmp_path / "model.safetensors",
-            tmp_path / "out.safetensors",
-            tmp_path / "out.png",
-            "x",
-            "full",
-            0,
-            SamplingConfig(solver="euler", steps=1, per_class=1),
+            model=tmp_path / "model.safetensors",
+            output=tmp_path / "out.safetensors",
+            grid=tmp_path / "out.png",
+            dataset="x",
+            variant="full",
+            seed=0,
+            sampling=SamplingConfig(solver="euler", steps=1, per_class=1),
         )

@@ -67,7 +67,9 @@ def test_a_row_is_what_sampling_and_evaluation_give(
     splits = [Split(images.clone(), torch.arange(30) % 3) for _ in range(2)]
     data, real = tmp_path / "data.safetensors", tmp_path / "real.safetensors"
     write_dataset(data, *splits, tiny_model.image, tiny_model.condition, {})
-    real_features(data, weights, real, "classifier", 3, device="cpu")
+    real_features(
+        data=data, weights=weights, output=real, extractor="classifier", neighbours=3, device="cpu"
+    )
 
     names = ("squares", "full", 3)
     output = tmp_path / "sweep.json"
@@ -85,7 +87,15 @@ def test_a_row_is_what_sampling_and_evaluation_give(
     sampling = SamplingConfig(solver="heun", steps=2, per_class=10, precision="float32")
     sample(model, samples, tmp_path / "grid.png", *names, sampling, device="cpu")
     metrics = MetricsConfig(kid_subsets=1, kid_subset_size=10, is_splits=1)
-    evaluate(samples, real, weights, score, "classifier", metrics, device="cpu")
+    evaluate(
+        samples=samples,
+        real=real,
+        weights=weights,
+        output=score,
+        extractor="classifier",
+        metrics=metrics,
+        device="cpu",
+    )
     scored = json.loads(score.read_text())
     assert rows[3]["fid"] == pytest.approx(scored["fid"])
     assert rows[3]["evaluations"] == scored["evaluations"] == 4
@@ -115,7 +125,7 @@ def table(tmp_path: Path) -> tuple[Path, Path]:
         path.write_text(json.dumps(content | {"extractor": "classifier", "rows": rows}))
         paths.append(path)
     summary, table = tmp_path / "sweep.csv", tmp_path / "sweep.md"
-    collect_sweep(tuple(paths), summary, table)
+    collect_sweep(sweeps=tuple(paths), summary=summary, table=table)
     return summary, table
 
 
@@ -152,7 +162,7 @@ def test_whether_the_ranking_holds(table: tuple[Path, Path]) -> None:
 
 def test_the_plot(table, tmp_path):
     figures = tuple(tmp_path / f"plot.{suffix}" for suffix in ("png", "svg"))
-    plot_sweep(table[0], "mnist", figures, dpi=40)
+    plot_sweep(summary=table[0], dataset="mnist", outputs=figures, dpi=40)
     assert np.asarray(Image.open(figures[0]).convert("L")).std() > 5
     assert figures[1].stat().st_size > 1000
 

@@ -22,9 +22,23 @@ def measure(folder: Path, levels: str, bits: int) -> Path:
         levels=levels, granularity="tensor", scope="linear", keep=(), least_values=5
     )
     packed = folder / "packed.safetensors"
-    quantize(tiny_model(folder), packed, folder / "r.json", method, "tiny", name, bits)
+    quantize(
+        model=tiny_model(folder),
+        output=packed,
+        report=folder / "r.json",
+        method=method,
+        dataset="tiny",
+        variant=name,
+        bits=bits,
+    )
     output = folder / f"{levels}_{bits}.json"
-    distances(folder / "model.safetensors", packed, output, "tiny", name)
+    distances(
+        model=folder / "model.safetensors",
+        quantized=packed,
+        output=output,
+        dataset="tiny",
+        variant=name,
+    )
     return output
 
 
@@ -41,7 +55,15 @@ def test_from_distances_to_table_and_plot(tmp_path: Path) -> None:
     rows = [row.replace("equal/mass/", "equal_mass/") for row in rows]
     summary.write_text("\n".join(["dataset,variant,fid", *rows]) + "\n")
     data, table, figure = (tmp_path / name for name in ("t.json", "t.md", "t.png"))
-    theory(tuple(paths), summary, "tiny", data, table, (figure,), dpi=50)
+    theory(
+        distances=tuple(paths),
+        summary=summary,
+        dataset="tiny",
+        data=data,
+        table=table,
+        outputs=(figure,),
+        dpi=50,
+    )
     found: dict[str, Any] = json.loads(data.read_text())
     assert set(found["rho"]["tensor, linear"]) == {"2", "3", "4"}
     assert found["decay"]["uniform"] > 1.5

@@ -23,14 +23,14 @@ CPU = torch.device("cpu")
 
 def run(folder: Path, data: Path, model, config=CONFIG, **more):
     train(
-        data,
-        folder / "model.safetensors",
-        folder / "model.json",
-        folder / "curve.jsonl",
-        folder / "checkpoint.pt",
-        "squares",
-        model,
-        config,
+        data=data,
+        output=folder / "model.safetensors",
+        report=folder / "model.json",
+        curve=folder / "curve.jsonl",
+        checkpoint=folder / "checkpoint.pt",
+        dataset="squares",
+        model=model,
+        training=config,
         device="cpu",
         **more,
     )

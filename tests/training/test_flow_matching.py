@@ -224,13 +224,41 @@ def test_nothing_after_the_network_knows_its_inside(tmp_path, tiny_model, monkey
     )
     trained, packed, drawn = (tmp_path / f"{name}.safetensors" for name in "tqs")
     report, curve = tmp_path / "report.json", tmp_path / "curve.jsonl"
-    train(data, trained, report, curve, tmp_path / "c.pt", "x", model, training, device="cpu")
+    train(
+        data=data,
+        output=trained,
+        report=report,
+        curve=curve,
+        checkpoint=tmp_path / "c.pt",
+        dataset="x",
+        model=model,
+        training=training,
+        device="cpu",
+    )
     method = MethodConfig(
         levels="uniform", granularity="row", scope="linear", keep=(), least_values=5
     )
-    quantize(trained, packed, report, method, "x", "uniform/4bit", 4, device="cpu")
+    quantize(
+        model=trained,
+        output=packed,
+        report=report,
+        method=method,
+        dataset="x",
+        variant="uniform/4bit",
+        bits=4,
+        device="cpu",
+    )
     sampling = SamplingConfig(solver="euler", steps=2, per_class=2, guidance=1.5)
-    sample(packed, drawn, tmp_path / "s.png", "x", "u", 0, sampling, device="cpu")
+    sample(
+        model=packed,
+        output=drawn,
+        grid=tmp_path / "s.png",
+        dataset="x",
+        variant="u",
+        seed=0,
+        sampling=sampling,
+        device="cpu",
+    )
     assert read_samples(drawn)[0].shape == (6, 1, 8, 8)
 
 
@@ -309,10 +337,29 @@ def test_sampling_with_the_attributes_of_the_test_images(tmp_path, tiny_model):
         ("test", tensors["test_labels"][:10]),
     ):
         sampling = SamplingConfig(solver="euler", steps=2, per_class=1, condition=condition)
-        sample(trained, drawn, grid, "x", "full", 0, sampling, data, device="cpu")
+        sample(
+            model=trained,
+            output=drawn,
+            grid=grid,
+            dataset="x",
+            variant="full",
+            seed=0,
+            sampling=sampling,
+            data=data,
+            device="cpu",
+        )
         assert torch.equal(read_samples(drawn)[1], wanted)
     with pytest.raises(UserError, match="found 12 test images to take attributes from"):
-        sample(trained, drawn, grid, "x", "full", 0, replace(sampling, per_class=2), data)
+        sample(
+            model=trained,
+            output=drawn,
+            grid=grid,
+            dataset="x",
+            variant="full",
+            seed=0,
+            sampling=replace(sampling, per_class=2),
+            data=data,
+        )
 
 
 def test_configurations_survive_the_file(tiny_model):

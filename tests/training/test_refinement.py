@@ -52,7 +52,15 @@ def files(tmp_path: Path) -> dict[str, Any]:
         float_dtype="float16",
     )
     unrefined = tmp_path / "unrefined.safetensors"
-    quantize(model, unrefined, tmp_path / "r.json", method, "tiny", "m/2bit", 2)
+    quantize(
+        model=model,
+        output=unrefined,
+        report=tmp_path / "r.json",
+        method=method,
+        dataset="tiny",
+        variant="m/2bit",
+        bits=2,
+    )
     return {
         "model": model,
         "unrefined": unrefined,
