@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,8 +41,15 @@ def test_samples_equal_to_real_images_are_perfect(tmp_path: Path) -> None:
         device="cpu",
     )
     write_samples(tmp_path / "s.safetensors", images, split.labels, Origin("squares", "full", 4))
-    arguments = (tmp_path / "s.safetensors", tmp_path / "real.safetensors", classifier)
-    evaluate(*arguments, tmp_path / "out.json", "classifier", METRICS, device="cpu")
+    given: dict[str, Any] = {
+        "samples": tmp_path / "s.safetensors",
+        "real": tmp_path / "real.safetensors",
+        "weights": classifier,
+        "extractor": "classifier",
+        "metrics": METRICS,
+        "device": "cpu",
+    }
+    evaluate(**given, output=tmp_path / "out.json")
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["fid"] == pytest.approx(0, abs=1e-3)
     assert (found["dataset"], found["variant"], found["seed"]) == ("squares", "full", 4)
@@ -49,5 +57,5 @@ def test_samples_equal_to_real_images_are_perfect(tmp_path: Path) -> None:
 
     write_tensors(tmp_path / "real.safetensors", {"features": images}, {"weights_sha256": "other"})
     with pytest.raises(UserError, match="found features by weights other"):
-        evaluate(*arguments, tmp_path / "no.json", "classifier", METRICS)
+        evaluate(**given, output=tmp_path / "no.json")
     assert not (tmp_path / "no.json").exists()

@@ -17,9 +17,8 @@ from flowquant.quantization.packed_file import read_quantized
 from flowquant.runtime.errors import UserError
 from flowquant.stages.quantize import quantize
 from flowquant.stages.refine import refine
-from flowquant.training import resume
+from flowquant.training import refinement, resume
 from flowquant.training.refinement import Refinement
-from flowquant.training.trainable import TrainableLevels
 from tiny import tiny_dataset, tiny_model
 
 SETTINGS = RefineConfig(
@@ -75,48 +74,6 @@ def files(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("count", [4, 32])
-def test_gradient_of_a_level_is_the_sum_over_its_values(count: int) -> None:
-    draws = torch.Generator().manual_seed(0)
-    books = {
-        name: Codebook(
-            torch.randn(groups, count, generator=draws),
-            torch.randint(count, (groups, 12), generator=draws, dtype=torch.int32),
-            (groups, 12),
-        )
-        for name, groups in (("a", 3), ("b", 2))
-    }
-    levels = TrainableLevels(books, torch.device("cpu"))
-    assert len(levels.levels) == 1
-    weights = levels.expand()
-    factors = {name: torch.randn(book.shape, generator=draws) for name, book in books.items()}
-    sum((weights[name] * factors[name]).sum() for name in books).backward()  # type: ignore[union-attr]
-    for rows, (name, book) in zip((slice(0, 3), slice(3, 5)), books.items(), strict=True):
-        assert weights[name].equal(book.expand())
-        wanted = torch.zeros_like(book.levels).scatter_add_(1, book.indices.long(), factors[name])
-        torch.testing.assert_close(levels.levels[0].grad[rows], wanted)  # type: ignore[index]
-
-
-def test_trained_values_take_the_nearest_level_and_the_gradient_passes_through() -> None:
-    book = Codebook(torch.tensor([[3.0, -1.0]]), torch.tensor([[0, 0, 1]], dtype=torch.int32), (3,))
-    original = torch.tensor([2.0, 0.5, -4.0])
-    levels = TrainableLevels({"w": book}, torch.device("cpu"), {"w": original})
-    weights = levels.expand()["w"]
-    assert weights.tolist() == [3.0, -1.0, -1.0]
-    (weights * torch.tensor([1.0, 10.0, 100.0])).sum().backward()
-    assert levels.levels[0].grad.tolist() == [[1.0, 110.0]]  # type: ignore[union-attr]
-    assert levels.values[0].grad.tolist() == [[1.0, 10.0, 100.0]]  # type: ignore[union-attr]
-    assert levels.codebooks()["w"].expand().equal(weights)
-
-
-def test_reassignment_gives_the_nearest_level() -> None:
-    book = Codebook(torch.tensor([[5.0, -1.0]]), torch.tensor([[0, 0, 0]], dtype=torch.int32), (3,))
-    levels = TrainableLevels({"w": book}, torch.device("cpu"))
-    share = levels.reassign({"w": torch.tensor([4.0, 0.0, -9.0])})
-    assert levels.codebooks()["w"].expand().tolist() == [5.0, -1.0, -1.0]
-    assert share == pytest.approx(2 / 3)
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -151,10 +108,13 @@ def test_velocity_error_falls_and_the_file_keeps_its_size(
     assert rows[-1]["loss"] < rows[0]["loss"]
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, rounds=2), TRAINED])
+@pytest.mark.parametrize("changes", [{}, {"rounds": 2}, {"assignments": "trained"}])
 def test_a_killed_run_ends_as_if_it_had_not_been(
-    files: dict[str, Any], monkeypatch: pytest.MonkeyPatch, settings: RefineConfig
+    files: dict[str, Any], monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
+    """Killed after 16 of 24 steps, where the last of two rounds is about to begin."""
+    monkeypatch.setattr(refinement, "LOG_STEPS", 8)
+    settings = replace(SETTINGS, steps=24, **changes)
     refine(**files, settings=settings)
     whole = files["output"].read_bytes()
     files["output"].unlink()
@@ -177,7 +137,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
 
 def test_divergence_is_reported(files: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"Lower `refine\.learning_rate`"):
-        refine(**files, settings=replace(SETTINGS, learning_rate=1e9))
+        refine(**files, settings=replace(SETTINGS, steps=10, learning_rate=1e9))
 
 
 def test_a_checkpoint_keeps_its_keys(files: dict[str, Any]) -> None:
@@ -193,5 +153,5 @@ def test_a_checkpoint_keeps_its_keys(files: dict[str, Any]) -> None:
 
 
 def test_condition_dropout(files: dict[str, Any]) -> None:
-    refine(**files, settings=SETTINGS, condition_dropout=0.5)
+    refine(**files, settings=replace(SETTINGS, steps=10), condition_dropout=0.5)
     assert files["output"].exists()
