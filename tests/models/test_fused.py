@@ -1,5 +1,7 @@
 """The GPU kernels, on the CPU through Triton's interpreter, against PyTorch's own operations."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,11 @@ from flowquant.models.model import build_network
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for CPUs")
 SEED = torch.tensor([1234])
+
+
+def gradient_of(tensor: Tensor) -> Tensor:
+    assert tensor.grad is not None
+    return tensor.grad
 
 
 def reference_attention(qkv: Tensor, heads: int) -> Tensor:
@@ -33,7 +40,7 @@ def test_attention_and_its_gradient(tokens: int, heads: int, size: int) -> None:
     wanted.backward(grad)
     found, row_sum = attention_backward(qkv.detach(), grad, heads)
     torch.testing.assert_close(found, qkv.grad, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(row_sum, qkv.grad.sum((0, 1)), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(row_sum, gradient_of(qkv).sum((0, 1)), atol=1e-4, rtol=1e-3)
 
 
 def test_attention_with_dropout() -> None:
@@ -55,8 +62,8 @@ def test_attention_with_dropout() -> None:
 @pytest.mark.parametrize(("rows", "width"), [(7, 24), (4, 384), (1, 100)])
 def test_add_norm_and_its_gradient(rows: int, width: int) -> None:
     torch.manual_seed(0)
-    tensors = [torch.randn(rows, width) * 3 + 5, torch.randn(rows, width)]
-    tensors += [torch.randn(width), torch.randn(width)]
+    x, y = torch.randn(rows, width) * 3 + 5, torch.randn(rows, width)
+    tensors = x, y, torch.randn(width), torch.randn(width)
     leaves = [tensor.clone().requires_grad_() for tensor in tensors]
     wanted = F.layer_norm(leaves[0] + leaves[1], (width,), leaves[2], leaves[3])
     total, kept = torch.empty(rows, width), torch.empty(rows, width, dtype=torch.int8)
@@ -68,7 +75,7 @@ def test_add_norm_and_its_gradient(rows: int, width: int) -> None:
     gradients = add_norm_backward(total, grad, tensors[2], 1e-5)
     for mine, leaf in zip(gradients[:4], leaves, strict=True):
         torch.testing.assert_close(mine, leaf.grad, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(gradients[4], leaves[1].grad.sum(0), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(gradients[4], gradient_of(leaves[1]).sum(0), atol=1e-4, rtol=1e-3)
 
 
 def test_add_norm_with_dropout() -> None:
@@ -104,12 +111,13 @@ def test_activation_and_its_gradient(gelu: bool, dropout: float) -> None:
     saved = x.detach() if gelu else found
     back, row_sum = activate_backward(saved, grad, gelu, dropout, mask)
     torch.testing.assert_close(back, x.grad, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(row_sum, x.grad.sum(0), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(row_sum, gradient_of(x).sum(0), atol=1e-4, rtol=1e-3)
 
 
 def test_a_layer(tiny_model: ModelConfig) -> None:
     torch.manual_seed(0)
-    layer = build_network(tiny_model).transformer.layers[0].eval()
+    network: Any = build_network(tiny_model)
+    layer = network.transformer.layers[0].eval()
     x = torch.randn(3, 4, tiny_model.network.width)
     with torch.inference_mode():
         torch.testing.assert_close(encode(layer, x), layer(x), atol=1e-5, rtol=1e-4)
@@ -118,7 +126,7 @@ def test_a_layer(tiny_model: ModelConfig) -> None:
 def test_a_network_in_training(tiny_model: ModelConfig) -> None:
     """Without dropout, the fused network has the same output and the same gradients."""
     torch.manual_seed(0)
-    networks = [build_network(tiny_model) for _ in range(2)]
+    networks: list[Any] = [build_network(tiny_model) for _ in range(2)]
     networks[1].load_state_dict(networks[0].state_dict())
     for network in networks:
         for layer in network.transformer.layers:
@@ -136,7 +144,8 @@ def test_a_network_in_training(tiny_model: ModelConfig) -> None:
 
 def test_more_tokens_than_the_kernels_hold(tiny_model: ModelConfig) -> None:
     """The layer's own computation takes over, dropout and gradients included."""
-    layer = build_network(tiny_model).transformer.layers[0]
+    network: Any = build_network(tiny_model)
+    layer = network.transformer.layers[0]
     x = torch.randn(1, 130, tiny_model.network.width)
     outputs = []
     for compute in (layer, lambda x: encode_training(layer, torch.zeros(4, dtype=torch.int64), x)):
@@ -162,7 +171,7 @@ def test_seeds_are_fresh_every_pass(tiny_model: ModelConfig) -> None:
 
 
 def test_fused_inference_replaces_every_layer(tiny_model: ModelConfig) -> None:
-    network = build_network(tiny_model).eval()
+    network: Any = build_network(tiny_model).eval()
     args = torch.randn(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, dtype=torch.long)
     with torch.inference_mode():
         plain = network(*args)

@@ -21,6 +21,7 @@ from flowquant.runtime import random
 
 FORWARD = FlowConfig(clock="forward", sigma=0.5)
 BACKWARD = FlowConfig(clock="backward", sigma=0.5)
+NO_CLASS = torch.empty(0)
 
 
 class Clock(nn.Module):
@@ -56,7 +57,7 @@ def test_path_ends_at_noise_and_image() -> None:
 
 def test_clocks_tell_opposite_times() -> None:
     x, t = torch.zeros(2, 1, 2, 2), torch.tensor([0.1, 0.7])
-    times = [velocity(Clock(), flow, x, t, None)[:, 0, 0, 0] for flow in (FORWARD, BACKWARD)]
+    times = [velocity(Clock(), flow, x, t, NO_CLASS)[:, 0, 0, 0] for flow in (FORWARD, BACKWARD)]
     torch.testing.assert_close(times[0], t)
     torch.testing.assert_close(times[1], 1 - t)
 
@@ -69,7 +70,7 @@ def test_loss_of_a_constant_velocity() -> None:
             return torch.zeros_like(x)
 
     image, noise = torch.full((4, 1, 2, 2), 0.75), torch.full((4, 1, 2, 2), -0.25)
-    loss = matching_loss(Zero(), FORWARD, image, noise, torch.rand(4), None)
+    loss = matching_loss(Zero(), FORWARD, image, noise, torch.rand(4), NO_CLASS)
     assert loss.item() == pytest.approx(1.0)
 
 

@@ -1,7 +1,7 @@
 """The network against PyTorch's own transformer; test_presets.py has its parameters."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -20,7 +20,8 @@ def test_encoder_equals_pytorchs(
     config = replace(tiny_model.network, activation=activation)
     model = replace(tiny_model, network=config)
     torch.manual_seed(0)
-    encoder = build_network(model).transformer.eval()
+    network: Any = build_network(model)
+    encoder = network.transformer.eval()
     for parameter in encoder.parameters():
         nn.init.normal_(parameter, std=0.3)
     reference = nn.TransformerEncoder(
@@ -44,7 +45,7 @@ def test_patches_are_ordered_channel_row_column(tiny_model: ModelConfig) -> None
     """With identity-like projections, the network's patching and its inverse lose nothing."""
     image = ImageConfig(channels=3, size=8)
     config = replace(tiny_model.network, width=48, heads=2, patch=4)
-    network = build_network(replace(tiny_model, image=image, network=config)).eval()
+    network: Any = build_network(replace(tiny_model, image=image, network=config)).eval()
     tokens_seen = []
     network.patch_proj.register_forward_pre_hook(lambda _, args: tokens_seen.append(args[0]))
     x = torch.arange(2 * 3 * 8 * 8.0).view(2, 3, 8, 8)
@@ -127,11 +128,11 @@ def test_linear_weights_are_matrices_without_embeddings(tiny_model: ModelConfig)
 
 @pytest.mark.parametrize("kind", ["embedding", "linear"])
 def test_withholding_keeps_the_type_a_network_computes_in(
-    tiny_model: ModelConfig, kind: str
+    tiny_model: ModelConfig, kind: Literal["embedding", "linear"]
 ) -> None:
     # A float32 mask must not make all that follows float32: fused layers take one type.
     model = replace(tiny_model, network=replace(tiny_model.network, condition=kind))
-    network = build_network(model).eval()
+    network: Any = build_network(model).eval()
     network.cast(torch.bfloat16)
     seen = []
     network.transformer.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))

@@ -28,12 +28,12 @@ def packed_file(
     method = MethodConfig(
         levels="lloyd",
         granularity=granularity,
-        scope=scope,
+        scope=scope,  # type: ignore[arg-type]
         keep=(),
         least_values=5,
         levels_dtype="float16",
         float_dtype="float16",
-    )  # type: ignore[arg-type]
+    )
     model = tiny_model(folder, config)
     quantize(
         model=model,

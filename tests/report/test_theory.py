@@ -1,5 +1,7 @@
 """How fast the error falls with the bits."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ def test_decay_is_the_slope_in_bits() -> None:
 
 def test_equal_mass_decays_slower_than_optimal_levels_on_gaussian_tails() -> None:
     values = torch.randn(1, 100_000, generator=torch.Generator().manual_seed(0))
-    slopes = {}
+    slopes: dict[str, Any] = {}
     for levels in ("equal_mass", "lloyd"):
         method = MethodConfig(
             levels=levels, granularity="tensor", scope="all", keep=(), least_values=5

@@ -45,7 +45,8 @@ def results(tmp_path: Path) -> dict[str, Path]:
         "summary": tmp_path / "summary.csv",
         "table": tmp_path / "summary.md",
     }
-    collect(**{kind: tuple(found) for kind, found in paths.items()}, **outputs)
+    inputs: dict[str, Any] = {kind: tuple(found) for kind, found in paths.items()}
+    collect(**inputs | outputs)
     return outputs
 
 

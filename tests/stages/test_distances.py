@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from flowquant.config.method import MethodConfig
+from flowquant.config.method import LevelsName, MethodConfig
 from flowquant.stages.distances import distances
 from flowquant.stages.quantize import quantize
 from flowquant.stages.theory import theory
 from tiny import tiny_model
 
 
-def measure(folder: Path, levels: str, bits: int) -> Path:
+def measure(folder: Path, levels: LevelsName, bits: int) -> Path:
     name = f"{levels}/{bits}bit"
     method = MethodConfig(
         levels=levels, granularity="tensor", scope="linear", keep=(), least_values=5

@@ -1,6 +1,7 @@
 """Figures of metrics and of samples."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,9 @@ def test_a_line_for_each_method() -> None:
         "INT2.5",
         "INT2",
     ]
-    lines = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    lines: dict[str, Any] = {
+        label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     assert set(lines) == {"ot", "uniform", "ot, published", "real images"}
     # Four bits were published but not measured.
     assert lines["ot, published"].get_xydata().tolist() == [[0, 5], [3, 6]]
