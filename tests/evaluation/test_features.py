@@ -1,6 +1,7 @@
 """Features of images: by the dataset's own classifier, and by the published Inception network."""
 
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -28,7 +29,7 @@ def test_extractor_gives_the_classifiers_own_features(tmp_path: Path) -> None:
     write_classifier(classifier, build_classifier(config).eval(), config)
     images = torch.randint(0, 256, (7, 1, 8, 8), dtype=torch.uint8)
     features, logits = extract(images, "classifier", classifier, CPU, batch=3)
-    network, _ = read_classifier(classifier)
+    network: Any = read_classifier(classifier)[0]
     by_hand = penultimate(network, images)
     assert features.shape == (7, 512)
     torch.testing.assert_close(features, by_hand[0], atol=1e-4, rtol=1e-4)

@@ -1,9 +1,13 @@
 """The GPU kernels, on the CPU through Triton's interpreter, against PyTorch's own operations."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
+from flowquant.config.model import ModelConfig
 from flowquant.models.fused import encode, encode_training, fuse, fuse_for_training
 from flowquant.models.kernels.activation import activate, activate_backward
 from flowquant.models.kernels.attention import attention, attention_backward
@@ -14,7 +18,12 @@ pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpret
 SEED = torch.tensor([1234])
 
 
-def reference_attention(qkv, heads):
+def gradient_of(tensor: Tensor) -> Tensor:
+    assert tensor.grad is not None
+    return tensor.grad
+
+
+def reference_attention(qkv: Tensor, heads: int) -> Tensor:
     batch, tokens, triple = qkv.shape
     query, key, value = qkv.view(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
     mixed = F.scaled_dot_product_attention(query, key, value)
@@ -22,7 +31,7 @@ def reference_attention(qkv, heads):
 
 
 @pytest.mark.parametrize(("tokens", "heads", "size"), [(49, 3, 32), (16, 2, 8), (64, 1, 48)])
-def test_attention_and_its_gradient(tokens, heads, size):
+def test_attention_and_its_gradient(tokens: int, heads: int, size: int) -> None:
     torch.manual_seed(0)
     qkv = torch.randn(2, tokens, 3 * heads * size, requires_grad=True)
     wanted = reference_attention(qkv, heads)
@@ -31,10 +40,10 @@ def test_attention_and_its_gradient(tokens, heads, size):
     wanted.backward(grad)
     found, row_sum = attention_backward(qkv.detach(), grad, heads)
     torch.testing.assert_close(found, qkv.grad, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(row_sum, qkv.grad.sum((0, 1)), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(row_sum, gradient_of(qkv).sum((0, 1)), atol=1e-4, rtol=1e-3)
 
 
-def test_attention_with_dropout():
+def test_attention_with_dropout() -> None:
     """The output is linear in the values: ⟨g, out⟩ = ⟨grad, values⟩ if both use the same mask."""
     torch.manual_seed(0)
     qkv, grad = torch.randn(3, 20, 3 * 32), torch.randn(3, 20, 32)
@@ -51,10 +60,10 @@ def test_attention_with_dropout():
 
 
 @pytest.mark.parametrize(("rows", "width"), [(7, 24), (4, 384), (1, 100)])
-def test_add_norm_and_its_gradient(rows, width):
+def test_add_norm_and_its_gradient(rows: int, width: int) -> None:
     torch.manual_seed(0)
-    tensors = [torch.randn(rows, width) * 3 + 5, torch.randn(rows, width)]
-    tensors += [torch.randn(width), torch.randn(width)]
+    x, y = torch.randn(rows, width) * 3 + 5, torch.randn(rows, width)
+    tensors = x, y, torch.randn(width), torch.randn(width)
     leaves = [tensor.clone().requires_grad_() for tensor in tensors]
     wanted = F.layer_norm(leaves[0] + leaves[1], (width,), leaves[2], leaves[3])
     total, kept = torch.empty(rows, width), torch.empty(rows, width, dtype=torch.int8)
@@ -66,10 +75,10 @@ def test_add_norm_and_its_gradient(rows, width):
     gradients = add_norm_backward(total, grad, tensors[2], 1e-5)
     for mine, leaf in zip(gradients[:4], leaves, strict=True):
         torch.testing.assert_close(mine, leaf.grad, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(gradients[4], leaves[1].grad.sum(0), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(gradients[4], gradient_of(leaves[1]).sum(0), atol=1e-4, rtol=1e-3)
 
 
-def test_add_norm_with_dropout():
+def test_add_norm_with_dropout() -> None:
     torch.manual_seed(0)
     x, y, total = torch.randn(50, 60), torch.randn(50, 60), torch.empty(50, 60)
     mask = torch.empty(50, 60, dtype=torch.int8)
@@ -87,7 +96,7 @@ def test_add_norm_with_dropout():
 
 @pytest.mark.parametrize("gelu", [True, False])
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
-def test_activation_and_its_gradient(gelu, dropout):
+def test_activation_and_its_gradient(gelu: bool, dropout: float) -> None:
     torch.manual_seed(0)
     x = torch.randn(70, 150, requires_grad=True)
     plain = F.gelu(x) if gelu else F.relu(x)
@@ -102,21 +111,22 @@ def test_activation_and_its_gradient(gelu, dropout):
     saved = x.detach() if gelu else found
     back, row_sum = activate_backward(saved, grad, gelu, dropout, mask)
     torch.testing.assert_close(back, x.grad, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(row_sum, x.grad.sum(0), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(row_sum, gradient_of(x).sum(0), atol=1e-4, rtol=1e-3)
 
 
-def test_a_layer(tiny_model):
+def test_a_layer(tiny_model: ModelConfig) -> None:
     torch.manual_seed(0)
-    layer = build_network(tiny_model).transformer.layers[0].eval()
+    network: Any = build_network(tiny_model)
+    layer = network.transformer.layers[0].eval()
     x = torch.randn(3, 4, tiny_model.network.width)
     with torch.inference_mode():
         torch.testing.assert_close(encode(layer, x), layer(x), atol=1e-5, rtol=1e-4)
 
 
-def test_a_network_in_training(tiny_model):
+def test_a_network_in_training(tiny_model: ModelConfig) -> None:
     """Without dropout, the fused network has the same output and the same gradients."""
     torch.manual_seed(0)
-    networks = [build_network(tiny_model) for _ in range(2)]
+    networks: list[Any] = [build_network(tiny_model) for _ in range(2)]
     networks[1].load_state_dict(networks[0].state_dict())
     for network in networks:
         for layer in network.transformer.layers:
@@ -132,9 +142,10 @@ def test_a_network_in_training(tiny_model):
         torch.testing.assert_close(fused.grad, plain.grad, atol=1e-4, rtol=1e-3, msg=name)
 
 
-def test_more_tokens_than_the_kernels_hold(tiny_model):
+def test_more_tokens_than_the_kernels_hold(tiny_model: ModelConfig) -> None:
     """The layer's own computation takes over, dropout and gradients included."""
-    layer = build_network(tiny_model).transformer.layers[0]
+    network: Any = build_network(tiny_model)
+    layer = network.transformer.layers[0]
     x = torch.randn(1, 130, tiny_model.network.width)
     outputs = []
     for compute in (layer, lambda x: encode_training(layer, torch.zeros(4, dtype=torch.int64), x)):
@@ -148,7 +159,7 @@ def test_more_tokens_than_the_kernels_hold(tiny_model):
         assert torch.equal(encode(layer.eval(), x), layer(x))
 
 
-def test_seeds_are_fresh_every_pass(tiny_model):
+def test_seeds_are_fresh_every_pass(tiny_model: ModelConfig) -> None:
     network = build_network(tiny_model)
     fuse_for_training(network, torch.device("cpu"))
     args = torch.randn(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, dtype=torch.long)
@@ -159,8 +170,8 @@ def test_seeds_are_fresh_every_pass(tiny_model):
     assert not torch.equal(first, second)
 
 
-def test_fused_inference_replaces_every_layer(tiny_model):
-    network = build_network(tiny_model).eval()
+def test_fused_inference_replaces_every_layer(tiny_model: ModelConfig) -> None:
+    network: Any = build_network(tiny_model).eval()
     args = torch.randn(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, dtype=torch.long)
     with torch.inference_mode():
         plain = network(*args)

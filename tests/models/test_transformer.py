@@ -1,23 +1,27 @@
 """The network against PyTorch's own transformer; test_presets.py has its parameters."""
 
 from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import nn
 
-from flowquant.config.model import ConditionConfig, ImageConfig
+from flowquant.config.model import ConditionConfig, ImageConfig, ModelConfig
 from flowquant.models.model import build_network, empty_network
 from flowquant.models.transformer import FourierFeatures, linear_weights
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_encoder_equals_pytorchs(tiny_model, activation):
+def test_encoder_equals_pytorchs(
+    tiny_model: ModelConfig, activation: Literal["relu", "gelu"]
+) -> None:
     """The same weights in `nn.TransformerEncoder` give the same output."""
     config = replace(tiny_model.network, activation=activation)
     model = replace(tiny_model, network=config)
     torch.manual_seed(0)
-    encoder = build_network(model).transformer.eval()
+    network: Any = build_network(model)
+    encoder = network.transformer.eval()
     for parameter in encoder.parameters():
         nn.init.normal_(parameter, std=0.3)
     reference = nn.TransformerEncoder(
@@ -37,11 +41,11 @@ def test_encoder_equals_pytorchs(tiny_model, activation):
         torch.testing.assert_close(encoder(x), reference(x), atol=1e-5, rtol=1e-4)
 
 
-def test_patches_are_ordered_channel_row_column(tiny_model):
+def test_patches_are_ordered_channel_row_column(tiny_model: ModelConfig) -> None:
     """With identity-like projections, the network's patching and its inverse lose nothing."""
     image = ImageConfig(channels=3, size=8)
     config = replace(tiny_model.network, width=48, heads=2, patch=4)
-    network = build_network(replace(tiny_model, image=image, network=config)).eval()
+    network: Any = build_network(replace(tiny_model, image=image, network=config)).eval()
     tokens_seen = []
     network.patch_proj.register_forward_pre_hook(lambda _, args: tokens_seen.append(args[0]))
     x = torch.arange(2 * 3 * 8 * 8.0).view(2, 3, 8, 8)
@@ -60,14 +64,14 @@ def test_patches_are_ordered_channel_row_column(tiny_model):
         assert torch.equal(network(x, torch.zeros(2), torch.zeros(2, dtype=torch.long)), x)
 
 
-def test_fourier_features():
+def test_fourier_features() -> None:
     features = FourierFeatures(2)
     features.W.data = torch.tensor([0.25, 0.5])
     found = features(torch.tensor([[1.0]]))
     torch.testing.assert_close(found, torch.tensor([[1.0, 0.0, 0.0, -1.0]]), atol=1e-6, rtol=0)
 
 
-def test_withheld_condition_is_as_zero_attributes(tiny_model):
+def test_withheld_condition_is_as_zero_attributes(tiny_model: ModelConfig) -> None:
     model = replace(
         tiny_model,
         condition=ConditionConfig(kind="attributes", count=5),
@@ -86,7 +90,7 @@ def test_withheld_condition_is_as_zero_attributes(tiny_model):
     assert not torch.allclose(zeros, given)
 
 
-def test_classes_through_a_linear_map_are_one_hot(tiny_model):
+def test_classes_through_a_linear_map_are_one_hot(tiny_model: ModelConfig) -> None:
     model = replace(tiny_model, network=replace(tiny_model.network, condition="linear"))
     network = build_network(model).eval()
     x, time = torch.randn(2, 1, 8, 8), torch.zeros(2)
@@ -96,7 +100,7 @@ def test_classes_through_a_linear_map_are_one_hot(tiny_model):
     assert torch.equal(by_class, by_hand)
 
 
-def test_dropout_is_off_outside_training(tiny_model):
+def test_dropout_is_off_outside_training(tiny_model: ModelConfig) -> None:
     torch.manual_seed(0)
     network = build_network(tiny_model)
     args = torch.randn(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, dtype=torch.long)
@@ -105,7 +109,7 @@ def test_dropout_is_off_outside_training(tiny_model):
     assert torch.equal(network(*args), network(*args))
 
 
-def test_linear_weights_are_matrices_without_embeddings(tiny_model):
+def test_linear_weights_are_matrices_without_embeddings(tiny_model: ModelConfig) -> None:
     names = linear_weights(empty_network(tiny_model))
     layer = {f"transformer.layers.{i}." for i in range(2)}
     per_layer = (
@@ -123,10 +127,12 @@ def test_linear_weights_are_matrices_without_embeddings(tiny_model):
 
 
 @pytest.mark.parametrize("kind", ["embedding", "linear"])
-def test_withholding_keeps_the_type_a_network_computes_in(tiny_model, kind):
+def test_withholding_keeps_the_type_a_network_computes_in(
+    tiny_model: ModelConfig, kind: Literal["embedding", "linear"]
+) -> None:
     # A float32 mask must not make all that follows float32: fused layers take one type.
     model = replace(tiny_model, network=replace(tiny_model.network, condition=kind))
-    network = build_network(model).eval()
+    network: Any = build_network(model).eval()
     network.cast(torch.bfloat16)
     seen = []
     network.transformer.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))

@@ -60,13 +60,13 @@ def measured(tmp_path: Path) -> Path:
     path = tmp_path / "sensitivity.json"
     settings = SensitivityConfig(widths=(1, 2, 4), images=64)
     sensitivity(
-        write_tiny_model(tmp_path),
-        write_tiny_dataset(tmp_path),
-        path,
-        "tiny",
-        METHOD,
-        settings,
-        "cpu",
+        model=write_tiny_model(tmp_path),
+        data=write_tiny_dataset(tmp_path),
+        output=path,
+        dataset="tiny",
+        method=METHOD,
+        trials=settings,
+        device="cpu",
     )
     return path
 
@@ -77,18 +77,18 @@ def test_from_measurement_to_a_file_within_budget(measured: Path, tmp_path: Path
         errors = [option["velocity_error"] for option in tensor["options"]]
         assert errors[0] > errors[-1] >= 0
     allocation = tmp_path / "4.5bit.json"
-    allocate(measured, allocation, "mixed/4.5bit", 4.5)
+    allocate(sensitivity=measured, output=allocation, variant="mixed/4.5bit", budget=4.5)
     chosen = json.loads(allocation.read_text())
     assert chosen["effective_bits"] <= 4.5
-    plot_allocation(allocation, (tmp_path / "plot.png",), dpi=50)
+    plot_allocation(allocation=allocation, outputs=(tmp_path / "plot.png",), dpi=50)
     packed, report = tmp_path / "mixed.safetensors", tmp_path / "mixed.json"
     quantize(
-        tmp_path / "model.safetensors",
-        packed,
-        report,
-        METHOD,
-        "tiny",
-        "mixed/4.5bit",
+        model=tmp_path / "model.safetensors",
+        output=packed,
+        report=report,
+        method=METHOD,
+        dataset="tiny",
+        variant="mixed/4.5bit",
         allocation=allocation,
         device="cpu",
     )
@@ -100,12 +100,14 @@ def test_from_measurement_to_a_file_within_budget(measured: Path, tmp_path: Path
 
 def test_a_stage_names_the_least_budget(measured: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="least possible for this model"):
-        allocate(measured, tmp_path / "a.json", "mixed/0.5bit", 0.5)
+        allocate(
+            sensitivity=measured, output=tmp_path / "a.json", variant="mixed/0.5bit", budget=0.5
+        )
 
 
 def test_an_allocation_of_another_method_is_refused(measured: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    allocate(measured, path, "mixed/5bit", 5)
+    allocate(sensitivity=measured, output=path, variant="mixed/5bit", budget=5)
     with pytest.raises(UserError, match=r"do not match.*other\.weight"):
         read_allocation(path, ["other.weight"])
 
@@ -113,13 +115,13 @@ def test_an_allocation_of_another_method_is_refused(measured: Path, tmp_path: Pa
 def test_measuring_does_not_change_the_model(measured: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.json"
     sensitivity(
-        tmp_path / "model.safetensors",
-        tmp_path / "data.safetensors",
-        again,
-        "tiny",
-        METHOD,
-        SensitivityConfig(widths=(1, 2, 4), images=64),
-        "cpu",
+        model=tmp_path / "model.safetensors",
+        data=tmp_path / "data.safetensors",
+        output=again,
+        dataset="tiny",
+        method=METHOD,
+        trials=SensitivityConfig(widths=(1, 2, 4), images=64),
+        device="cpu",
     )
     assert again.read_text() == measured.read_text()
     assert torch.get_num_threads() >= 1

@@ -12,7 +12,7 @@ LEVELS = torch.tensor([[0.5, 2.5], [0.0, 1.0]])
 INDICES = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1]], dtype=torch.int32)
 
 
-def test_a_quantized_tensor():
+def test_a_quantized_tensor() -> None:
     assert describe(Codebook(LEVELS, INDICES, (2, 4)), ORIGINAL, "row") == {
         "values": 8,
         "bytes": 1 + 4 * 4,
@@ -25,7 +25,7 @@ def test_a_quantized_tensor():
     }
 
 
-def test_a_tensor_that_stayed_float():
+def test_a_tensor_that_stayed_float() -> None:
     assert describe(ORIGINAL.half(), ORIGINAL, "row") == {
         "values": 8,
         "bytes": 16,
@@ -36,6 +36,6 @@ def test_a_tensor_that_stayed_float():
     }
 
 
-def test_both_implementations_of_the_distance_agree():
+def test_both_implementations_of_the_distance_agree() -> None:
     content = Codebook(LEVELS, 1 - INDICES, (2, 4))
     assert errors(content, ORIGINAL, wasserstein2_pot) == pytest.approx(errors(content, ORIGINAL))

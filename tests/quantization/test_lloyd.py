@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from flowquant.quantization.lloyd import lloyd
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 def least_error(values: Array, count: int) -> float:
@@ -17,7 +18,7 @@ def least_error(values: Array, count: int) -> float:
     n = len(x)
     first, second = (np.concatenate([[0], np.cumsum(part)]) for part in (x, x * x))
 
-    def cost(start: Array, end: Array) -> Array:
+    def cost(start: Indices, end: Indices) -> Array:
         size = np.maximum(end - start, 1)
         return np.maximum(second[end] - second[start] - (first[end] - first[start]) ** 2 / size, 0)
 

@@ -28,14 +28,22 @@ def packed_file(
     method = MethodConfig(
         levels="lloyd",
         granularity=granularity,
-        scope=scope,
+        scope=scope,  # type: ignore[arg-type]
         keep=(),
         least_values=5,
         levels_dtype="float16",
         float_dtype="float16",
-    )  # type: ignore[arg-type]
+    )
     model = write_tiny_model(folder, config)
-    quantize(model, output, folder / "r.json", method, "tiny", "m/2bit", bits)
+    quantize(
+        model=model,
+        output=output,
+        report=folder / "r.json",
+        method=method,
+        dataset="tiny",
+        variant="m/2bit",
+        bits=bits,
+    )
     return output
 
 

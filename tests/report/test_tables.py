@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ COLUMNS = ("dataset", "variant", "seeds", "fid", "accuracy")
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     path = tmp_path / "summary.csv"
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"dataset": "mnist", "variant": Variant("full"), "seeds": "0 1", "fid": 1.5},
         {"dataset": "mnist", "variant": Variant("ot", 2), "fid": 1e2, "accuracy": 0.9},
         {"dataset": "digits", "variant": "odd", "fid": "?"},

@@ -1,27 +1,32 @@
 """Sampling on two devices, here CPUs: the images and counts of one."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
+from flowquant.config.model import ModelConfig
 from flowquant.config.sampling import SamplingConfig
 from flowquant.models.model import build_network, write_model
 from flowquant.runtime.errors import UserError
-from flowquant.sampling.samples import read_samples
+from flowquant.sampling.samples import Origin, read_samples
 from flowquant.stages.sample import sample
 
 
-def images_of(folder, devices, **settings):
+def images_of(folder: Path, devices: int, **settings: Any) -> tuple[Tensor, Tensor, Origin]:
     folder.mkdir(exist_ok=True)
     output = folder / f"{devices}.safetensors"
     sampling = SamplingConfig(solver="euler", steps=4, per_class=3)
     sample(
-        folder / "model.safetensors",
-        output,
-        folder / "grid.png",
-        "squares",
-        "full",
-        5,
-        sampling,
+        model=folder / "model.safetensors",
+        output=output,
+        grid=folder / "grid.png",
+        dataset="squares",
+        variant="full",
+        seed=5,
+        sampling=sampling,
         batch=4,
         devices=devices,
         **settings,
@@ -29,7 +34,7 @@ def images_of(folder, devices, **settings):
     return read_samples(output)
 
 
-def test_two_devices_sample_what_one_does(tmp_path, tiny_model):
+def test_two_devices_sample_what_one_does(tmp_path: Path, tiny_model: ModelConfig) -> None:
     torch.manual_seed(0)
     write_model(
         tmp_path / "model.safetensors", build_network(tiny_model).state_dict(), tiny_model, {}
@@ -45,7 +50,9 @@ def test_two_devices_sample_what_one_does(tmp_path, tiny_model):
     assert (difference > 0).float().mean() < 0.01
 
 
-def test_more_devices_than_there_are(tmp_path, tiny_model, monkeypatch):
+def test_more_devices_than_there_are(
+    tmp_path: Path, tiny_model: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_model(
         tmp_path / "model.safetensors", build_network(tiny_model).state_dict(), tiny_model, {}
     )

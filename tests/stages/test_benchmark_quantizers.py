@@ -13,7 +13,7 @@ from tiny import write_tiny_model
 def test_all_parts_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "BATCHES", (1, 4))
     output = tmp_path / "report.json"
-    benchmark_quantizers(output, write_tiny_model(tmp_path), device="cpu", rows=True)
+    benchmark_quantizers(output=output, model=write_tiny_model(tmp_path), device="cpu", rows=True)
     report = json.loads(output.read_text())
     seconds = report["quantizing_seconds"]
     assert list(seconds["equal_mass, tensor"]) == [str(bits) for bits in (*range(1, 9), 16)]

@@ -2,6 +2,8 @@
 
 import csv
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,11 +13,16 @@ from project import ROOT
 
 
 @pytest.fixture
-def results(tmp_path):
+def results(tmp_path: Path) -> dict[str, Path]:
     """Two seeds of three variants; FID is 10, 20, 30 and 1 more for the second seed."""
-    paths = {"evaluations": [], "downstreams": [], "models": [], "classifiers": []}
+    paths: dict[str, list[Path]] = {
+        "evaluations": [],
+        "downstreams": [],
+        "models": [],
+        "classifiers": [],
+    }
 
-    def write(kind, name, content):
+    def write(kind: str, name: str, content: dict[str, Any]) -> None:
         path = tmp_path / kind / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content))
@@ -38,11 +45,12 @@ def results(tmp_path):
         "summary": tmp_path / "summary.csv",
         "table": tmp_path / "summary.md",
     }
-    collect(**{kind: tuple(found) for kind, found in paths.items()}, **outputs)
+    inputs: dict[str, Any] = {kind: tuple(found) for kind, found in paths.items()}
+    collect(**inputs | outputs)
     return outputs
 
 
-def test_the_references_schema(results):
+def test_the_references_schema(results: dict[str, Path]) -> None:
     found = json.loads(results["evaluation_results"].read_text())
     published = json.loads((ROOT / "results/published/samples_evaluation_results.json").read_text())
     theirs = published["mnist"]["ot"]["ot_2bit"]
@@ -54,14 +62,14 @@ def test_the_references_schema(results):
     assert published["mnist"]["full"].keys() <= downstream["mnist"]["full"].keys()
 
 
-def test_means_and_deviations_over_seeds(results):
+def test_means_and_deviations_over_seeds(results: dict[str, Path]) -> None:
     found = json.loads(results["evaluation_results"].read_text())["mnist"]["ot"]["ot_2bit"]
     assert found["fid"] == pytest.approx(20.5)
     assert found["fid_std"] == pytest.approx(0.5**0.5)
     assert found["seeds"] == [0, 1]
 
 
-def test_the_table(results):
+def test_the_table(results: dict[str, Path]) -> None:
     rows = list(csv.DictReader(results["summary"].read_text().splitlines()))
     assert list(rows[0]) == list(COLUMNS)
     assert [row["variant"] for row in rows] == ["full", "ot/16bit", "ot/2bit"]

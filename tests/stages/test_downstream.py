@@ -30,9 +30,9 @@ def test_both_stages(tmp_path: Path) -> None:
         flip=False,
     )
     classifier(
-        data,
-        file,
-        report,
+        data=data,
+        output=file,
+        report=report,
         image=TINY_MODEL.image,
         condition=TINY_MODEL.condition,
         settings=settings,
@@ -48,7 +48,7 @@ def test_both_stages(tmp_path: Path) -> None:
 
     samples = tmp_path / "samples.safetensors"
     write_samples(samples, test.images, test.labels, Origin("tiny", "full", 3))
-    downstream(samples, file, tmp_path / "d.json", device="cpu")
+    downstream(samples=samples, classifier=file, output=tmp_path / "d.json", device="cpu")
     found = json.loads((tmp_path / "d.json").read_text())
     assert found["accuracy"] == hits.item()
     assert (found["n"], found["seed"], found["classifier"]) == (64, 3, "shufflenet_v2_x0_5")

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,10 +32,24 @@ def test_samples_equal_to_real_images_are_perfect(tmp_path: Path) -> None:
     train = Split(images.clone(), split.labels.clone())
     data = tmp_path / "data.safetensors"
     write_dataset(data, train, split, image, ConditionConfig(kind="class", count=3), {})
-    real_features(data, classifier, tmp_path / "real.safetensors", "classifier", 3, device="cpu")
+    real_features(
+        data=data,
+        weights=classifier,
+        output=tmp_path / "real.safetensors",
+        extractor="classifier",
+        neighbours=3,
+        device="cpu",
+    )
     write_samples(tmp_path / "s.safetensors", images, split.labels, Origin("squares", "full", 4))
-    arguments = (tmp_path / "s.safetensors", tmp_path / "real.safetensors", classifier)
-    evaluate(*arguments, tmp_path / "out.json", "classifier", METRICS, device="cpu")
+    given: dict[str, Any] = {
+        "samples": tmp_path / "s.safetensors",
+        "real": tmp_path / "real.safetensors",
+        "weights": classifier,
+        "extractor": "classifier",
+        "metrics": METRICS,
+        "device": "cpu",
+    }
+    evaluate(**given, output=tmp_path / "out.json")
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["fid"] == pytest.approx(0, abs=1e-3)
     assert (found["dataset"], found["variant"], found["seed"]) == ("squares", "full", 4)
@@ -42,5 +57,5 @@ def test_samples_equal_to_real_images_are_perfect(tmp_path: Path) -> None:
 
     write_tensors(tmp_path / "real.safetensors", {"features": images}, {"weights_sha256": "other"})
     with pytest.raises(UserError, match="found features by weights other"):
-        evaluate(*arguments, tmp_path / "no.json", "classifier", METRICS)
+        evaluate(**given, output=tmp_path / "no.json")
     assert not (tmp_path / "no.json").exists()

@@ -27,15 +27,15 @@ def files(tmp_path: Path) -> dict[str, Path]:
         write_samples(path, images, labels, Origin("tiny", variant, 3))
     for bits in (2, 4):
         quantize(
-            model,
-            tmp_path / f"packed{bits}.safetensors",
-            tmp_path / "r.json",
-            MethodConfig(
+            model=model,
+            output=tmp_path / f"packed{bits}.safetensors",
+            report=tmp_path / "r.json",
+            method=MethodConfig(
                 levels="lloyd", granularity="row", scope="linear", keep=(), least_values=5
             ),
-            "tiny",
-            "m/2bit",
-            bits,
+            dataset="tiny",
+            variant="m/2bit",
+            bits=bits,
         )
     return {
         "model": model,
@@ -65,7 +65,9 @@ def test_fewer_bits_are_farther_away(files: dict[str, Path], tmp_path: Path) -> 
         found[1]["middle_layer"]["full_variance"], rel=0.2
     )
     assert (found[0]["variant"], found[0]["seed"], found[0]["n"]) == ("m/2bit", 3, 10)
-    plot_fidelity((tmp_path / "f2.json", tmp_path / "f4.json"), (tmp_path / "p.png",), dpi=50)
+    plot_fidelity(
+        results=(tmp_path / "f2.json", tmp_path / "f4.json"), outputs=(tmp_path / "p.png",), dpi=50
+    )
 
 
 def test_samples_of_another_seed_are_refused(files: dict[str, Path], tmp_path: Path) -> None:

@@ -2,11 +2,16 @@
 
 import pickle
 from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
+from flowquant.config.model import ModelConfig
 from flowquant.models.model import build_network, read_model
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import read_json
@@ -14,12 +19,12 @@ from flowquant.stages.import_model import import_model
 
 
 @pytest.fixture
-def weights(tiny_model):
+def weights(tiny_model: ModelConfig) -> dict[str, Tensor]:
     torch.manual_seed(0)
     return OrderedDict(build_network(tiny_model).state_dict())
 
 
-def wrapped(how, weights):
+def wrapped(how: str, weights: dict[str, Any]) -> dict[str, Any]:
     if how.startswith("parallel"):
         weights = OrderedDict((f"module.{name}", tensor) for name, tensor in weights.items())
     for nest in ("model", "state_dict"):
@@ -28,21 +33,25 @@ def wrapped(how, weights):
     return weights
 
 
-def import_into(folder, checkpoint, model):
+def import_into(folder: Path, checkpoint: Path, model: ModelConfig) -> tuple[Path, Path]:
     output, report = folder / "out" / "model.safetensors", folder / "out" / "model.json"
-    import_model(checkpoint, "squares", model, output=output, report=report)
+    import_model(
+        checkpoint=checkpoint, dataset="squares", model=model, output=output, report=report
+    )
     return output, report
 
 
-def check(checkpoint, model):
-    import_model(checkpoint, "squares", model, check=True)
+def check(checkpoint: Path, model: ModelConfig) -> None:
+    import_model(checkpoint=checkpoint, dataset="squares", model=model, check=True)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth"])
 @pytest.mark.parametrize(
     "how", ["plain", "model", "state_dict", "parallel", "parallel model", "parallel state_dict"]
 )
-def test_every_wrapping(tmp_path, tiny_model, weights, how, suffix):
+def test_every_wrapping(
+    tmp_path: Path, tiny_model: ModelConfig, weights: dict[str, Tensor], how: str, suffix: str
+) -> None:
     checkpoint = tmp_path / f"published{suffix}"
     torch.save(wrapped(how, weights), checkpoint)
     output, report = import_into(tmp_path, checkpoint, tiny_model)
@@ -54,34 +63,45 @@ def test_every_wrapping(tmp_path, tiny_model, weights, how, suffix):
 
 
 @pytest.mark.parametrize("how", ["plain", "parallel"])
-def test_safetensors(tmp_path, tiny_model, weights, how):
+def test_safetensors(
+    tmp_path: Path, tiny_model: ModelConfig, weights: dict[str, Tensor], how: str
+) -> None:
     save_file(wrapped(how, weights), tmp_path / "published.safetensors")
     output, _ = import_into(tmp_path, tmp_path / "published.safetensors", tiny_model)
     assert read_model(output)[0].keys() == weights.keys()
 
 
-def test_old_format_of_torch_save(tmp_path, tiny_model, weights):
+def test_old_format_of_torch_save(
+    tmp_path: Path, tiny_model: ModelConfig, weights: dict[str, Tensor]
+) -> None:
     torch.save(weights, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     output, _ = import_into(tmp_path, tmp_path / "old.pt", tiny_model)
     assert read_model(output)[0].keys() == weights.keys()
 
 
-def test_half_precision_becomes_float32(tmp_path, tiny_model, weights):
+def test_half_precision_becomes_float32(
+    tmp_path: Path, tiny_model: ModelConfig, weights: dict[str, Tensor]
+) -> None:
     torch.save({name: tensor.half() for name, tensor in weights.items()}, tmp_path / "half.pt")
     output, _ = import_into(tmp_path, tmp_path / "half.pt", tiny_model)
     assert {tensor.dtype for tensor in read_model(output)[0].values()} == {torch.float32}
 
 
 class Malicious:
-    def __init__(self, marker):
+    def __init__(self, marker: Path) -> None:
         self.marker = marker
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return (open, (str(self.marker), "w"))
 
 
 @pytest.mark.parametrize("save", [torch.save, lambda c, p: p.write_bytes(pickle.dumps(c))])
-def test_malicious_checkpoint_is_refused_and_not_executed(tmp_path, tiny_model, weights, save):
+def test_malicious_checkpoint_is_refused_and_not_executed(
+    tmp_path: Path,
+    tiny_model: ModelConfig,
+    weights: dict[str, Tensor],
+    save: Callable[[Any, Path], None],
+) -> None:
     marker, checkpoint = tmp_path / "executed", tmp_path / "published.pt"
     save({"model": weights, "extra": Malicious(marker)}, checkpoint)
     for stage in (import_into, lambda _, path, model: check(path, model)):
@@ -91,7 +111,9 @@ def test_malicious_checkpoint_is_refused_and_not_executed(tmp_path, tiny_model, 
     assert not (tmp_path / "out").exists()
 
 
-def test_mismatch_lists_ten_names_of_each_kind(tmp_path, tiny_model, weights):
+def test_mismatch_lists_ten_names_of_each_kind(
+    tmp_path: Path, tiny_model: ModelConfig, weights: dict[str, Tensor]
+) -> None:
     names = sorted(weights)
     changed = {name: weights[name] for name in names[12:]}
     changed |= {f"unknown.{i:02d}": torch.zeros(1) for i in range(11)}
@@ -111,7 +133,9 @@ def test_mismatch_lists_ten_names_of_each_kind(tmp_path, tiny_model, weights):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite(tmp_path, tiny_model, weights, value):
+def test_weights_that_are_not_finite(
+    tmp_path: Path, tiny_model: ModelConfig, weights: dict[str, Tensor], value: float
+) -> None:
     weights["pos_emb"][0, 0, 0] = value
     torch.save(weights, tmp_path / "published.pt")
     with pytest.raises(UserError, match="NaN or infinite weights in pos_emb"):
@@ -127,7 +151,7 @@ def test_weights_that_are_not_finite(tmp_path, tiny_model, weights, value):
         (torch.zeros(2), "a Tensor that is no state dict"),
     ],
 )
-def test_no_state_dict(tmp_path, tiny_model, content, message):
+def test_no_state_dict(tmp_path: Path, tiny_model: ModelConfig, content: Any, message: str) -> None:
     torch.save(content, tmp_path / "published.pt")
     with pytest.raises(UserError, match=message):
         import_into(tmp_path, tmp_path / "published.pt", tiny_model)
@@ -135,18 +159,25 @@ def test_no_state_dict(tmp_path, tiny_model, content, message):
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04" + bytes(50), bytes(range(256))])
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_bytes_that_are_no_checkpoint(tmp_path, tiny_model, content, suffix):
+def test_bytes_that_are_no_checkpoint(
+    tmp_path: Path, tiny_model: ModelConfig, content: Any, suffix: str
+) -> None:
     (tmp_path / f"published{suffix}").write_bytes(content)
     with pytest.raises(UserError, match=r"found (no plain weights|an unreadable file)"):
         import_into(tmp_path, tmp_path / f"published{suffix}", tiny_model)
 
 
-def test_absent_checkpoint(tmp_path, tiny_model):
+def test_absent_checkpoint(tmp_path: Path, tiny_model: ModelConfig) -> None:
     with pytest.raises(UserError, match="No such file"):
         check(tmp_path / "published.pt", tiny_model)
 
 
-def test_check_says_what_fits_and_writes_nothing(tmp_path, tiny_model, weights, capsys):
+def test_check_says_what_fits_and_writes_nothing(
+    tmp_path: Path,
+    tiny_model: ModelConfig,
+    weights: dict[str, Tensor],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     torch.save(weights, tmp_path / "published.pt")
     check(tmp_path / "published.pt", tiny_model)
     count = sum(w.numel() for w in weights.values())
@@ -156,6 +187,11 @@ def test_check_says_what_fits_and_writes_nothing(tmp_path, tiny_model, weights, 
     assert [path.name for path in tmp_path.iterdir()] == ["published.pt"]
 
 
-def test_nowhere_to_write_to(tmp_path, tiny_model):
+def test_nowhere_to_write_to(tmp_path: Path, tiny_model: ModelConfig) -> None:
     with pytest.raises(UserError, match=r"no --output or no --report; expected both, or --check"):
-        import_model(tmp_path / "published.pt", "squares", tiny_model, output=tmp_path / "model")
+        import_model(
+            checkpoint=tmp_path / "published.pt",
+            dataset="squares",
+            model=tiny_model,
+            output=tmp_path / "model",
+        )

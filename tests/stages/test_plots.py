@@ -1,6 +1,7 @@
 """Figures of metrics and of samples."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,9 @@ def test_a_line_for_each_method() -> None:
         "INT2.5",
         "INT2",
     ]
-    lines = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    lines: dict[str, Any] = {
+        label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     assert set(lines) == {"ot", "uniform", "ot, published", "real images"}
     # Four bits were published but not measured.
     assert lines["ot, published"].get_xydata().tolist() == [[0, 5], [3, 6]]
@@ -54,11 +57,20 @@ def test_a_figure_of_a_metric(tmp_path: Path) -> None:
     shared = {"dataset": "mnist", "n": 100, "seeds": "0", "extractor": "inception-v3-compat"}
     columns = (*shared, "variant", "fid", "fid_std", "real_accuracy")
     write_table(summary, columns, [shared | row for row in ROWS])
-    plot_metrics(summary, "mnist", "fid", PUBLISHED, figures, dpi=40)
+    plot_metrics(
+        summary=summary, dataset="mnist", metric="fid", published=PUBLISHED, outputs=figures, dpi=40
+    )
     assert np.asarray(Image.open(figures[0]).convert("L")).std() > 5
     assert "ot, published" in figures[1].read_text()
     with pytest.raises(UserError, match="no column accuracy"):
-        plot_metrics(summary, "mnist", "accuracy", PUBLISHED, figures, dpi=40)
+        plot_metrics(
+            summary=summary,
+            dataset="mnist",
+            metric="accuracy",
+            published=PUBLISHED,
+            outputs=figures,
+            dpi=40,
+        )
 
 
 def test_samples_side_by_side(tmp_path: Path) -> None:
@@ -67,6 +79,6 @@ def test_samples_side_by_side(tmp_path: Path) -> None:
         paths.append(tmp_path / f"{grey}.safetensors")
         images = torch.full((6, 1, 8, 8), grey, dtype=torch.uint8)
         write_samples(paths[-1], images, torch.arange(6), Origin("mnist", name, 0, 2))
-    plot_samples(tuple(paths), (tmp_path / "plot.png",), columns=3, dpi=40)
+    plot_samples(samples=tuple(paths), outputs=(tmp_path / "plot.png",), columns=3, dpi=40)
     shown = np.asarray(Image.open(tmp_path / "plot.png").convert("L"))
     assert shown[: len(shown) // 2, 30:].mean() > shown[len(shown) // 2 :, 30:].mean() + 50

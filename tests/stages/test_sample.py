@@ -1,30 +1,37 @@
 """Sampling: independent of batches, the same start for every variant."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-from flowquant.config.model import ConditionConfig
-from flowquant.config.sampling import SamplingConfig, SolverConfig
+from flowquant.config.method import MethodConfig
+from flowquant.config.model import ConditionConfig, ModelConfig
+from flowquant.config.sampling import SamplingConfig, SolverConfig, SolverName
 from flowquant.models.model import build_network, load_network, write_model
 from flowquant.runtime.errors import UserError
 from flowquant.sampling.generate import asked_for, generate
 from flowquant.sampling.sampler import Sampler
 from flowquant.sampling.samples import Origin, read_samples, write_grid
-from flowquant.stages.quantize import MethodConfig, quantize
+from flowquant.stages.quantize import quantize
 from flowquant.stages.sample import sample
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def weights(tiny_model):
+def weights(tiny_model: ModelConfig) -> dict[str, Tensor]:
     torch.manual_seed(0)
     return build_network(tiny_model).state_dict()
 
 
-def test_samples_do_not_depend_on_the_batch(tiny_model, weights):
+def test_samples_do_not_depend_on_the_batch(
+    tiny_model: ModelConfig, weights: dict[str, Tensor]
+) -> None:
     network = load_network(weights, tiny_model)
     labels = asked_for(tiny_model.condition, per_class=4)
     batches = [
@@ -38,7 +45,7 @@ def test_samples_do_not_depend_on_the_batch(tiny_model, weights):
         assert (difference > 0).float().mean() < 0.01
 
 
-def test_seeds_differ_and_repeat(tiny_model, weights):
+def test_seeds_differ_and_repeat(tiny_model: ModelConfig, weights: dict[str, Tensor]) -> None:
     network = load_network(weights, tiny_model)
     labels = asked_for(tiny_model.condition, per_class=2)
     first, again, other = (
@@ -50,11 +57,12 @@ def test_seeds_differ_and_repeat(tiny_model, weights):
 
 
 @pytest.fixture
-def small_memory(monkeypatch):
+def small_memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A GPU memory, so to speak, that holds as many images as `room` says; the batches tried."""
-    integrate, memory = Sampler.__call__, {"room": 0, "tried": []}
+    integrate = Sampler.__call__
+    memory: dict[str, Any] = {"room": 0, "tried": []}
 
-    def limited(self, noise, condition):
+    def limited(self: Sampler, noise: Tensor, condition: Tensor) -> Tensor:
         memory["tried"].append(len(noise))
         if len(noise) > memory["room"]:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -64,7 +72,12 @@ def small_memory(monkeypatch):
     return memory
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on(tiny_model, weights, small_memory, capsys):
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    tiny_model: ModelConfig,
+    weights: dict[str, Tensor],
+    small_memory: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     network = load_network(weights, tiny_model)
     labels, solver = asked_for(tiny_model.condition, per_class=4), SolverConfig(steps=4)
     small_memory["room"] = 5
@@ -76,14 +89,16 @@ def test_out_of_memory_halves_the_batch_and_goes_on(tiny_model, weights, small_m
     assert torch.equal(images, generate(network, tiny_model, labels, solver, 3, 3, CPU)[0])
 
 
-def test_a_memory_that_fills_up_later_loses_no_image(tiny_model, weights, small_memory):
+def test_a_memory_that_fills_up_later_loses_no_image(
+    tiny_model: ModelConfig, weights: dict[str, Tensor], small_memory: dict[str, Any]
+) -> None:
     network = load_network(weights, tiny_model)
     labels, solver = asked_for(tiny_model.condition, per_class=4), SolverConfig(steps=4)
     small_memory["room"] = 12
     undisturbed, _ = generate(network, tiny_model, labels, solver, 3, 12, CPU)
     whole = Sampler.__call__
 
-    def fills_up(self, noise, condition):
+    def fills_up(self: Sampler, noise: Tensor, condition: Tensor) -> Tensor:
         found = whole(self, noise, condition)
         small_memory["room"] = 2
         return found
@@ -97,7 +112,9 @@ def test_a_memory_that_fills_up_later_loses_no_image(tiny_model, weights, small_
     assert (images.int() - undisturbed.int()).abs().max() <= 1
 
 
-def test_a_memory_that_holds_not_one_image(tiny_model, weights, small_memory):
+def test_a_memory_that_holds_not_one_image(
+    tiny_model: ModelConfig, weights: dict[str, Tensor], small_memory: dict[str, Any]
+) -> None:
     network = load_network(weights, tiny_model)
     with pytest.raises(UserError, match=r"too little for one image .* set `device: cpu`"):
         generate(network, tiny_model, torch.tensor([0, 1]), SolverConfig(steps=1), 0, 2, CPU)
@@ -105,7 +122,9 @@ def test_a_memory_that_holds_not_one_image(tiny_model, weights, small_memory):
 
 
 @pytest.mark.parametrize(("solver", "count"), [("euler", 6), ("midpoint", 12), ("heun", 12)])
-def test_evaluations_are_those_of_the_network(tiny_model, weights, solver, count):
+def test_evaluations_are_those_of_the_network(
+    tiny_model: ModelConfig, weights: dict[str, Tensor], solver: SolverName, count: int
+) -> None:
     network, calls = load_network(weights, tiny_model), []
     network.register_forward_pre_hook(lambda *_: calls.append(1))
     config = SolverConfig(solver=solver, steps=6, guidance=2.0)
@@ -113,7 +132,9 @@ def test_evaluations_are_those_of_the_network(tiny_model, weights, solver, count
     assert found == len(calls) == count
 
 
-def test_a_finer_tolerance_takes_more_evaluations(tiny_model, weights):
+def test_a_finer_tolerance_takes_more_evaluations(
+    tiny_model: ModelConfig, weights: dict[str, Tensor]
+) -> None:
     """Batches choose their own steps: the count is the mean over images."""
     network, labels = load_network(weights, tiny_model), torch.tensor([0, 1, 2])
     calls = []
@@ -127,38 +148,40 @@ def test_a_finer_tolerance_takes_more_evaluations(tiny_model, weights):
     assert counts[0] < counts[1]
 
 
-def test_classes_are_asked_for_in_turn():
+def test_classes_are_asked_for_in_turn() -> None:
     assert asked_for(ConditionConfig(kind="class", count=3), 2).tolist() == [0, 0, 1, 1, 2, 2]
     attributes = asked_for(ConditionConfig(kind="attributes", count=40), 100)
     assert attributes.shape == (1000, 40)
     assert not attributes.any()
 
 
-def test_stage_on_full_and_quantized_weights(tmp_path, tiny_model, weights):
+def test_stage_on_full_and_quantized_weights(
+    tmp_path: Path, tiny_model: ModelConfig, weights: dict[str, Tensor]
+) -> None:
     """At 16 bits every weight is nearly itself, so both variants start and end alike."""
     write_model(tmp_path / "model.safetensors", weights, tiny_model, {})
     method = MethodConfig(
         levels="equal_mass", granularity="tensor", scope="all", keep=(), least_values=5
     )
     quantize(
-        tmp_path / "model.safetensors",
-        tmp_path / "ot.safetensors",
-        tmp_path / "ot.json",
-        method,
-        "squares",
-        "ot/16bit",
+        model=tmp_path / "model.safetensors",
+        output=tmp_path / "ot.safetensors",
+        report=tmp_path / "ot.json",
+        method=method,
+        dataset="squares",
+        variant="ot/16bit",
         bits=16,
     )
     found = {}
     for name in ("model", "ot"):
         sample(
-            tmp_path / f"{name}.safetensors",
-            tmp_path / f"{name}.samples.safetensors",
-            tmp_path / f"{name}.png",
-            "squares",
-            name,
-            5,
-            SamplingConfig(solver="euler", steps=4, per_class=12),
+            model=tmp_path / f"{name}.safetensors",
+            output=tmp_path / f"{name}.samples.safetensors",
+            grid=tmp_path / f"{name}.png",
+            dataset="squares",
+            variant=name,
+            seed=5,
+            sampling=SamplingConfig(solver="euler", steps=4, per_class=12),
             device="cpu",
         )
         found[name] = read_samples(tmp_path / f"{name}.samples.safetensors")
@@ -173,7 +196,7 @@ def test_stage_on_full_and_quantized_weights(tmp_path, tiny_model, weights):
     assert grid.shape == (3 * 49 + 1, 10 * 49 + 1)  # 8 pixels, each six wide
 
 
-def test_grid_shows_each_image_in_its_place(tmp_path):
+def test_grid_shows_each_image_in_its_place(tmp_path: Path) -> None:
     images = torch.arange(5, dtype=torch.uint8).mul(40).view(5, 1, 1, 1).expand(5, 3, 2, 2)
     write_grid(tmp_path / "grid.png", images, columns=3)
     pixels = np.asarray(Image.open(tmp_path / "grid.png"))
@@ -183,22 +206,24 @@ def test_grid_shows_each_image_in_its_place(tmp_path):
     assert (pixels[0] == 255).all()
 
 
-def test_something_that_is_no_model(tmp_path):
+def test_something_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(UserError, match="found an unreadable file"):
         sample(
-            tmp_path / "model.safetensors",
-            tmp_path / "out.safetensors",
-            tmp_path / "out.png",
-            "x",
-            "full",
-            0,
-            SamplingConfig(solver="euler", steps=1, per_class=1),
+            model=tmp_path / "model.safetensors",
+            output=tmp_path / "out.safetensors",
+            grid=tmp_path / "out.png",
+            dataset="x",
+            variant="full",
+            seed=0,
+            sampling=SamplingConfig(solver="euler", steps=1, per_class=1),
         )
     assert not (tmp_path / "out.safetensors").exists()
 
 
-def test_weights_that_are_not_finite(tmp_path, tiny_model, weights):
+def test_weights_that_are_not_finite(
+    tmp_path: Path, tiny_model: ModelConfig, weights: dict[str, Tensor]
+) -> None:
     weights["out_proj.bias"][0] = float("nan")
     weights["pos_emb"][0, 0, 0] = float("inf")
     write_model(tmp_path / "model.safetensors", weights, tiny_model, {})
@@ -207,11 +232,11 @@ def test_weights_that_are_not_finite(tmp_path, tiny_model, weights):
         match=r"NaN or infinite weights in (out_proj|pos_emb)",
     ):
         sample(
-            tmp_path / "model.safetensors",
-            tmp_path / "out.safetensors",
-            tmp_path / "out.png",
-            "x",
-            "full",
-            0,
-            SamplingConfig(solver="euler", steps=1, per_class=1),
+            model=tmp_path / "model.safetensors",
+            output=tmp_path / "out.safetensors",
+            grid=tmp_path / "out.png",
+            dataset="x",
+            variant="full",
+            seed=0,
+            sampling=SamplingConfig(solver="euler", steps=1, per_class=1),
         )

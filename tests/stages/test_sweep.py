@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,14 +67,25 @@ def test_a_row_is_what_sampling_and_evaluation_give(
     images = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8)
     splits = [Split(images.clone(), torch.arange(30) % 3) for _ in range(2)]
     data, real = tmp_path / "data.safetensors", tmp_path / "real.safetensors"
-    write_dataset(data, *splits, tiny_model.image, tiny_model.condition, {})
-    real_features(data, weights, real, "classifier", 3, device="cpu")
+    write_dataset(data, splits[0], splits[1], tiny_model.image, tiny_model.condition, {})
+    real_features(
+        data=data, weights=weights, output=real, extractor="classifier", neighbours=3, device="cpu"
+    )
 
-    names = ("squares", "full", 3)
+    origin: dict[str, Any] = {"dataset": "squares", "variant": "full", "seed": 3}
     output = tmp_path / "sweep.json"
-    sweep(model, real, weights, output, *names, "classifier", SWEEP, device="cpu")
+    sweep(
+        model=model,
+        real=real,
+        weights=weights,
+        output=output,
+        **origin,
+        extractor="classifier",
+        settings=SWEEP,
+        device="cpu",
+    )
     found = json.loads(output.read_text())
-    assert (found["dataset"], found["variant"], found["seed"]) == names
+    assert origin.items() <= found.items()
     assert (found["n"], found["n_real"], found["extractor"]) == (30, 30, "classifier")
     rows = found["rows"]
     assert [row["evaluations"] for row in rows[:4]] == [2, 5, 2, 4]
@@ -83,9 +95,24 @@ def test_a_row_is_what_sampling_and_evaluation_give(
 
     samples, score = tmp_path / "samples.safetensors", tmp_path / "score.json"
     sampling = SamplingConfig(solver="heun", steps=2, per_class=10, precision="float32")
-    sample(model, samples, tmp_path / "grid.png", *names, sampling, device="cpu")
+    sample(
+        model=model,
+        output=samples,
+        grid=tmp_path / "grid.png",
+        **origin,
+        sampling=sampling,
+        device="cpu",
+    )
     metrics = MetricsConfig(kid_subsets=1, kid_subset_size=10, is_splits=1)
-    evaluate(samples, real, weights, score, "classifier", metrics, device="cpu")
+    evaluate(
+        samples=samples,
+        real=real,
+        weights=weights,
+        output=score,
+        extractor="classifier",
+        metrics=metrics,
+        device="cpu",
+    )
     scored = json.loads(score.read_text())
     assert rows[3]["fid"] == pytest.approx(scored["fid"])
     assert rows[3]["evaluations"] == scored["evaluations"] == 4
@@ -100,7 +127,7 @@ def table(tmp_path: Path) -> tuple[Path, Path]:
     """What `collect_sweep` makes of a sweep of three variants with two solvers."""
     paths = []
     for index, (variant, fids) in enumerate(FIDS.items()):
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"solver": "euler", "steps": steps, "tolerance": None, "evaluations": float(steps)}
             | {"fid": float(fid), "seconds": 0.5}
             for steps, fid in zip((10, 26, 100), fids, strict=True)
@@ -115,7 +142,7 @@ def table(tmp_path: Path) -> tuple[Path, Path]:
         path.write_text(json.dumps(content | {"extractor": "classifier", "rows": rows}))
         paths.append(path)
     summary, table = tmp_path / "sweep.csv", tmp_path / "sweep.md"
-    collect_sweep(tuple(paths), summary, table)
+    collect_sweep(sweeps=tuple(paths), summary=summary, table=table)
     return summary, table
 
 
@@ -150,14 +177,14 @@ def test_whether_the_ranking_holds(table: tuple[Path, Path]) -> None:
     assert "| evaluations (tolerance) | 14 (0.01) | 56 to 58 (0.0001) |" in text
 
 
-def test_the_plot(table, tmp_path):
+def test_the_plot(table: tuple[Path, Path], tmp_path: Path) -> None:
     figures = tuple(tmp_path / f"plot.{suffix}" for suffix in ("png", "svg"))
-    plot_sweep(table[0], "mnist", figures, dpi=40)
+    plot_sweep(summary=table[0], dataset="mnist", outputs=figures, dpi=40)
     assert np.asarray(Image.open(figures[0]).convert("L")).std() > 5
     assert figures[1].stat().st_size > 1000
 
 
-def test_variants_are_told_apart():
+def test_variants_are_told_apart() -> None:
     variants = [Variant("full"), *(Variant(f"m{i}", b) for i in range(9) for b in (2, 3, 4))]
     styles = variant_styles(variants)
     assert list(styles) == variants

@@ -3,41 +3,49 @@
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
-from tqdm import tqdm
+from torch import Tensor
 
+from flowquant.config.model import ModelConfig
+from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Split
 from flowquant.models.model import read_model
 from flowquant.runtime.errors import UserError
 from flowquant.stages.train import hold_out, train
-from flowquant.training.flow_matching import Part, Training
+from flowquant.training.flow_matching import Training
 from flowquant.training.resume import is_finite
 from tiny import TRAINING as CONFIG
 
 CPU = torch.device("cpu")
 
 
-def run(folder: Path, data: Path, model, config=CONFIG, **more):
+def run(
+    folder: Path, data: Path, model: ModelConfig, config: TrainingConfig = CONFIG, **more: Any
+) -> dict[str, Tensor]:
     train(
-        data,
-        folder / "model.safetensors",
-        folder / "model.json",
-        folder / "curve.jsonl",
-        folder / "checkpoint.pt",
-        "squares",
-        model,
-        config,
+        data=data,
+        output=folder / "model.safetensors",
+        report=folder / "model.json",
+        curve=folder / "curve.jsonl",
+        checkpoint=folder / "checkpoint.pt",
+        dataset="squares",
+        model=model,
+        training=config,
         device="cpu",
         **more,
     )
     return read_model(folder / "model.safetensors")[0]
 
 
-def test_training_learns_and_writes_its_curve(tmp_path, data, tiny_model):
+def test_training_learns_and_writes_its_curve(
+    tmp_path: Path, data: Path, tiny_model: ModelConfig
+) -> None:
     run(tmp_path, data, tiny_model)
     curve = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in curve] == [1, 2, 3, 4]
@@ -51,13 +59,19 @@ def test_training_learns_and_writes_its_curve(tmp_path, data, tiny_model):
 @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
 @pytest.mark.parametrize("ends_at", [8, 13])  # after two epochs of four steps, and amid the fourth
 def test_a_killed_run_ends_with_the_same_weights(
-    tmp_path, data, tiny_model, monkeypatch, schedule, ends_at
-):
+    tmp_path: Path,
+    data: Path,
+    tiny_model: ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    schedule: Literal["cosine", "plateau"],
+    ends_at: int,
+) -> None:
     config = replace(CONFIG, schedule=schedule, validation=30)
     whole = run(tmp_path / "whole", data, tiny_model, config)
-    original, taken = Training.step, []
+    original = Training.step
+    taken: list[tuple[int, int]] = []
 
-    def counted(self, *args):
+    def counted(self: Training, *args: Any) -> Any:
         if len(taken) == ends_at - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         taken.append((self.progress.epoch, self.progress.step))
@@ -80,7 +94,9 @@ def test_a_killed_run_ends_with_the_same_weights(
     assert [{**r, "seconds": 0} for r in rows[0]] == [{**r, "seconds": 0} for r in rows[1]]
 
 
-def test_another_configuration_does_not_resume(tmp_path, data, tiny_model):
+def test_another_configuration_does_not_resume(
+    tmp_path: Path, data: Path, tiny_model: ModelConfig
+) -> None:
     folder = tmp_path / "run"
     whole = run(tmp_path / "other", data, tiny_model, replace(CONFIG, learning_rate=2e-3))
     folder.mkdir()
@@ -90,17 +106,19 @@ def test_another_configuration_does_not_resume(tmp_path, data, tiny_model):
     assert all(torch.equal(whole[name], fresh[name]) for name in whole)
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path, data, tiny_model):
+def test_a_loss_that_is_not_finite_stops_and_names_the_step(
+    tmp_path: Path, data: Path, tiny_model: ModelConfig
+) -> None:
     with pytest.raises(UserError, match=r"training step \d+: found a loss of (nan|inf)"):
         run(tmp_path, data, tiny_model, replace(CONFIG, learning_rate=1e9, clip=None, ema=None))
     assert not (tmp_path / "model.safetensors").exists()
 
 
-def broken_at(step, after=False):
+def broken_at(step: int, after: bool = False) -> Callable[..., Any]:
     """`Training.step` that breaks the weights before (or after) the step of this number."""
     original, taken = Training.step, []
 
-    def breaking(self, *args):
+    def breaking(self: Training, *args: Any) -> Any:
         taken.append(1)
         if len(taken) - 1 == step and not after:
             self._weights.data.fill_(torch.nan)
@@ -112,7 +130,9 @@ def broken_at(step, after=False):
     return breaking
 
 
-def test_the_last_good_state_outlives_a_loss_of_nan(tmp_path, data, tiny_model, monkeypatch):
+def test_the_last_good_state_outlives_a_loss_of_nan(
+    tmp_path: Path, data: Path, tiny_model: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A checkpoint after every step, and weights that break in the third epoch."""
     whole = run(tmp_path / "whole", data, tiny_model)
     folder = tmp_path / "broken"
@@ -127,7 +147,9 @@ def test_the_last_good_state_outlives_a_loss_of_nan(tmp_path, data, tiny_model, 
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_weights_that_break_in_the_last_step_are_not_kept(tmp_path, data, tiny_model, monkeypatch):
+def test_weights_that_break_in_the_last_step_are_not_kept(
+    tmp_path: Path, data: Path, tiny_model: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = replace(CONFIG, epochs=1, ema=None)
     with monkeypatch.context() as patch:
         patch.setattr(Training, "step", broken_at(4, after=True))
@@ -137,21 +159,7 @@ def test_weights_that_break_in_the_last_step_are_not_kept(tmp_path, data, tiny_m
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progress"]["step"] == 4
 
 
-def test_early_stop_and_halving(tiny_model, monkeypatch):
-    config = replace(CONFIG, schedule="plateau", warmup_epochs=0, epochs=50, stop_after=7)
-    training = Training(tiny_model, config, 0, CPU)
-    nothing = Part(Split(torch.empty(0), torch.empty(0)), torch.empty(0))
-    losses = iter([1.0, 0.5] + [0.6] * 50)
-    monkeypatch.setattr(Training, "train_epoch", lambda *_: 0.0)
-    monkeypatch.setattr(Training, "validate", lambda *_: next(losses))
-    while not training.finished:
-        training.run_epoch(nothing, nothing, tqdm(disable=True), lambda: None)
-    assert training.progress.epoch == 9  # seven epochs after the best, the second
-    assert training.progress.best_epoch == 2
-    assert training.progress.halvings == 2  # after three and six epochs without a better loss
-
-
-def test_held_out_rows_are_disjoint_and_keyed():
+def test_held_out_rows_are_disjoint_and_keyed() -> None:
     split = Split(torch.zeros(50, 1, 2, 2), torch.zeros(50))
     fit, held_out = hold_out(split, 20, seed=0)
     assert sorted([*fit.tolist(), *held_out.tolist()]) == list(range(50))
@@ -159,20 +167,6 @@ def test_held_out_rows_are_disjoint_and_keyed():
     assert not torch.equal(held_out, hold_out(split, 20, seed=1)[1])
 
 
-def test_condition_dropout_drops_at_its_rate_and_only_in_training(tiny_model):
-    config = replace(CONFIG, condition_dropout=0.25)
-    training = Training(tiny_model, config, 0, CPU)
-    images, labels = torch.zeros(4000, 1, 8, 8, dtype=torch.uint8), torch.zeros(4000).long()
-    seen = []
-    training.network.register_forward_pre_hook(lambda _, args: seen.append(args[3]))
-    for mode in (True, False):
-        training.network.train(mode)
-        with torch.no_grad():
-            training.loss(training.network, images, labels)
-    assert seen[0].mean().item() == pytest.approx(0.75, abs=0.03)
-    assert seen[1] is None
-
-
-def test_too_few_images_for_one_batch(tmp_path, data, tiny_model):
+def test_too_few_images_for_one_batch(tmp_path: Path, data: Path, tiny_model: ModelConfig) -> None:
     with pytest.raises(UserError, match="at least one batch of images besides the held-out ones"):
         run(tmp_path, data, tiny_model, replace(CONFIG, validation=95))

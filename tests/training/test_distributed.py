@@ -6,10 +6,14 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from flowquant.config.model import ModelConfig
+from flowquant.config.training import TrainingConfig
 from flowquant.models.model import read_model
 from flowquant.runtime.errors import UserError
 from flowquant.stages.train import train
@@ -19,25 +23,40 @@ from tiny import TRAINING
 
 CONFIG = replace(TRAINING, epochs=3, schedule="plateau")
 
+# The weights, and the rows of the curve.
+Found = tuple[dict[str, Tensor], list[dict[str, Any]]]
 
-def run(folder: Path, data: Path, model, config=CONFIG, devices=1):
-    names = ("model.safetensors", "model.json", "curve.jsonl", "checkpoint.pt")
-    train(data, *(folder / n for n in names), "x", model, config, device="cpu", devices=devices)
+
+def run(
+    folder: Path, data: Path, model: ModelConfig, config: TrainingConfig = CONFIG, devices: int = 1
+) -> Found:
+    train(
+        data=data,
+        output=folder / "model.safetensors",
+        report=folder / "model.json",
+        curve=folder / "curve.jsonl",
+        checkpoint=folder / "checkpoint.pt",
+        dataset="x",
+        model=model,
+        training=config,
+        device="cpu",
+        devices=devices,
+    )
     curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
     return read_model(folder / "model.safetensors")[0], curve
 
 
-def without_dropout(model):
+def without_dropout(model: ModelConfig) -> ModelConfig:
     return replace(model, network=replace(model.network, dropout=0.0))
 
 
-def assert_alike(one, two, tolerance):
+def assert_alike(one: Found, two: Found, tolerance: float) -> None:
     for row, other in zip(*(found[1] for found in (one, two)), strict=True):
         for key in ("train_loss", "validation_loss"):
             assert row[key] == pytest.approx(other[key], rel=tolerance)
 
 
-def test_two_devices_train_as_one_does(tmp_path, data, tiny_model):
+def test_two_devices_train_as_one_does(tmp_path: Path, data: Path, tiny_model: ModelConfig) -> None:
     model = without_dropout(tiny_model)
     one, two = (run(tmp_path / str(n), data, model, devices=n) for n in (1, 2))
     assert_alike(one, two, 1e-5)
@@ -51,7 +70,7 @@ def test_two_devices_train_as_one_does(tmp_path, data, tiny_model):
     assert_alike(one, two, 0.05)
 
 
-def test_draws_are_the_whole_batchs_and_dropout_is_each_devices_own():
+def test_draws_are_the_whole_batchs_and_dropout_is_each_devices_own() -> None:
     torch.manual_seed(0)
     drawn, dropped = {}, []
     for rank, size in ((0, 1), (0, 2), (1, 2)):
@@ -102,7 +121,9 @@ if __name__ == "__main__":
 """
 
 
-def ends(tmp_path, data, model, kind):
+def ends(
+    tmp_path: Path, data: Path, model: ModelConfig, kind: str
+) -> subprocess.CompletedProcess[str]:
     script = tmp_path / "ending.py"
     script.write_text(ENDING)
     paths = [str(ROOT / name) for name in ("workflow", "tests", "tests/training")]
@@ -116,7 +137,9 @@ def ends(tmp_path, data, model, kind):
     )
 
 
-def test_a_killed_run_of_two_devices_resumes_on_another_number(tmp_path, data, tiny_model):
+def test_a_killed_run_of_two_devices_resumes_on_another_number(
+    tmp_path: Path, data: Path, tiny_model: ModelConfig
+) -> None:
     model = without_dropout(tiny_model)
     whole = run(tmp_path / "whole", data, model)
     done = ends(tmp_path, data, model, "killed")
@@ -126,20 +149,26 @@ def test_a_killed_run_of_two_devices_resumes_on_another_number(tmp_path, data, t
     assert_alike(whole, run(tmp_path / "run", data, model), 1e-5)
 
 
-def test_a_users_mistake_is_reported_once(tmp_path, data, tiny_model):
+def test_a_users_mistake_is_reported_once(
+    tmp_path: Path, data: Path, tiny_model: ModelConfig
+) -> None:
     done = ends(tmp_path, data, tiny_model, "bad")
     assert done.returncode == 1
     assert done.stderr.count("expected a finite loss") == 1
     assert "Traceback" not in done.stderr
 
 
-def test_a_helper_that_fails_ends_the_run(tmp_path, data, tiny_model):
+def test_a_helper_that_fails_ends_the_run(
+    tmp_path: Path, data: Path, tiny_model: ModelConfig
+) -> None:
     done = ends(tmp_path, data, tiny_model, "broken")
     assert done.returncode == 1
     assert "no memory left on the second device" in done.stderr
     assert "a helper process ended with 1" in done.stderr
 
 
-def test_devices_that_cannot_share_a_batch(tmp_path, data, tiny_model):
+def test_devices_that_cannot_share_a_batch(
+    tmp_path: Path, data: Path, tiny_model: ModelConfig
+) -> None:
     with pytest.raises(UserError, match=r"training.devices: found 3; expected a divisor of the ba"):
         run(tmp_path, data, tiny_model, devices=3)

@@ -1,24 +1,9 @@
 """What training and refinement share: learning rates and weights as one vector."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from flowquant.training.flow_matching import learning_rate
 from flowquant.training.optimization import as_one, flat_gradient, one_cycle
-from tiny import TRAINING
-
-
-def test_learning_rate_schedules():
-    cosine = replace(TRAINING, learning_rate=1.0, warmup_epochs=2, epochs=10)
-    rates = [learning_rate(cosine, step, 5, 0) for step in range(50)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[9] == rates[10] == pytest.approx(1.0)
-    assert rates[30] == pytest.approx(0.5)
-    assert rates[-1] < 0.01
-    plateau = replace(TRAINING, learning_rate=1.0, schedule="plateau", warmup_epochs=0)
-    assert [learning_rate(plateau, 99, 5, halvings) for halvings in (0, 1, 3)] == [1, 0.5, 0.125]
 
 
 def test_one_cycle_rises_and_falls() -> None:
@@ -29,7 +14,7 @@ def test_one_cycle_rises_and_falls() -> None:
     assert rates[-1] < 0.001
 
 
-def test_weights_become_views_of_one_vector():
+def test_weights_become_views_of_one_vector() -> None:
     weights = [torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.full((4,), 2.0))]
     vector = as_one(weights)
     assert vector.tolist() == [1.0] * 6 + [2.0] * 4

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,24 +12,32 @@ from flowquant.training.resume import Keeper, is_finite, load_state
 CPU = torch.device("cpu")
 
 
-def test_finite_states():
+def test_finite_states() -> None:
     good = {"a": [torch.zeros(2), {"b": torch.ones(3).int()}], "best": float("inf"), "c": None}
     assert is_finite(good)
     for bad in (float("nan"), float("-inf")):
         assert not is_finite(good | {"d": ({"e": torch.tensor([0.0, bad])},)})
 
 
-def test_a_state_that_is_not_finite_leaves_the_last_good_one(tmp_path, capsys):
+def test_a_state_that_is_not_finite_leaves_the_last_good_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path, value = tmp_path / "state.pt", torch.zeros(3)
+
+    def kept() -> list[float]:
+        state = load_state(path, "run", CPU)
+        assert state is not None
+        return state["value"].tolist()
+
     with Keeper(path, "run", lambda: {"value": value}, seconds=0) as keep:
         keep()
         value[1] = torch.nan
         keep()
-        assert load_state(path, "run", CPU)["value"].tolist() == [0, 0, 0]
+        assert kept() == [0, 0, 0]
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(SystemExit) as ended:
             keep()
     assert ended.value.code == 143
     assert "NaN or infinity; kept the last good state, if any" in capsys.readouterr().err
-    assert load_state(path, "run", CPU)["value"].tolist() == [0, 0, 0]
+    assert kept() == [0, 0, 0]
     assert load_state(path, "another run", CPU) is None

@@ -5,26 +5,37 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from flowquant.config.method import MethodConfig
-from flowquant.quantization.apply import quantize_tensor
-from flowquant.report.theory import decay
+from flowquant.config.method import LevelsName, MethodConfig
 from flowquant.stages.distances import distances
 from flowquant.stages.quantize import quantize
 from flowquant.stages.theory import theory
 from tiny import write_tiny_model
 
 
-def measure(folder: Path, levels: str, bits: int) -> Path:
+def measure(folder: Path, levels: LevelsName, bits: int) -> Path:
     name = f"{levels}/{bits}bit"
     method = MethodConfig(
         levels=levels, granularity="tensor", scope="linear", keep=(), least_values=5
     )
     packed = folder / "packed.safetensors"
-    quantize(write_tiny_model(folder), packed, folder / "r.json", method, "tiny", name, bits)
+    quantize(
+        model=write_tiny_model(folder),
+        output=packed,
+        report=folder / "r.json",
+        method=method,
+        dataset="tiny",
+        variant=name,
+        bits=bits,
+    )
     output = folder / f"{levels}_{bits}.json"
-    distances(folder / "model.safetensors", packed, output, "tiny", name)
+    distances(
+        model=folder / "model.safetensors",
+        quantized=packed,
+        output=output,
+        dataset="tiny",
+        variant=name,
+    )
     return output
 
 
@@ -41,35 +52,18 @@ def test_from_distances_to_table_and_plot(tmp_path: Path) -> None:
     rows = [row.replace("equal/mass/", "equal_mass/") for row in rows]
     summary.write_text("\n".join(["dataset,variant,fid", *rows]) + "\n")
     data, table, figure = (tmp_path / name for name in ("t.json", "t.md", "t.png"))
-    theory(tuple(paths), summary, "tiny", data, table, (figure,), dpi=50)
+    theory(
+        distances=tuple(paths),
+        summary=summary,
+        dataset="tiny",
+        data=data,
+        table=table,
+        outputs=(figure,),
+        dpi=50,
+    )
     found: dict[str, Any] = json.loads(data.read_text())
     assert set(found["rho"]["tensor, linear"]) == {"2", "3", "4"}
     assert found["decay"]["uniform"] > 1.5
     assert -1 <= found["rank_correlation"]["unrefined"] <= 1
     assert "Rank correlation" in table.read_text()
     assert figure.stat().st_size > 1000
-
-
-def test_decay_is_the_slope_in_bits() -> None:
-    assert decay({bits: 4.0**-bits for bits in (2, 3, 4, 8)}) == pytest.approx(2)
-    assert decay({2: 0.1}) is None
-
-
-def test_equal_mass_decays_slower_than_optimal_levels_on_gaussian_tails() -> None:
-    values = torch.randn(1, 100_000, generator=torch.Generator().manual_seed(0))
-    slopes = {}
-    for levels in ("equal_mass", "lloyd"):
-        method = MethodConfig(
-            levels=levels, granularity="tensor", scope="all", keep=(), least_values=5
-        )
-        slopes[levels] = decay(
-            {
-                bits: (quantize_tensor(values, method, bits).expand() - values)
-                .square()
-                .mean()
-                .item()
-                for bits in range(2, 7)
-            }
-        )
-    assert slopes["lloyd"] == pytest.approx(1.9, abs=0.12)
-    assert slopes["equal_mass"] < slopes["lloyd"] - 0.3
