@@ -7,7 +7,8 @@ published descriptions; it does the same work with the same results.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from itertools import chain, repeat
 
 import numpy as np
 import torch
@@ -45,7 +46,9 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, split: Split) -> None:
         pixels = split.images.permute(0, 2, 3, 1).numpy()
-        self.pictures = [Image.fromarray(one.squeeze(-1) if grey(one) else one) for one in pixels]
+        if pixels.shape[-1] == 1:
+            pixels = pixels.squeeze(-1)
+        self.pictures = [Image.fromarray(one) for one in pixels]
         self.labels = split.labels
 
     def __len__(self) -> int:
@@ -55,11 +58,6 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
         pixels = torch.from_numpy(np.array(self.pictures[index]))
         image = pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1).contiguous()
         return image.float().div(255).sub(0.5).div(0.5), self.labels[index]
-
-
-def grey(pixels: Array) -> bool:
-    """Whether [H, W, C] has one channel."""
-    return pixels.shape[-1] == 1
 
 
 class BaselineTraining:
@@ -74,13 +72,7 @@ class BaselineTraining:
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         loader = DataLoader(Pictures(split), config.batch, shuffle=True, drop_last=True)
-        self.batches = self._forever(loader)
-
-    @staticmethod
-    def _forever(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[list[Tensor]]:
-        """Batches of images and labels, epoch after epoch."""
-        while True:
-            yield from loader
+        self.batches = chain.from_iterable(repeat(loader))
 
     def step(self) -> float:
         """One step of AdamW; its loss."""

@@ -92,10 +92,8 @@ def _by_batch(
     rows = {}
     for batch in BATCHES:
         evaluate = partial(_evaluate, network, config, *_inputs(config, batch, device))
-        row = {
-            "weights_mib": weight_bytes / MIB,
-            "seconds": measure(evaluate, device, 0).seconds,
-        }
+        seconds = measure(evaluate, device, 0).seconds
+        row = {"weights_mib": weight_bytes / MIB, "seconds": seconds}
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
             evaluate()
