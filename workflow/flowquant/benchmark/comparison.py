@@ -42,7 +42,7 @@ class Comparison:
         unit: Of the rate, such as ``images/s``; ``s`` for work that is given in seconds.
         baseline: How long the baseline takes.
         project: How long this project takes.
-        own_shapes: TFLOP/s of the network's products in batches of the project's size.
+        own_shapes: The ceiling of the network's products in the project's batch, if it has one.
     """
 
     what: str
@@ -50,7 +50,7 @@ class Comparison:
     unit: str
     baseline: Duration
     project: Duration
-    own_shapes: float | None = None
+    own_shapes: Mapping[str, Any] | None = None
 
 
 def as_row(comparison: Comparison, matrix: float) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def as_row(comparison: Comparison, matrix: float) -> dict[str, Any]:
             content["tflops"] = duration.tflops
             content["of_matrix_ceiling"] = duration.tflops / matrix
             if comparison.own_shapes is not None:
-                content["of_own_shapes"] = duration.tflops / comparison.own_shapes
+                content["of_own_shapes"] = duration.tflops / comparison.own_shapes["tflops"]
         return content | {
             "extrapolated_from": duration.extrapolated_from,
             "timed": asdict(duration.timing),

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,11 +34,9 @@ from flowquant.models.path import initial_noise
 from flowquant.sampling.sampler import Sampler
 from flowquant.training.flow_matching import Training
 
-# Share of the budget for the baseline's training steps, and for this project's.
+# Shares of the budget for the baseline's work, and for this project's.
 TRAINING = 0.1
-# Share of the budget for the baseline's sampling, and for this project's.
 SAMPLING = 0.1
-# Share of the budget for the baseline's features, and for this project's.
 FEATURES = 0.04
 # Batches of a training split of random images.
 BATCHES = 4
@@ -47,12 +44,8 @@ BATCHES = 4
 FEATURES_BATCH = 256
 
 
-def compare_training(bench: Bench, config: TrainingConfig) -> tuple[Comparison, dict[str, Any]]:
-    """A training step at the preset's batch, or at a smaller one that the budget allows.
-
-    Returns:
-        The comparison, and the ceiling of the network's products in the batch.
-    """
+def compare_training(bench: Bench, config: TrainingConfig) -> Comparison:
+    """A training step at the preset's batch, or at a smaller one that the budget allows."""
     model, device = bench.model, bench.device
     batch = min(config.batch, bench.affordable(step_flops(model, 1), TRAINING))
     smaller = replace(config, batch=batch)
@@ -78,12 +71,8 @@ def compare_training(bench: Bench, config: TrainingConfig) -> tuple[Comparison, 
         flops = step_flops(model, config.batch)
         return Duration(timing.seconds * config.batch / batch, timing, flops, part)
 
-    ceiling = bench.own_shapes(batch)
-    what = f"training, steps of {config.batch}"
-    compared = Comparison(
-        what, 1, "steps/s", whole(baseline_timing), whole(project_timing), ceiling["tflops"]
-    )
-    return compared, ceiling
+    what, ceiling = f"training, steps of {config.batch}", bench.own_shapes(batch)
+    return Comparison(what, 1, "steps/s", whole(baseline_timing), whole(project_timing), ceiling)
 
 
 def compare_sampling(
@@ -92,7 +81,7 @@ def compare_sampling(
     solver: SolverConfig,
     total: int,
     most: int,
-) -> tuple[Comparison, dict[str, Any]]:
+) -> Comparison:
     """All images: one at a time by the baseline, together by this project.
 
     Args:
@@ -101,9 +90,6 @@ def compare_sampling(
         solver: Its steps and precision; both use Euler's method without guidance.
         total: Images.
         most: Images that this project samples at a time on a CPU; on a GPU it samples all.
-
-    Returns:
-        The comparison, and the ceiling of the network's products in the project's batch.
     """
     model, device = bench.model, bench.device
     labels = bench.random_split(total).labels
@@ -133,13 +119,9 @@ def compare_sampling(
     if (images, steps) != (total, solver.steps):
         part = f"{images} of {total} images × {steps} of {solver.steps} steps"
     scale = total / images * solver.steps / steps
-    ceiling = bench.own_shapes(batch)
     what = f"sampling, {total} images × {solver.steps} steps"
     project = Duration(timing.seconds * scale, timing, flops, part)
-    return (
-        Comparison(what, total, "images/s", baseline, project, ceiling["tflops"]),
-        ceiling,
-    )
+    return Comparison(what, total, "images/s", baseline, project, bench.own_shapes(batch))
 
 
 def _one_at_a_time(

@@ -30,20 +30,18 @@ def allocate(sensitivity: Path, output: Path, variant: str, budget: float) -> No
     }
     chosen = choose_widths(options, measured["fixed_bits"], measured["parameters"], budget)
     spent = measured["fixed_bits"] + sum(option.stored_bits for option in chosen.values())
-    write_json(
-        output,
-        {
-            "dataset": measured["dataset"],
-            "variant": variant,
-            "budget": budget,
-            "effective_bits": spent / measured["parameters"],
-            "tensors": {
-                name: {
-                    "width": option.width,
-                    "values": measured["tensors"][name]["values"],
-                    "velocity_error": option.distortion,
-                }
-                for name, option in chosen.items()
-            },
+    report = {
+        "dataset": measured["dataset"],
+        "variant": variant,
+        "budget": budget,
+        "effective_bits": spent / measured["parameters"],
+        "tensors": {
+            name: {
+                "width": option.width,
+                "values": measured["tensors"][name]["values"],
+                "velocity_error": option.distortion,
+            }
+            for name, option in chosen.items()
         },
-    )
+    }
+    write_json(output, report)

@@ -72,9 +72,9 @@ def benchmark(
         matrix = matrix_ceiling(dtype, target, CEILING * seconds)
         bench = Bench(model, target, seed, seconds, matrix)
         parts.update()
-        trained, training_shapes = compare_training(bench, training)
+        trained = compare_training(bench, training)
         parts.update()
-        sampled, sampling_shapes = compare_sampling(bench, values, solver, images, batch)
+        sampled = compare_sampling(bench, values, solver, images, batch)
         parts.update()
         compared = [trained, sampled, *compare_quantizing(bench, values)]
         parts.update()
@@ -106,8 +106,8 @@ def benchmark(
         },
         "ceilings": {
             "matrix": bench.matrix,
-            "training": training_shapes,
-            "sampling": sampling_shapes,
+            "training": trained.own_shapes,
+            "sampling": sampled.own_shapes,
         },
         "rows": [as_row(comparison, bench.matrix["tflops"]) for comparison in compared],
     }

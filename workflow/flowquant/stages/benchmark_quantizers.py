@@ -30,9 +30,6 @@ def benchmark_quantizers(
         device: Where to compute.
         rows: Measure levels for each row too.
         parts: What to measure; ``agreement`` of the fused kernel needs a GPU.
-
-    Raises:
-        UserError: if the model is unreadable.
     """
     target = choose_device(device)
     weights, config = read_model(model)

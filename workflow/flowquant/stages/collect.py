@@ -41,9 +41,6 @@ def collect(
         downstreams: What `downstream` wrote for each dataset, variant and seed.
         classifiers: Reports of the classifiers.
         fidelities: What `fidelity` wrote for each dataset, variant and seed.
-
-    Raises:
-        UserError: if a result is unreadable.
     """
     evaluated = average_evaluations(read_results(evaluations))
     judged = averages(read_results(downstreams), DOWNSTREAM)

@@ -16,9 +16,6 @@ def collect_sweep(sweeps: tuple[Path, ...], summary: Path, table: Path) -> None:
         sweeps: What `sweep` wrote for each dataset and variant.
         summary: CSV to write, a row for each dataset, variant, solver and setting.
         table: Markdown to write: FID, and whether the ranking of variants holds.
-
-    Raises:
-        UserError: if a result is unreadable.
     """
     rows = sweep_rows(read_results(sweeps))
     write_table(summary, COLUMNS, rows)

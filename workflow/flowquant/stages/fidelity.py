@@ -36,7 +36,7 @@ def fidelity(
         device: Where to compute.
 
     Raises:
-        UserError: if a file is unreadable, or the samples are not of the same noise and labels.
+        UserError: if the samples are not of the same noise and labels.
     """
     reference, labels, full_origin = read_samples(model_samples)
     images, its_labels, origin = read_samples(quantized_samples)
@@ -50,14 +50,12 @@ def fidelity(
     target = choose_device(device)
     (full, config), (other, _) = load_variant(model), load_variant(quantized)
     compared = (full.to(target), other.to(target), config, settings, origin.seed, target)
-    write_json(
-        output,
-        {
-            **asdict(origin),
-            "n": len(images),
-            **image_similarity(reference, images),
-            "trajectories": settings.samples,
-            "paths": path_errors(*compared),
-            "middle_layer": middle_layer(*compared),
-        },
-    )
+    report = {
+        **asdict(origin),
+        "n": len(images),
+        **image_similarity(reference, images),
+        "trajectories": settings.samples,
+        "paths": path_errors(*compared),
+        "middle_layer": middle_layer(*compared),
+    }
+    write_json(output, report)

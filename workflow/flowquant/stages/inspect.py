@@ -29,7 +29,7 @@ def inspect(file: Annotated[Path, tyro.conf.Positional], against: Path | None = 
         against: The full-precision model file to compare with.
 
     Raises:
-        UserError: if a file is unreadable, or the two are not of the same network.
+        UserError: if the two are not of the same network.
     """
     quantized, metadata = read_quantized(file)
     measured: dict[str, Any] = dict(metadata["tensors"])

@@ -17,9 +17,6 @@ def plot_allocation(allocation: Path, outputs: tuple[Path, ...], dpi: int) -> No
         allocation: What `allocate` wrote; it is the plot's data file.
         outputs: Figures to write, format by suffix.
         dpi: Resolution of PNG files.
-
-    Raises:
-        UserError: if the file is unreadable.
     """
     content = read_json(allocation)
     names = list(content["tensors"])

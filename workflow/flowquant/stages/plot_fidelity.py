@@ -27,9 +27,6 @@ def plot_fidelity(results: tuple[Path, ...], outputs: tuple[Path, ...], dpi: int
         results: What `fidelity` wrote for the variants of one dataset, for one seed.
         outputs: Figures to write, format by suffix.
         dpi: Resolution of PNG files.
-
-    Raises:
-        UserError: if a result is unreadable.
     """
     found = read_results(results)
     if len(found) > MOST_LINES:

@@ -40,7 +40,7 @@ def plot_levels(
         dpi: Resolution of PNG files.
 
     Raises:
-        UserError: if a file is unreadable or lacks the tensor.
+        UserError: if a file lacks the tensor.
     """
     weights, _ = read_model(model)
     if tensor not in weights:

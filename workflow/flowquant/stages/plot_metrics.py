@@ -132,7 +132,7 @@ def plot_metrics(
         dpi: Resolution of PNG files.
 
     Raises:
-        UserError: if a file is unreadable or the table lacks the dataset.
+        UserError: if the table lacks the dataset.
     """
     deviation = STYLES[metric].deviation
     rows = read_table(

@@ -64,9 +64,6 @@ def plot_sweep(summary: Path, dataset: str, outputs: tuple[Path, ...], dpi: int)
         dataset: Whose rows.
         outputs: Figures to write, format by suffix.
         dpi: Resolution of PNG files.
-
-    Raises:
-        UserError: if the table is unreadable or lacks the dataset.
     """
     rows = read_table(
         summary,

@@ -81,15 +81,13 @@ def quantize(
         "tensors": tensors,
     }
     write_quantized(output, quantized, provenance)
-    write_json(
-        report,
-        {
-            "dataset": dataset,
-            "variant": variant,
-            "method": asdict(method),
-            "effective_bits": effective_bits(quantized),
-            "bytes": output.stat().st_size,
-            "full_bytes": model.stat().st_size,
-            "tensors": tensors,
-        },
-    )
+    description = {
+        "dataset": dataset,
+        "variant": variant,
+        "method": asdict(method),
+        "effective_bits": effective_bits(quantized),
+        "bytes": output.stat().st_size,
+        "full_bytes": model.stat().st_size,
+        "tensors": tensors,
+    }
+    write_json(report, description)

@@ -31,9 +31,6 @@ def real_features(
         extractor: Which network.
         neighbours: How many a neighbourhood, for precision and recall, reaches to.
         device: Where to compute.
-
-    Raises:
-        UserError: if the data or the weights are unreadable.
     """
     _, test = read_dataset(data)
     target = choose_device(device)

@@ -70,7 +70,7 @@ def sweep(
         device: Where to compute.
 
     Raises:
-        UserError: if a file is unreadable, the real features come from other weights, or there
+        UserError: if the real features come from other weights, or there
             are too few test images.
     """
     network, config = load_variant(model, packed)
@@ -96,17 +96,15 @@ def sweep(
             }
         )
         print(rows[-1], file=sys.stderr)
-    write_json(
-        output,
-        {
-            "dataset": dataset,
-            "variant": variant,
-            "seed": seed,
-            "n": len(labels),
-            "n_real": len(of_real.features),
-            "extractor": extractor,
-            "weights_sha256": of_real.digest,
-            "guidance": settings.guidance,
-            "rows": rows,
-        },
-    )
+    report = {
+        "dataset": dataset,
+        "variant": variant,
+        "seed": seed,
+        "n": len(labels),
+        "n_real": len(of_real.features),
+        "extractor": extractor,
+        "weights_sha256": of_real.digest,
+        "guidance": settings.guidance,
+        "rows": rows,
+    }
+    write_json(output, report)

@@ -29,9 +29,6 @@ def theory(
         table: Markdown to write.
         outputs: Figures to write, format by suffix.
         dpi: Resolution of PNG files.
-
-    Raises:
-        UserError: if a file is unreadable.
     """
     rows = read_table(summary, dataset, numbers=("fid",))
     found = summarise(read_results(distances), {row["variant"]: row["fid"] for row in rows})
