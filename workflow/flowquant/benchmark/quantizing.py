@@ -70,7 +70,6 @@ def seconds_by_width(
 def _quantize(
     weights: Mapping[str, Tensor], levels: LevelsName, granularity: str, bits: int
 ) -> None:
-    """Quantize all weights at one width."""
     method = MethodConfig(
         levels=levels, granularity=granularity, scope="all", keep=(), least_values=5
     )

@@ -184,7 +184,7 @@ def compare_features(
         count = max(1, min(images, int(budget / RUNS / alone.seconds)))
     some = split.images[:count]
     batched = measure(
-        lambda: run_extractor(network, some, extractor, device, FEATURES_BATCH, verbose=False),
+        lambda: run_extractor(network, some, device, FEATURES_BATCH, verbose=False),
         device,
         budget,
     )

@@ -94,7 +94,7 @@ def extract(
         UserError: if the weights are unreadable.
     """
     network = load_extractor(extractor, weights, device)
-    return run_extractor(network, images, extractor, device, batch)
+    return run_extractor(network, images, device, batch)
 
 
 def load_extractor(
@@ -115,22 +115,17 @@ def load_extractor(
 def run_extractor(
     network: FeatureExtractorBase,
     images: Tensor,
-    extractor: ExtractorName,
     device: torch.device,
     batch: int,
     verbose: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """What `extract` returns, by a network of `load_extractor`."""
+    rgb, on_gpu = _RgbImages(images), device.type == "cuda"
     # `save_cpu_ram` means: no worker processes; the images are in memory already.
     found = get_featuresdict_from_dataset(
-        _RgbImages(images),
-        network,
-        batch,
-        device.type == "cuda",
-        save_cpu_ram=True,
-        verbose=verbose,
+        rgb, network, batch, on_gpu, save_cpu_ram=True, verbose=verbose
     )
-    features, logits = (found[name].float() for name in OUTPUTS[extractor])
+    features, logits = (found[name].float() for name in network.features_list)
     return features, logits
 
 

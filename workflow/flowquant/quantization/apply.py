@@ -130,7 +130,6 @@ def _batches(
 
 
 def _groups(names: Sequence[str], weights: Mapping[str, Tensor], size: int) -> int:
-    """Groups of ``size`` values in some of the weights."""
     return sum(weights[name].numel() // size for name in names)
 
 

@@ -132,7 +132,9 @@ def table_rows(
     rows = []
     for (dataset, variant), evaluation in evaluated.items():
         name, bits = (dataset, variant), variant.nominal_bits
-        row = dict.fromkeys(COLUMNS) | {
+        # Precision and recall of images, `evaluate`'s, are shown, not those of classes.
+        found = near.get(name, {}) | judged.get(name, {}) | sizes.get(name, {}) | evaluation
+        found |= {
             "dataset": dataset,
             "variant": variant,
             "method": variant.method,
@@ -142,17 +144,7 @@ def table_rows(
             "is": evaluation["is_mean"],
             "real_accuracy": accuracies.get(dataset),
         }
-        for source, names in (
-            (
-                evaluation,
-                ("n", "evaluations", "extractor", "fid", "fid_std", "precision", "recall"),
-            ),
-            (sizes.get(name, {}), ("effective_bits", "bytes")),
-            (judged.get(name, {}), ("accuracy", "accuracy_std", "f1")),
-            (near.get(name, {}), ("psnr", "psnr_std", "ssim")),
-        ):
-            row |= {key: source.get(key) for key in names}
-        rows.append(row)
+        rows.append({column: found.get(column) for column in COLUMNS})
     return rows
 
 

@@ -83,13 +83,11 @@ def direct_imports(module: str) -> frozenset[str]:
 
 @cache
 def _syntax_hash(module: str) -> str:
-    """A hash of a module's `_syntax`."""
     return hashlib.sha256(_syntax(_tree(module)).encode()).hexdigest()
 
 
 @cache
 def _tree(module: str) -> ast.Module:
-    """A module's syntax tree."""
     return ast.parse(source(module).read_text(encoding="utf-8"))
 
 

@@ -36,16 +36,9 @@ def labels_to_sample(
         UserError: if there are no dataset file or too few test images to take attributes from.
     """
     labels = asked_for(condition, per_class)
-    return labels if attributes == "zeros" else test_attributes(data, len(labels))
-
-
-def test_attributes(data: Path | None, count: int) -> Tensor:
-    """The attributes of the first ``count`` test images, uint8 [count, A].
-
-    Raises:
-        UserError: if no dataset file is given, or it has too few test images.
-    """
-    labels = torch.empty(0) if data is None else read_dataset(data)[1].labels
+    if attributes == "zeros":
+        return labels
+    count, labels = len(labels), torch.empty(0) if data is None else read_dataset(data)[1].labels
     if len(labels) < count:
         raise UserError(
             data or "--data",

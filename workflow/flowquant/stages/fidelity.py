@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from flowquant.config.evaluation import FidelityConfig
-from flowquant.evaluation.similarity import image_similarity, middle_layer, path_errors
+from flowquant.evaluation.similarity import compare_paths, image_similarity
 from flowquant.quantization.variant import load_variant
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.errors import UserError
@@ -49,13 +49,11 @@ def fidelity(
         )
     target = choose_device(device)
     (full, config), (other, _) = load_variant(model), load_variant(quantized)
-    compared = (full.to(target), other.to(target), config, settings, origin.seed, target)
     report = {
         **asdict(origin),
         "n": len(images),
         **image_similarity(reference, images),
         "trajectories": settings.samples,
-        "paths": path_errors(*compared),
-        "middle_layer": middle_layer(*compared),
+        **compare_paths(full.to(target), other.to(target), config, settings, origin.seed, target),
     }
     write_json(output, report)

@@ -30,8 +30,7 @@ def import_model(
         check: Print a line if the checkpoint fits, and write nothing.
 
     Raises:
-        UserError: if it is unreadable, does not fit, or is not finite; or if there is nowhere to
-            write it.
+        UserError: if it does not fit or is not finite, or there is nowhere to write it.
     """
     if check:
         weights = fitting_weights(checkpoint, model)

@@ -11,7 +11,7 @@ from flowquant.runtime.files import read_json
 
 
 def plot_allocation(allocation: Path, outputs: tuple[Path, ...], dpi: int) -> None:
-    """Draw the width of each tensor as a bar, longest names and all.
+    """Draw the width of each tensor as a bar.
 
     Args:
         allocation: What `allocate` wrote; it is the plot's data file.

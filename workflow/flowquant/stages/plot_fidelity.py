@@ -41,12 +41,8 @@ def plot_fidelity(results: tuple[Path, ...], outputs: tuple[Path, ...], dpi: int
                 (t, value) for t, value in zip(paths["t"], paths[key], strict=True) if value > 0
             ]
             style = series_style(index) | {"markersize": 3, "markevery": 10}
-            axes.plot(
-                [t for t, _ in points],
-                [value for _, value in points],
-                label=result["variant"].label,
-                **style,
-            )
+            times, values = [t for t, _ in points], [value for _, value in points]
+            axes.plot(times, values, label=result["variant"].label, **style)
         axes.set_xlabel("t (0 noise, 1 image)")
         axes.set_ylabel(label)
         axes.set_yscale("log")

@@ -86,11 +86,8 @@ def plot_sweep(summary: Path, dataset: str, outputs: tuple[Path, ...], dpi: int)
     first = panels[0]
     first.set_xscale("log")
     first.set_yscale("log")
-    for axis, locator in (
-        (first.xaxis, LogLocator(subs=(1, 2, 5))),
-        (first.yaxis, LogLocator(subs=(1, 2, 5))),
-    ):
-        axis.set_major_locator(locator)
+    for axis in (first.xaxis, first.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(ScalarFormatter())
     figure.supxlabel("evaluations of the velocity for an image", fontsize=10)

@@ -70,8 +70,7 @@ def sweep(
         device: Where to compute.
 
     Raises:
-        UserError: if the real features come from other weights, or there
-            are too few test images.
+        UserError: if the real features come from other weights, or test images are too few.
     """
     network, config = load_variant(model, packed)
     labels = labels_to_sample(config.condition, settings.per_class, settings.condition, data)
