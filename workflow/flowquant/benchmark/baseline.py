@@ -5,8 +5,6 @@ image sampled at a time, NumPy on whole sorted tensors. Written here for compari
 published descriptions; it does the same work with the same results.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import chain, repeat
 

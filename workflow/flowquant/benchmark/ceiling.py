@@ -1,7 +1,5 @@
 """What a device can do: TFLOP/s of bare matrix products, large and of a network's own shapes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any

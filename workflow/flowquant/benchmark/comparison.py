@@ -1,7 +1,5 @@
 """The baseline and this project at the same work: in numbers, and as a page for people."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

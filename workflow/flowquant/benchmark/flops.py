@@ -1,7 +1,5 @@
 """The floating-point operations of a velocity network: of its matrix products, 2·m·k·n each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from flowquant.config.model import ModelConfig

@@ -1,7 +1,5 @@
 """Packed networks: their memory and speed, and the fused kernel's speed and error."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path

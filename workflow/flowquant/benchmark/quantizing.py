@@ -1,7 +1,5 @@
 """Quantizing a model's weights, timed: beside the baseline, and at every width."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

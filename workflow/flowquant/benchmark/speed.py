@@ -1,7 +1,5 @@
 """Training, sampling and features by the baseline and by this project, timed."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The files of a folder, a tar or a zip archive, read one by one and never unpacked into place."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import lzma

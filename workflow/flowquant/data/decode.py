@@ -1,7 +1,5 @@
 """Image files of any format to uint8 arrays of one size, on all processor cores."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections import deque

@@ -1,7 +1,5 @@
 """Files from the network, checked before they are kept."""
 
-from __future__ import annotations
-
 import http.client
 import shutil
 import ssl

@@ -1,7 +1,5 @@
 """From image files to a dataset file: decoded on all cores, written as they come."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping, Sequence

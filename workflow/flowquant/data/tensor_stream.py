@@ -1,7 +1,5 @@
 """Writing a safetensors file without holding its large tensors in memory."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """torchvision classifiers with a stem for small images: built, run, written and read."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 

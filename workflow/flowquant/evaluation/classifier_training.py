@@ -1,7 +1,5 @@
 """Training a classifier on real images, with shifts and flips."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

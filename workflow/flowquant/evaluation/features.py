@@ -1,7 +1,5 @@
 """Features of images for FID, KID, precision and recall, extracted through torch-fidelity."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

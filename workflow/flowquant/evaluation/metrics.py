@@ -5,8 +5,6 @@ on any device: its own, by NumPy on one CPU, take longer for 1,000 samples and 1
 than a GPU to sample.
 """
 
-from __future__ import annotations
-
 from typing import Any, TypeAlias
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How well predicted classes match the requested ones."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 

@@ -1,7 +1,5 @@
 """How near a quantized network stays to the full-precision one: images, paths, a middle layer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Encoder layers in few kernels on a GPU, in bfloat16: for inference, and for training."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A velocity model as a file: float32 weights and all that is needed to use them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The flow: its straight path from noise to image, its clock, and the flow-matching loss."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Published checkpoints: state dicts in any of their usual wrappings, checked against a preset."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Mixed precision: a width for each tensor, for least distortion within a budget of bits."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A quantization method, and its application to a model's weights."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

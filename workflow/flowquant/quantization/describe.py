@@ -1,7 +1,5 @@
 """What reports say of a stored tensor: its size, and how far it is from the original."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Bit packing: small unsigned integers, side by side across bytes, least significant bit first."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

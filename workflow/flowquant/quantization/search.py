@@ -1,7 +1,5 @@
 """Sorting groups of values and finding nearest levels, fast on a CPU and on a GPU."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

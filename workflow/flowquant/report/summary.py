@@ -1,7 +1,5 @@
 """A run's results of each variant: means over seeds, the reference's schema, one table."""
 
-from __future__ import annotations
-
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

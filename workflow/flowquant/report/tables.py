@@ -1,7 +1,5 @@
 """Results read from files, and tables of them: CSV for programs, Markdown for people."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

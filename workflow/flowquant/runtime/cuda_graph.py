@@ -1,7 +1,5 @@
 """Work on a GPU captured once as a CUDA graph: each replay costs one launch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import torch

@@ -5,8 +5,6 @@ blank lines and layout. Not seen, too, are other packages (their versions are pi
 are no Python, and a package's ``__init__``, which must therefore import nothing.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 from functools import cache

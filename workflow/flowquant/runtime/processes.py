@@ -1,7 +1,5 @@
 """Helper processes, which do the same work as this one on other devices."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

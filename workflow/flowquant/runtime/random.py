@@ -1,7 +1,5 @@
 """Random draws that depend on (seed, purpose, index) and on nothing else."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """Images from a network: which labels, and batches that fit the memory."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

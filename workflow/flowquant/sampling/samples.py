@@ -1,7 +1,5 @@
 """Generated images as a file, with the labels asked for and where they came from."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Choose a width for each tensor under a budget of effective bits."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.quantization.allocation import Option, choose_widths

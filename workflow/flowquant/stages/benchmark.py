@@ -3,8 +3,6 @@
 Needs no trained model: weights and images are random, of the preset's shapes.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

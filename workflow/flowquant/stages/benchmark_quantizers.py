@@ -1,7 +1,5 @@
 """Measure quantizing a model at every width, and running it packed, on this machine."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

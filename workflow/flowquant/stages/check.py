@@ -1,7 +1,5 @@
 """Check what only the networks can tell of a preset: names, shapes, architecture, memory."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

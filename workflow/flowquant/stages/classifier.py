@@ -1,7 +1,5 @@
 """Train the classifier that judges samples, and measure it on real test images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

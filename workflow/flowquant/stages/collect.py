@@ -1,7 +1,5 @@
 """Gather a run's results: two JSON files in the reference's schema, and one table."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.report.summary import (

@@ -1,7 +1,5 @@
 """A run's sweep as one table, and whether the ranking of variants holds with fewer evaluations."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.report.sweep import COLUMNS, as_markdown, sweep_rows

@@ -1,7 +1,5 @@
 """W₂ between each tensor of a model and its quantized form, by POT."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.models.model import read_model

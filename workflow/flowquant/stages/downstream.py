@@ -1,7 +1,5 @@
 """Whether a classifier recognizes in each sample the class that was requested."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """FID, KID, Inception Score, precision and recall of samples against the real test images."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 

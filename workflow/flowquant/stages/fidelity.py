@@ -1,7 +1,5 @@
 """How near a quantized model stays to the full-precision one, for the same noise."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Turn a published checkpoint into a model file, or only check that it fits a preset."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.config.model import ModelConfig

@@ -1,7 +1,5 @@
 """Print what is in a quantized model file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

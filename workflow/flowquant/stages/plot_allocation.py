@@ -1,7 +1,5 @@
 """Which tensor was given how many bits, within a budget."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """Velocity error and trajectory divergence over time, a line for each variant."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """Histogram of a weight tensor with each variant's levels drawn in."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

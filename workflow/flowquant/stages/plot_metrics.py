@@ -1,7 +1,5 @@
 """FID, Inception Score and accuracy of one dataset over bit widths, a line for each method."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Samples of all variants side by side: a row each, a column for each noise and class."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """FID of one dataset over evaluations of the velocity: a panel a solver, a line a variant."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

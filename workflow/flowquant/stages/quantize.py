@@ -1,7 +1,5 @@
 """Quantize a model's weights and write them packed."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 

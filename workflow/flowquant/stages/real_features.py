@@ -1,7 +1,5 @@
 """Features of the real test images and their neighbourhoods, once per dataset and extractor."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.config.evaluation import ExtractorName

@@ -4,8 +4,6 @@ Minimises E‖v_q(x_t, t, y) − v_full(x_t, t, y)‖² over the levels and the 
 float, while each value keeps its level; or also over which level each value takes.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 

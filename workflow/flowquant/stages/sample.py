@@ -1,7 +1,5 @@
 """Sample images from a variant of a model, from noise keyed by (seed, index)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.config.sampling import BATCH, SamplingConfig

@@ -1,7 +1,5 @@
 """Measure stored bits and velocity error of each tensor at each width, it alone quantized."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

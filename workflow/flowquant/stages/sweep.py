@@ -1,7 +1,5 @@
 """FID of one variant for each solver and number of evaluations of its velocity, in one process."""
 
-from __future__ import annotations
-
 import sys
 import time
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What theory says against what was measured: decay of W₂ per bit, ρ(b), FID against W₂."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.report.style import save

@@ -1,7 +1,5 @@
 """Train a velocity network by flow matching; keep the weights with the best validation loss."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The devices that one job computes on together: a process for each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """CelebA as distributed: aligned faces, 40 attributes of each, and its own three parts."""
 
-from __future__ import annotations
-
 from pathlib import Path, PurePosixPath
 
 import numpy as np
