@@ -98,18 +98,10 @@ def sample_one(
     steps: int,
     taken: int | None = None,
 ) -> Tensor:
-    """One image in −1…1 from noise, by Euler's method.
+    """One image [1, C, H, W] in −1…1 from noise, by ``steps`` steps of Euler's method.
 
-    Args:
-        network: Velocity network.
-        flow: Its clock.
-        noise: [1, C, H, W].
-        condition: Class [1] or attributes [1, A].
-        steps: Of the whole image.
-        taken: How many of the steps to take; without it, all.
-
-    Returns:
-        The image [1, C, H, W], or the state after the steps taken.
+    The condition is a class [1] or attributes [1, A]. Only the first ``taken`` steps are taken, if
+    that is given.
     """
     x = noise
     for step in range(steps if taken is None else taken):

@@ -50,11 +50,7 @@ def evaluations(
 ) -> dict[str, Any]:
     """Memory and time of one velocity evaluation, expanded and packed at each width.
 
-    Args:
-        full: The model's weights, on the CPU.
-        config: What the model is.
-        device: Where to compute.
-        folder: Where packed files are written, and stay.
+    The full weights are on the CPU. Packed files are written into ``folder``, and stay.
     """
     network = load_network({name: tensor.to(device) for name, tensor in full.items()}, config)
     found = _by_batch("full", network, config, device)

@@ -80,14 +80,10 @@ def compare_sampling(
     total: int,
     most: int,
 ) -> Comparison:
-    """All images: one at a time by the baseline, together by this project.
+    """``total`` images: one at a time by the baseline, together by this project, both by Euler.
 
-    Args:
-        bench: Model, device and budget.
-        weights: The model's, on the CPU.
-        solver: Its steps and precision; both use Euler's method without guidance.
-        total: Images.
-        most: Images that this project samples at a time on a CPU; on a GPU it samples all.
+    Both take as many steps as ``solver`` says; this project computes in its precision. On a CPU it
+    samples at most ``most`` images at a time, on a GPU all. The weights are on the CPU.
     """
     model, device = bench.model, bench.device
     labels = bench.random_split(total).labels
@@ -158,12 +154,7 @@ def compare_features(
 ) -> Comparison:
     """Features for FID: one image at a time by the baseline, in batches by this project.
 
-    Args:
-        bench: Model, device and budget.
-        images: How many.
-        architecture: Of a classifier with random weights, for want of ``weights``.
-        extractor: Which network.
-        weights: The extractor's weights.
+    For want of ``weights``, a classifier of ``architecture`` with random ones extracts them.
 
     Raises:
         UserError: if the weights are unreadable or there is no such classifier.

@@ -85,13 +85,9 @@ class Files:
 def open_files(path: Path, scratch: Path) -> Iterator[Files]:
     """List the files of a folder, a zip archive or a tar archive.
 
-    A compressed tar archive is decompressed into a temporary file, since its members cannot be
-    reached one by one otherwise; nothing else is written. Hidden files and the litter of file
-    managers are left out.
-
-    Args:
-        path: The folder or archive.
-        scratch: Folder for the temporary file.
+    A compressed tar archive is decompressed into a temporary file in ``scratch``, since its members
+    cannot be reached one by one otherwise; nothing else is written. Hidden files and the litter of
+    file managers are left out.
 
     Raises:
         UserError: if there is nothing, the archive is damaged or of another format, or a member

@@ -121,10 +121,7 @@ def _plain(error: Exception) -> str:
 def decode_all(entries: Sequence[Entry], recipe: Recipe, processes: int) -> Iterator[Decoded]:
     """Decode files in order, a bounded number in advance.
 
-    Args:
-        entries: The files.
-        recipe: How to decode each.
-        processes: Processes to share the work; 0: one for each core there is.
+    ``processes`` share the work; 0: one for each core there is.
 
     Raises:
         UserError: if a process was killed.

@@ -76,17 +76,9 @@ class _RgbImages(Dataset[Tensor]):
 def extract(
     images: Tensor, extractor: ExtractorName, weights: Path, device: torch.device, batch: int = 256
 ) -> tuple[Tensor, Tensor]:
-    """Features and logits of images.
+    """Features [N, F] and logits [N, classes] of images uint8 [N, C, H, W], float32 on the CPU.
 
-    Args:
-        images: uint8 [N, C, H, W], C 1 or 3.
-        extractor: Which network.
-        weights: Its weights: a classifier file, or torch-fidelity's Inception weights.
-        device: Where to compute.
-        batch: Images at a time.
-
-    Returns:
-        Features [N, F] and logits [N, classes], float32 on the CPU.
+    C is 1 or 3. The weights are a classifier file, or torch-fidelity's Inception weights.
 
     Raises:
         UserError: if the weights are unreadable.

@@ -15,12 +15,9 @@ def errors(
     original: Tensor,
     distance: Callable[[Tensor, Tensor], float] = wasserstein2,
 ) -> dict[str, float]:
-    """``mean_squared_error`` and ``w2`` of a stored tensor.
+    """``mean_squared_error`` and ``w2`` of a stored tensor from the float32 one it stands for.
 
-    Args:
-        content: The tensor as it is stored.
-        original: The float32 tensor that it stands for.
-        distance: The implementation of W₂: `wasserstein2` or `wasserstein2_pot`.
+    ``distance`` is the implementation of W₂: `wasserstein2` or `wasserstein2_pot`.
     """
     values = expand(content).to(original.device)
     return {

@@ -118,12 +118,8 @@ def table_rows(
 ) -> list[Row]:
     """A row of `COLUMNS` for each dataset and variant that was evaluated, None for what it lacks.
 
-    Args:
-        evaluated: What `average_evaluations` returns.
-        judged: Averages of `DOWNSTREAM`.
-        near: Averages of `FIDELITY`.
-        models: Reports on the size of each variant's file.
-        classifiers: Reports of the classifiers.
+    From `average_evaluations`, `averages` of `DOWNSTREAM` and of `FIDELITY`, and the reports on
+    each variant's file and on the classifiers.
     """
     sizes = {(model["dataset"], model["variant"]): model for model in models}
     accuracies = {report["dataset"]: report["test_accuracy"] for report in classifiers}

@@ -57,24 +57,15 @@ def generate(
     device: torch.device,
     first: int = 0,
 ) -> tuple[Tensor, float]:
-    """Images for labels [N] or attributes [N, A].
+    """Images uint8 [N, C, H, W] for labels [N] or attributes [N, A].
 
     Image i depends on the seed, i and its label; ``batch`` changes nothing but rounding, or with
-    ``dopri5``, which chooses its steps for a whole batch, images within the tolerance.
-
-    Args:
-        network: Velocity network.
-        config: Image size and flow.
-        labels: What to sample, [N] or [N, A].
-        solver: How to integrate.
-        seed: Of the noise.
-        batch: Images at a time; halved when the GPU's memory does not hold them.
-        device: Where to compute.
-        first: Index of the first image, where these are a shard; only the shard that begins at 0
-            shows a bar.
+    ``dopri5``, which chooses its steps for a whole batch, images within the tolerance. It is halved
+    when the GPU's memory does not hold it. ``first`` is the index of the first image, where these
+    are a shard; only the shard that begins at 0 shows a bar.
 
     Returns:
-        Images uint8 [N, C, H, W], and how often the velocity was evaluated for each, on average.
+        The images, and how often the velocity was evaluated for each, on average.
 
     Raises:
         UserError: if the memory does not hold one image.
