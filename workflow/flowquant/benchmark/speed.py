@@ -189,6 +189,5 @@ def compare_features(
 
 
 def _write_random_classifier(path: Path, architecture: str, model: ModelConfig) -> None:
-    """A classifier file with random weights for the model's images and classes."""
     config = ArchitectureConfig(name=architecture, image=model.image, classes=model.condition.count)
     write_classifier(path, build_classifier(config), config)

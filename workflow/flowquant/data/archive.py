@@ -142,7 +142,6 @@ def _litter(name: str) -> bool:
 
 
 def _walk(path: Path) -> tuple[list[Entry], set[str]]:
-    """The files and folders in a folder."""
     entries, folders, seen = [], set(), set()
     for parent, subfolders, names in os.walk(path, followlinks=True):
         # Folders may be links, as in data sets put together from others; a loop ends here.
@@ -158,7 +157,6 @@ def _walk(path: Path) -> tuple[list[Entry], set[str]]:
 
 
 def _list_zip(path: Path) -> tuple[list[Entry], set[str]]:
-    """The files and folders in a zip archive."""
     entries: list[Entry] = []
     folders: set[str] = set()
     with zipfile.ZipFile(path) as archive:

@@ -22,14 +22,10 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an image file is decoded.
+    """How an image file is decoded: to 1 (grey) or 3 (RGB) channels of ``size`` × ``size`` pixels.
 
-    Args:
-        channels: 1 grey, 3 RGB.
-        size: Height and width of the result, in pixels.
-        crop: Height and width of the square cut from the centre before resizing, in pixels;
-            None: the largest there is.
-        least_side: Shorter side, in pixels, below which an image is refused.
+    Before resizing, the square of ``crop`` pixels is cut from the centre; None: the largest there
+    is. An image is refused whose shorter side is less than ``least_side`` pixels.
     """
 
     channels: int
@@ -40,12 +36,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Some images in order, without those that could not be decoded.
+    """Some images in order, uint8 [n, C, size, size], without those that could not be decoded.
 
-    Args:
-        pixels: uint8 [n, C, size, size].
-        good: Which of the entries these are, bool [N].
-        bad: Name and fault of each of the others.
+    ``good`` says which of the entries these are, bool [N]; ``bad`` is name and fault of each other
+    one.
     """
 
     pixels: np.ndarray[Any, np.dtype[np.uint8]]

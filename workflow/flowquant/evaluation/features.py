@@ -121,13 +121,10 @@ def run_extractor(
 
 @dataclass(frozen=True)
 class RealFeatures:
-    """What `real_features` wrote.
+    """What `real_features` wrote: features of real images, float32 [M, F].
 
-    Args:
-        features: Of real images, float32 [M, F].
-        radii: Distance of each to its ``neighbours``-th nearest other one, float64 [M].
-        neighbours: How many.
-        digest: SHA-256 of the extractor's weights.
+    ``radii`` are the distances of each to its ``neighbours``-th nearest other one, float64 [M];
+    ``digest`` is the SHA-256 of the extractor's weights.
     """
 
     features: Tensor

@@ -60,8 +60,8 @@ def generate(
     """Images uint8 [N, C, H, W] for labels [N] or attributes [N, A].
 
     Image i depends on the seed, i and its label; ``batch`` changes nothing but rounding, or with
-    ``dopri5``, which chooses its steps for a whole batch, images within the tolerance. It is halved
-    when the GPU's memory does not hold it. ``first`` is the index of the first image, where these
+    ``dopri5``, which chooses its steps for a whole batch, images within the tolerance. A batch that
+    the GPU's memory does not hold is halved. ``first`` is the index of the first image, where these
     are a shard; only the shard that begins at 0 shows a bar.
 
     Returns:

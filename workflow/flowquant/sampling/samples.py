@@ -22,12 +22,9 @@ GRID_WIDTH = 48
 class Origin:
     """Which variant of which dataset's model, and which seed, a result belongs to.
 
-    Args:
-        dataset: Name of the dataset.
-        variant: ``full``, ``real`` or ``{method}/{bits}bit``.
-        seed: Of the noise, or of the draw of real images.
-        evaluations: How often the velocity was evaluated for each image, on average; None for
-            real images.
+    The variant is ``full``, ``real`` or ``{method}/{bits}bit``; the seed that of the noise, or of
+    the draw of real images; ``evaluations`` how often the velocity was evaluated for each image, on
+    average, None for real images.
     """
 
     dataset: str

@@ -120,7 +120,6 @@ class Optimization(ABC):
             )
 
     def _record(self, seconds: float, **row: float) -> None:
-        """Add a row to the curve."""
         rate = float(self.optimizer.param_groups[0]["lr"])
         self.curve.append({**row, "learning_rate": rate, "seconds": round(seconds, 3)})
 
