@@ -18,7 +18,7 @@ SAMPLING = Comparison(
     "images/s",
     Duration(1900.0, TIMING, 10**15, "5 images × 20 steps"),
     Duration(4.0, TIMING, 10**15),
-    own_shapes=500.0,
+    own_shapes={"tflops": 500.0},
 )
 QUANTIZING = Comparison(
     "quantizing", 1, "s", Duration(6.5, TIMING), Duration(0.05, TIMING, None, "2 layers")

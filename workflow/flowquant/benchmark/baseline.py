@@ -5,9 +5,8 @@ image sampled at a time, NumPy on whole sorted tensors. Written here for compari
 published descriptions; it does the same work with the same results.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from itertools import chain, repeat
 
 import numpy as np
 import torch
@@ -45,7 +44,9 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, split: Split) -> None:
         pixels = split.images.permute(0, 2, 3, 1).numpy()
-        self.pictures = [Image.fromarray(one.squeeze(-1) if grey(one) else one) for one in pixels]
+        if pixels.shape[-1] == 1:
+            pixels = pixels.squeeze(-1)
+        self.pictures = [Image.fromarray(one) for one in pixels]
         self.labels = split.labels
 
     def __len__(self) -> int:
@@ -55,11 +56,6 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
         pixels = torch.from_numpy(np.array(self.pictures[index]))
         image = pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1).contiguous()
         return image.float().div(255).sub(0.5).div(0.5), self.labels[index]
-
-
-def grey(pixels: Array) -> bool:
-    """Whether [H, W, C] has one channel."""
-    return pixels.shape[-1] == 1
 
 
 class BaselineTraining:
@@ -74,13 +70,7 @@ class BaselineTraining:
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         loader = DataLoader(Pictures(split), config.batch, shuffle=True, drop_last=True)
-        self.batches = self._forever(loader)
-
-    @staticmethod
-    def _forever(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[list[Tensor]]:
-        """Batches of images and labels, epoch after epoch."""
-        while True:
-            yield from loader
+        self.batches = chain.from_iterable(repeat(loader))
 
     def step(self) -> float:
         """One step of AdamW; its loss."""
@@ -108,18 +98,10 @@ def sample_one(
     steps: int,
     taken: int | None = None,
 ) -> Tensor:
-    """One image in −1…1 from noise, by Euler's method.
+    """One image [1, C, H, W] in −1…1 from noise, by ``steps`` steps of Euler's method.
 
-    Args:
-        network: Velocity network.
-        flow: Its clock.
-        noise: [1, C, H, W].
-        condition: Class [1] or attributes [1, A].
-        steps: Of the whole image.
-        taken: How many of the steps to take; without it, all.
-
-    Returns:
-        The image [1, C, H, W], or the state after the steps taken.
+    The condition is a class [1] or attributes [1, A]. Only the first ``taken`` steps are taken, if
+    that is given.
     """
     x = noise
     for step in range(steps if taken is None else taken):

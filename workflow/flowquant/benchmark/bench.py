@@ -1,7 +1,5 @@
 """What the measurements share: model, device and budget, and on which machine they ran."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

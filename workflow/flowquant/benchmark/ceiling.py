@@ -1,7 +1,5 @@
 """What a device can do: TFLOP/s of bare matrix products, large and of a network's own shapes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -29,11 +27,7 @@ def shapes_ceiling(
 ) -> dict[str, Any]:
     """TFLOP/s of each product by itself, and of all together, each as often as it is done.
 
-    Args:
-        products: Shapes, and how often each is done.
-        dtype: Of the factors and the result.
-        device: Where to compute.
-        budget: Seconds to measure.
+    ``budget`` is in seconds, ``dtype`` that of the factors and the result.
     """
     seconds = [_seconds(product, dtype, device, budget / len(products)) for product in products]
     flops = sum(product.flops for product in products)

@@ -1,12 +1,11 @@
 """The baseline and this project at the same work: in numbers, and as a page for people."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from flowquant.benchmark.timing import Timing
+from flowquant.report.tables import markdown, shown
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Comparison:
         unit: Of the rate, such as ``images/s``; ``s`` for work that is given in seconds.
         baseline: How long the baseline takes.
         project: How long this project takes.
-        own_shapes: TFLOP/s of the network's products in batches of the project's size.
+        own_shapes: The ceiling of the network's products in the project's batch, if it has one.
     """
 
     what: str
@@ -49,7 +48,7 @@ class Comparison:
     unit: str
     baseline: Duration
     project: Duration
-    own_shapes: float | None = None
+    own_shapes: Mapping[str, Any] | None = None
 
 
 def as_row(comparison: Comparison, matrix: float) -> dict[str, Any]:
@@ -63,7 +62,7 @@ def as_row(comparison: Comparison, matrix: float) -> dict[str, Any]:
             content["tflops"] = duration.tflops
             content["of_matrix_ceiling"] = duration.tflops / matrix
             if comparison.own_shapes is not None:
-                content["of_own_shapes"] = duration.tflops / comparison.own_shapes
+                content["of_own_shapes"] = duration.tflops / comparison.own_shapes["tflops"]
         return content | {
             "extrapolated_from": duration.extrapolated_from,
             "timed": asdict(duration.timing),
@@ -80,45 +79,31 @@ def as_row(comparison: Comparison, matrix: float) -> dict[str, Any]:
 
 def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table, and under it what was extrapolated from what."""
-    names = ("what", "published way", "this project", "times faster", "TFLOP/s")
-    lines = [[*names, "of matrix ceiling", "of own shapes"]]
+    titles = ["what", "published way", "this project", "times faster", "TFLOP/s"]
     notes: dict[str, int] = {}
 
     def speed(row: Mapping[str, Any], way: str) -> str:
-        shown = (
-            f"{_number(row[way]['seconds' if row['unit'] == 's' else row['unit']])} {row['unit']}"
-        )
-        if row[way]["extrapolated_from"] is None:
-            return shown
-        note = f"from {row[way]['extrapolated_from']}"
-        return f"{shown} [{notes.setdefault(note, len(notes) + 1)}]"
+        unit, measured = row["unit"], row[way]
+        text = f"{_number(measured['seconds' if unit == 's' else unit])} {unit}"
+        if (origin := measured["extrapolated_from"]) is None:
+            return text
+        return f"{text} [{notes.setdefault(origin, len(notes) + 1)}]"
 
-    for row in rows:
-        project = row["project"]
-        lines.append(
-            [
-                row["what"],
-                speed(row, "published"),
-                speed(row, "project"),
-                _number(row["times_faster"]),
-                _shown(project.get("tflops"), ".3g"),
-                _shown(project.get("of_matrix_ceiling"), ".1%"),
-                _shown(project.get("of_own_shapes"), ".1%"),
-            ]
-        )
-    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    marks = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
-    table = [
-        "| "
-        + " | ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        + " |"
-        for line in (lines[0], marks, *lines[1:])
+    cells = [
+        [
+            row["what"],
+            speed(row, "published"),
+            speed(row, "project"),
+            _number(row["times_faster"]),
+            shown(row["project"].get("tflops"), ".3g"),
+            shown(row["project"].get("of_matrix_ceiling"), ".1%"),
+            shown(row["project"].get("of_own_shapes"), ".1%"),
+        ]
+        for row in rows
     ]
-    explained = [f"- [{number}] extrapolated {note}" for note, number in notes.items()]
-    return "\n".join([*table, "", *explained])
+    table = markdown([*titles, "of matrix ceiling", "of own shapes"], cells, padded=True)
+    explained = [f"- [{number}] extrapolated from {origin}" for origin, number in notes.items()]
+    return "\n".join([table, "", *explained])
 
 
 def as_page(report: Mapping[str, Any]) -> str:
@@ -152,7 +137,3 @@ def as_page(report: Mapping[str, Any]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def _shown(value: float | None, style: str) -> str:
-    return "–" if value is None else format(value, style)

@@ -1,7 +1,5 @@
 """The floating-point operations of a velocity network: of its matrix products, 2·m·k·n each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from flowquant.config.model import ModelConfig
@@ -44,12 +42,9 @@ def tokens(model: ModelConfig) -> int:
 
 
 def forward_flops(model: ModelConfig, images: int, times: int) -> int:
-    """Operations of a forward pass; what is no matrix product is not counted.
+    """Operations of a forward pass of a batch; what is no matrix product is not counted.
 
-    Args:
-        model: Network, image and condition.
-        images: Images in the batch.
-        times: Times in the batch: one for each image in training, one for all in sampling.
+    ``times`` in the batch: one for each image in training, one for all in sampling.
     """
     network, image = model.network, model.image
     n, width = tokens(model), network.width

@@ -1,7 +1,5 @@
 """Packed networks: their memory and speed, and the fused kernel's speed and error."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -52,11 +50,7 @@ def evaluations(
 ) -> dict[str, Any]:
     """Memory and time of one velocity evaluation, expanded and packed at each width.
 
-    Args:
-        full: The model's weights, on the CPU.
-        config: What the model is.
-        device: Where to compute.
-        folder: Where packed files are written, and stay.
+    The full weights are on the CPU. Packed files are written into ``folder``, and stay.
     """
     network = load_network({name: tensor.to(device) for name, tensor in full.items()}, config)
     found = _by_batch("full", network, config, device)
@@ -92,10 +86,8 @@ def _by_batch(
     rows = {}
     for batch in BATCHES:
         evaluate = partial(_evaluate, network, config, *_inputs(config, batch, device))
-        row = {
-            "weights_mib": weight_bytes / MIB,
-            "seconds": measure(evaluate, device, 0).seconds,
-        }
+        seconds = measure(evaluate, device, 0).seconds
+        row = {"weights_mib": weight_bytes / MIB, "seconds": seconds}
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
             evaluate()

@@ -1,7 +1,5 @@
 """Quantizing a model's weights, timed: beside the baseline, and at every width."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -70,7 +68,6 @@ def seconds_by_width(
 def _quantize(
     weights: Mapping[str, Tensor], levels: LevelsName, granularity: str, bits: int
 ) -> None:
-    """Quantize all weights at one width."""
     method = MethodConfig(
         levels=levels, granularity=granularity, scope="all", keep=(), least_values=5
     )

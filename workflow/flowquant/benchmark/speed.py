@@ -1,12 +1,9 @@
 """Training, sampling and features by the baseline and by this project, timed."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,11 +32,9 @@ from flowquant.models.path import initial_noise
 from flowquant.sampling.sampler import Sampler
 from flowquant.training.flow_matching import Training
 
-# Share of the budget for the baseline's training steps, and for this project's.
+# Shares of the budget for the baseline's work, and for this project's.
 TRAINING = 0.1
-# Share of the budget for the baseline's sampling, and for this project's.
 SAMPLING = 0.1
-# Share of the budget for the baseline's features, and for this project's.
 FEATURES = 0.04
 # Batches of a training split of random images.
 BATCHES = 4
@@ -47,12 +42,8 @@ BATCHES = 4
 FEATURES_BATCH = 256
 
 
-def compare_training(bench: Bench, config: TrainingConfig) -> tuple[Comparison, dict[str, Any]]:
-    """A training step at the preset's batch, or at a smaller one that the budget allows.
-
-    Returns:
-        The comparison, and the ceiling of the network's products in the batch.
-    """
+def compare_training(bench: Bench, config: TrainingConfig) -> Comparison:
+    """A training step at the preset's batch, or at a smaller one that the budget allows."""
     model, device = bench.model, bench.device
     batch = min(config.batch, bench.affordable(step_flops(model, 1), TRAINING))
     smaller = replace(config, batch=batch)
@@ -78,12 +69,8 @@ def compare_training(bench: Bench, config: TrainingConfig) -> tuple[Comparison, 
         flops = step_flops(model, config.batch)
         return Duration(timing.seconds * config.batch / batch, timing, flops, part)
 
-    ceiling = bench.own_shapes(batch)
-    what = f"training, steps of {config.batch}"
-    compared = Comparison(
-        what, 1, "steps/s", whole(baseline_timing), whole(project_timing), ceiling["tflops"]
-    )
-    return compared, ceiling
+    what, ceiling = f"training, steps of {config.batch}", bench.own_shapes(batch)
+    return Comparison(what, 1, "steps/s", whole(baseline_timing), whole(project_timing), ceiling)
 
 
 def compare_sampling(
@@ -92,18 +79,11 @@ def compare_sampling(
     solver: SolverConfig,
     total: int,
     most: int,
-) -> tuple[Comparison, dict[str, Any]]:
-    """All images: one at a time by the baseline, together by this project.
+) -> Comparison:
+    """``total`` images: one at a time by the baseline, together by this project, both by Euler.
 
-    Args:
-        bench: Model, device and budget.
-        weights: The model's, on the CPU.
-        solver: Its steps and precision; both use Euler's method without guidance.
-        total: Images.
-        most: Images that this project samples at a time on a CPU; on a GPU it samples all.
-
-    Returns:
-        The comparison, and the ceiling of the network's products in the project's batch.
+    Both take as many steps as ``solver`` says; this project computes in its precision. On a CPU it
+    samples at most ``most`` images at a time, on a GPU all. The weights are on the CPU.
     """
     model, device = bench.model, bench.device
     labels = bench.random_split(total).labels
@@ -133,13 +113,9 @@ def compare_sampling(
     if (images, steps) != (total, solver.steps):
         part = f"{images} of {total} images × {steps} of {solver.steps} steps"
     scale = total / images * solver.steps / steps
-    ceiling = bench.own_shapes(batch)
     what = f"sampling, {total} images × {solver.steps} steps"
     project = Duration(timing.seconds * scale, timing, flops, part)
-    return (
-        Comparison(what, total, "images/s", baseline, project, ceiling["tflops"]),
-        ceiling,
-    )
+    return Comparison(what, total, "images/s", baseline, project, bench.own_shapes(batch))
 
 
 def _one_at_a_time(
@@ -178,12 +154,7 @@ def compare_features(
 ) -> Comparison:
     """Features for FID: one image at a time by the baseline, in batches by this project.
 
-    Args:
-        bench: Model, device and budget.
-        images: How many.
-        architecture: Of a classifier with random weights, for want of ``weights``.
-        extractor: Which network.
-        weights: The extractor's weights.
+    For want of ``weights``, a classifier of ``architecture`` with random ones extracts them.
 
     Raises:
         UserError: if the weights are unreadable or there is no such classifier.
@@ -202,7 +173,7 @@ def compare_features(
         count = max(1, min(images, int(budget / RUNS / alone.seconds)))
     some = split.images[:count]
     batched = measure(
-        lambda: run_extractor(network, some, extractor, device, FEATURES_BATCH, verbose=False),
+        lambda: run_extractor(network, some, device, FEATURES_BATCH, verbose=False),
         device,
         budget,
     )
@@ -218,6 +189,5 @@ def compare_features(
 
 
 def _write_random_classifier(path: Path, architecture: str, model: ModelConfig) -> None:
-    """A classifier file with random weights for the model's images and classes."""
     config = ArchitectureConfig(name=architecture, image=model.image, classes=model.condition.count)
     write_classifier(path, build_classifier(config), config)

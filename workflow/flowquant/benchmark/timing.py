@@ -1,7 +1,5 @@
 """How long work takes on a device: the median of repeats after a warm-up, the device waited for."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable

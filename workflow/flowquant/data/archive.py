@@ -1,7 +1,5 @@
 """The files of a folder, a tar or a zip archive, read one by one and never unpacked into place."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import lzma
@@ -15,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
@@ -87,13 +85,9 @@ class Files:
 def open_files(path: Path, scratch: Path) -> Iterator[Files]:
     """List the files of a folder, a zip archive or a tar archive.
 
-    A compressed tar archive is decompressed into a temporary file, since its members cannot be
-    reached one by one otherwise; nothing else is written. Hidden files and the litter of file
-    managers are left out.
-
-    Args:
-        path: The folder or archive.
-        scratch: Folder for the temporary file.
+    A compressed tar archive is decompressed into a temporary file in ``scratch``, since its members
+    cannot be reached one by one otherwise; nothing else is written. Hidden files and the litter of
+    file managers are left out.
 
     Raises:
         UserError: if there is nothing, the archive is damaged or of another format, or a member
@@ -119,7 +113,13 @@ def open_files(path: Path, scratch: Path) -> Iterator[Files]:
                 files = _files(path, *_list_tar(path, plain))
         except DAMAGED as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise _disk_error(scratch, error) from error
+                raise UserError(
+                    scratch,
+                    found=error.strerror or str(error),
+                    expected="a readable archive, and room to decompress it",
+                    remedy="Check the archive's permissions and free some space, or decompress it "
+                    "yourself.",
+                ) from error
             raise UserError(
                 path,
                 found=f"a damaged archive, or none ({error or type(error).__name__})",
@@ -128,16 +128,6 @@ def open_files(path: Path, scratch: Path) -> Iterator[Files]:
             ) from error
         yield files
         _descriptor.cache_clear()
-
-
-def _disk_error(scratch: Path, error: OSError) -> UserError:
-    """The error for an archive that cannot be read, or decompressed into ``scratch``."""
-    return UserError(
-        scratch,
-        found=error.strerror or str(error),
-        expected="a readable archive, and room to decompress it",
-        remedy="Check the archive's permissions and free some space, or decompress it yourself.",
-    )
 
 
 def _files(path: Path, entries: list[Entry], folders: set[str]) -> Files:
@@ -152,7 +142,6 @@ def _litter(name: str) -> bool:
 
 
 def _walk(path: Path) -> tuple[list[Entry], set[str]]:
-    """The files and folders in a folder."""
     entries, folders, seen = [], set(), set()
     for parent, subfolders, names in os.walk(path, followlinks=True):
         # Folders may be links, as in data sets put together from others; a loop ends here.
@@ -168,7 +157,6 @@ def _walk(path: Path) -> tuple[list[Entry], set[str]]:
 
 
 def _list_zip(path: Path) -> tuple[list[Entry], set[str]]:
-    """The files and folders in a zip archive."""
     entries: list[Entry] = []
     folders: set[str] = set()
     with zipfile.ZipFile(path) as archive:
@@ -203,14 +191,13 @@ def _list_tar(path: Path, plain: Path) -> tuple[list[Entry], set[str]]:
         while (member := archive.next()) is not None:
             odd = not (member.isreg() or member.isdir()) or member.issparse()
             if not _is_folder(path, member.name, member.isdir(), folders, link=odd):
-                entries.append(
-                    Entry(member.name, str(plain), "slice", member.offset_data, member.size)
-                )
+                name = PurePosixPath(member.name).as_posix()  # "a/b" for "./a//b"
+                entries.append(Entry(name, str(plain), "slice", member.offset_data, member.size))
             # It keeps all members, and a million of them would take a gigabyte.
             archive.members = []  # type: ignore[attr-defined]
     if not entries and not folders and plain.stat().st_size:
         raise tarfile.ReadError("no members")
-    return [_tidy(entry) for entry in entries], folders
+    return entries, folders
 
 
 def _is_folder(path: Path, name: str, folder: bool, folders: set[str], *, link: bool) -> bool:
@@ -219,25 +206,18 @@ def _is_folder(path: Path, name: str, folder: bool, folders: set[str], *, link: 
     Raises:
         UserError: if it is a link or leads out of the archive.
     """
-    parts = PurePosixPath(name).parts
-    if name.startswith("/") or ".." in parts or name[1:2] == ":" or link:
+    inner = PurePosixPath(name)
+    if name.startswith("/") or ".." in inner.parts or name[1:2] == ":" or link:
         raise UserError(
             path,
             found=f"a link or special file, {name}" if link else f"a member named {name}",
             expected="plain files and folders, under names that stay inside the archive",
             remedy="Nothing was unpacked. Make the archive anew from trusted files.",
         )
-    inner = PurePosixPath(name)
     folders |= {parent.as_posix() for parent in inner.parents if parent.parts}
     if folder:
         folders.add(inner.as_posix())
     return folder
-
-
-def _tidy(entry: Entry) -> Entry:
-    """The entry with its name in plain form: "a/b" for "./a//b"."""
-    name = PurePosixPath(entry.name).as_posix()
-    return entry if name == entry.name else replace(entry, name=name)
 
 
 def _decompress(path: Path, target: Path) -> Path:

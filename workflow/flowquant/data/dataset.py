@@ -1,7 +1,5 @@
 """A dataset as a file: uint8 images and what they are conditioned on, in two or three splits."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

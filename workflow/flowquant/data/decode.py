@@ -1,7 +1,5 @@
 """Image files of any format to uint8 arrays of one size, on all processor cores."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections import deque
@@ -24,14 +22,10 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an image file is decoded.
+    """How an image file is decoded: to 1 (grey) or 3 (RGB) channels of ``size`` × ``size`` pixels.
 
-    Args:
-        channels: 1 grey, 3 RGB.
-        size: Height and width of the result, in pixels.
-        crop: Height and width of the square cut from the centre before resizing, in pixels;
-            None: the largest there is.
-        least_side: Shorter side, in pixels, below which an image is refused.
+    Before resizing, the square of ``crop`` pixels is cut from the centre; None: the largest there
+    is. An image is refused whose shorter side is less than ``least_side`` pixels.
     """
 
     channels: int
@@ -42,12 +36,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Some images in order, without those that could not be decoded.
+    """Some images in order, uint8 [n, C, size, size], without those that could not be decoded.
 
-    Args:
-        pixels: uint8 [n, C, size, size].
-        good: Which of the entries these are, bool [N].
-        bad: Name and fault of each of the others.
+    ``good`` says which of the entries these are, bool [N]; ``bad`` is name and fault of each other
+    one.
     """
 
     pixels: np.ndarray[Any, np.dtype[np.uint8]]
@@ -123,10 +115,7 @@ def _plain(error: Exception) -> str:
 def decode_all(entries: Sequence[Entry], recipe: Recipe, processes: int) -> Iterator[Decoded]:
     """Decode files in order, a bounded number in advance.
 
-    Args:
-        entries: The files.
-        recipe: How to decode each.
-        processes: Processes to share the work; 0: one for each core there is.
+    ``processes`` share the work; 0: one for each core there is.
 
     Raises:
         UserError: if a process was killed.

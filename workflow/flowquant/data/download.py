@@ -1,7 +1,5 @@
 """Files from the network, checked before they are kept."""
 
-from __future__ import annotations
-
 import http.client
 import shutil
 import ssl
@@ -42,12 +40,9 @@ def fetch(urls: tuple[str, ...], path: Path, sha256: str | None = None) -> Path:
 
 
 def download(urls: tuple[str, ...], path: Path, sha256: str | None = None) -> None:
-    """Fetch a file from the first mirror that has it.
+    """Fetch a file from the first mirror that has it, tried in order.
 
-    Args:
-        urls: Mirrors of the file, tried in order.
-        path: The file to write; nothing is written unless all of it arrived and is as expected.
-        sha256: The SHA-256 it must have, if known.
+    Nothing is written unless all of it arrived and has the SHA-256 that is given, if any.
 
     Raises:
         UserError: if no mirror answers, or the file has another SHA-256.

@@ -1,7 +1,5 @@
 """Pixels as bytes and as numbers."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """From image files to a dataset file: decoded on all cores, written as they come."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +13,7 @@ from tqdm import tqdm
 from flowquant.config.sources import OnBadImage
 from flowquant.data.archive import Entry
 from flowquant.data.decode import Recipe, decode_all
-from flowquant.data.tensor_stream import Array, TensorStream, stream_tensors
+from flowquant.data.tensor_stream import Array, stream_tensors
 from flowquant.runtime.errors import UserError, some
 
 
@@ -56,51 +54,33 @@ def prepare(
     # Metadata are a JSON string in JSON: each quotation mark takes two bytes.
     room = sum(s.labels.nbytes for s in splits.values()) + 2 * len(json.dumps(metadata))
     bad: list[str] = []
-    labels = {}
+    good: dict[str, list[Any]] = {part: [] for part in splits}
     with (
         stream_tensors(output, room) as stream,
         tqdm(total=total, desc=output.stem, unit="image", mininterval=1.0) as bar,
     ):
         for part, split in splits.items():
-            good, faults = _write_split(stream, part, split, recipe, threads, bar)
-            labels[f"{part}_labels"] = split.labels[good]
-            bad += faults
+            for decoded in decode_all(split.entries, recipe, threads):
+                stream.append(f"{part}_images", decoded.pixels)
+                good[part].append(decoded.good)
+                bad += decoded.bad
+                bar.update(len(decoded.good))
         if bad and on_bad_image == "error":
-            raise _bad_images(source, bad, total)
+            raise UserError(
+                source,
+                found=f"{len(bad):,} of {total:,} images unreadable or too small: {some(bad)}",
+                expected="whole images",
+                remedy="Repair or remove them, or set `on_bad_image: skip` in the preset's "
+                "`source` to leave them out.",
+            )
+        labels = {}
         for part, split in splits.items():
-            _check_what_is_left(source, part, split.labels, labels[f"{part}_labels"])
+            left = split.labels[np.concatenate(good[part])]
+            _check_what_is_left(source, part, split.labels, left)
+            labels[f"{part}_labels"] = left
         stream.finish(labels, {**metadata, "skipped": len(bad)})
     if bad:
         print(f"left out {len(bad):,} of {total:,} images: {some(bad)}", file=sys.stderr)
-
-
-def _write_split(
-    stream: TensorStream,
-    part: str,
-    split: SplitFiles,
-    recipe: Recipe,
-    threads: int,
-    bar: tqdm[Any],
-) -> tuple[Array, list[str]]:
-    """Decode and write a split: which images are good, bool [N], and the faults of the others."""
-    good, bad = [], []
-    for decoded in decode_all(split.entries, recipe, threads):
-        stream.append(f"{part}_images", decoded.pixels)
-        good.append(decoded.good)
-        bad += decoded.bad
-        bar.update(len(decoded.good))
-    return np.concatenate(good), bad
-
-
-def _bad_images(source: Path, bad: list[str], total: int) -> UserError:
-    """The error that names bad images."""
-    return UserError(
-        source,
-        found=f"{len(bad):,} of {total:,} images unreadable or too small: {some(bad)}",
-        expected="whole images",
-        remedy="Repair or remove them, or set `on_bad_image: skip` in the preset's `source` to "
-        "leave them out.",
-    )
 
 
 def _check_what_is_left(source: Path, part: str, before: Array, after: Array) -> None:

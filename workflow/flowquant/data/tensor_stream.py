@@ -1,7 +1,5 @@
 """Writing a safetensors file without holding its large tensors in memory."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,14 +59,10 @@ class TensorStream:
 
 @contextmanager
 def stream_tensors(path: Path, small_bytes: int) -> Iterator[TensorStream]:
-    """Write a safetensors file without holding its large tensors in memory.
+    """Write a safetensors file, whole or not at all, without holding its large tensors in memory.
 
     Large uint8 tensors are appended row by row, of any number; at the end, small tensors and the
-    metadata are written into room left free before them.
-
-    Args:
-        path: The file to write, whole or not at all.
-        small_bytes: The most that small tensors and metadata can take.
+    metadata, at most ``small_bytes``, are written into room left free before them.
     """
     room = -(-small_bytes // 8) * 8 + _HEADER_BYTES
     with atomic(path) as temporary, temporary.open("wb") as file:

@@ -1,7 +1,5 @@
 """torchvision classifiers with a stem for small images: built, run, written and read."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 
@@ -66,24 +64,18 @@ def classify(network: nn.Module, images: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def predict(network: nn.Module, images: Tensor, device: torch.device, batch: int = 512) -> Tensor:
-    """The likeliest class of each image, int64 [N] on the CPU.
+    """The likeliest class of each image uint8 [N, C, H, W], int64 [N] on the CPU.
 
-    Args:
-        network: Classifier in evaluation mode, on the device.
-        images: uint8 [N, C, H, W].
-        device: Where to compute.
-        batch: Images at a time.
+    The network is on the device, in evaluation mode; it takes ``batch`` images at a time.
     """
     parts = images.split(batch)
     return torch.cat([classify(network, part.to(device)).argmax(1).cpu() for part in parts])
 
 
 def penultimate(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Input [B, F] and output, the logits [B, classes], of the last linear layer.
+    """Input [B, F] and output, the logits [B, classes], of a classifier's last linear layer.
 
-    Args:
-        network: Classifier.
-        images: uint8 [B, C, H, W].
+    Images are uint8 [B, C, H, W].
     """
     *_, last = (module for module in network.modules() if isinstance(module, nn.Linear))
     seen: list[Tensor] = []

@@ -1,7 +1,5 @@
 """Training a classifier on real images, with shifts and flips."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,14 +14,8 @@ from flowquant.runtime import random
 def augment(images: Tensor, shift: int, flip: bool, draws: torch.Generator) -> Tensor:
     """Move each image by up to ``shift`` pixels, filling with its edge, and maybe mirror it.
 
-    Args:
-        images: uint8 [B, C, H, W].
-        shift: Largest displacement along each axis, in pixels.
-        flip: Whether to mirror half of the images left to right.
-        draws: Generator of the displacements, on the images' device.
-
-    Returns:
-        uint8 [B, C, H, W].
+    Images are uint8 [B, C, H, W], before and after; with ``flip`` half of them are mirrored, left
+    to right. ``draws`` is on their device.
     """
     count, _, height, width = images.shape
     device = images.device
@@ -42,14 +34,8 @@ def fit(
 ) -> None:
     """Train in place: cross-entropy, AdamW, one-cycle learning rate, whole batches only.
 
-    The network ends in evaluation mode.
-
-    Args:
-        network: Classifier of `build_classifier`, on the device.
-        split: Training images uint8 [N, C, H, W] and classes int64 [N].
-        settings: Epochs, batch, optimizer and augmentation.
-        seed: Of order, augmentation and dropout.
-        device: Where to compute; on a GPU in bfloat16.
+    The network, of `build_classifier` and on the device, ends in evaluation mode; a GPU computes in
+    bfloat16. The seed is that of order, augmentation and dropout.
     """
     split = place(split, device)
     images, labels = split.images, split.labels

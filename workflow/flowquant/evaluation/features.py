@@ -1,7 +1,5 @@
 """Features of images for FID, KID, precision and recall, extracted through torch-fidelity."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,23 +76,15 @@ class _RgbImages(Dataset[Tensor]):
 def extract(
     images: Tensor, extractor: ExtractorName, weights: Path, device: torch.device, batch: int = 256
 ) -> tuple[Tensor, Tensor]:
-    """Features and logits of images.
+    """Features [N, F] and logits [N, classes] of images uint8 [N, C, H, W], float32 on the CPU.
 
-    Args:
-        images: uint8 [N, C, H, W], C 1 or 3.
-        extractor: Which network.
-        weights: Its weights: a classifier file, or torch-fidelity's Inception weights.
-        device: Where to compute.
-        batch: Images at a time.
-
-    Returns:
-        Features [N, F] and logits [N, classes], float32 on the CPU.
+    C is 1 or 3. The weights are a classifier file, or torch-fidelity's Inception weights.
 
     Raises:
         UserError: if the weights are unreadable.
     """
     network = load_extractor(extractor, weights, device)
-    return run_extractor(network, images, extractor, device, batch)
+    return run_extractor(network, images, device, batch)
 
 
 def load_extractor(
@@ -115,34 +105,26 @@ def load_extractor(
 def run_extractor(
     network: FeatureExtractorBase,
     images: Tensor,
-    extractor: ExtractorName,
     device: torch.device,
     batch: int,
     verbose: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """What `extract` returns, by a network of `load_extractor`."""
+    rgb, on_gpu = _RgbImages(images), device.type == "cuda"
     # `save_cpu_ram` means: no worker processes; the images are in memory already.
     found = get_featuresdict_from_dataset(
-        _RgbImages(images),
-        network,
-        batch,
-        device.type == "cuda",
-        save_cpu_ram=True,
-        verbose=verbose,
+        rgb, network, batch, on_gpu, save_cpu_ram=True, verbose=verbose
     )
-    features, logits = (found[name].float() for name in OUTPUTS[extractor])
+    features, logits = (found[name].float() for name in network.features_list)
     return features, logits
 
 
 @dataclass(frozen=True)
 class RealFeatures:
-    """What `real_features` wrote.
+    """What `real_features` wrote: features of real images, float32 [M, F].
 
-    Args:
-        features: Of real images, float32 [M, F].
-        radii: Distance of each to its ``neighbours``-th nearest other one, float64 [M].
-        neighbours: How many.
-        digest: SHA-256 of the extractor's weights.
+    ``radii`` are the distances of each to its ``neighbours``-th nearest other one, float64 [M];
+    ``digest`` is the SHA-256 of the extractor's weights.
     """
 
     features: Tensor

@@ -5,8 +5,6 @@ on any device: its own, by NumPy on one CPU, take longer for 1,000 samples and 1
 than a GPU to sample.
 """
 
-from __future__ import annotations
-
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,14 +31,9 @@ def image_metrics(
     settings: MetricsConfig,
     device: torch.device,
 ) -> dict[str, float]:
-    """Compare the features of samples with those of real images.
+    """Compare features [N, F] and logits [N, classes] of samples with real images' features.
 
-    Args:
-        features: Of samples, float32 [N, F].
-        logits: Of samples, float32 [N, classes].
-        real: Features of real images, float32 [M, F], by the same extractor.
-        settings: Subsets and splits.
-        device: Where to compute KID, precision and recall.
+    FID and Inception Score are computed on the CPU, the others on the device.
 
     Returns:
         ``fid``, ``kid_mean`` and ``kid_std`` (over subsets), ``is_mean`` and ``is_std`` (over
@@ -78,14 +71,8 @@ def frechet_distance(features: Tensor, real: Moments) -> float:
 def kernel_distance(features: Tensor, real: Tensor, subsets: int, size: int) -> tuple[float, float]:
     """Kernel Inception Distance (Bińkowski et al., 2018): unbiased MMD² of cubic kernels.
 
-    Args:
-        features: Of samples, float64 [N, F].
-        real: Of real images, [M, F], on the same device.
-        subsets: How many random subsets to average over.
-        size: Images of each kind in a subset.
-
-    Returns:
-        Mean and standard deviation over subsets.
+    Mean and standard deviation over random ``subsets``, of ``size`` images of each kind; features
+    of samples [N, F] and of real images [M, F] are float64, on one device.
     """
     draws = np.random.RandomState(SUBSET_SEED)
 

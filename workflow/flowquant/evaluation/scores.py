@@ -1,7 +1,5 @@
 """How well predicted classes match the requested ones."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 
@@ -13,12 +11,8 @@ def accuracy(labels: Tensor, predicted: Tensor) -> float:
 def scores(labels: Tensor, predicted: Tensor) -> dict[str, float]:
     """Accuracy, and precision, recall and F1 averaged over classes by their number of samples.
 
-    Args:
-        labels: Classes requested, int64 [N].
-        predicted: Classes predicted, int64 [N]. A class never predicted has precision 0.
-
-    Returns:
-        ``accuracy``, ``precision``, ``recall`` and ``f1``, each 0…1.
+    Classes requested and predicted are int64 [N]; one that is never predicted has precision 0. Each
+    of ``accuracy``, ``precision``, ``recall`` and ``f1`` is 0…1.
     """
     from sklearn.metrics import precision_recall_fscore_support
 

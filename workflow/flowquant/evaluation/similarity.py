@@ -1,7 +1,5 @@
 """How near a quantized network stays to the full-precision one: images, paths, a middle layer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,7 @@ from torch import Tensor, nn
 from flowquant.config.evaluation import FidelityConfig
 from flowquant.config.model import ModelConfig
 from flowquant.models.path import velocity
-from flowquant.sampling.trajectories import trajectory_points
+from flowquant.sampling.trajectories import Trajectories, trajectory_points
 
 # A dimension has collapsed when its variance is less than this share of full precision's.
 COLLAPSED = 0.01
@@ -37,47 +35,48 @@ def image_similarity(reference: Tensor, images: Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def path_errors(
+def compare_paths(
     full: nn.Module,
     quantized: nn.Module,
     config: ModelConfig,
     settings: FidelityConfig,
     seed: int,
     device: torch.device,
-) -> dict[str, list[float]]:
-    """Errors over time, along the trajectories of the full-precision and the quantized network.
+) -> dict[str, Any]:
+    """The trajectories of a full-precision and a quantized network from the same noise, compared.
 
     Returns:
-        ``t``; ``velocity_error``: E‖v_q − v‖² ÷ E‖v‖² at the points of full precision's
-        trajectories; ``divergence``: root mean squared difference of pixels (−1…1) between the
-        two networks' trajectories from the same noise.
+        ``paths``, over the times ``t``: ``velocity_error``, E‖v_q − v‖² ÷ E‖v‖² at the points of
+        full precision's trajectories; ``divergence``, the root mean squared difference of pixels
+        (−1…1) between the two networks' trajectories. ``middle_layer``: the output's ``variance``
+        over samples, patches and times, and ``full_variance``, that of full precision, means over
+        its ``dimensions``; how many of these ``collapsed``.
     """
     count, steps = settings.samples, settings.steps
-    exact = trajectory_points(full, config, count, steps, seed, device)
-    other = trajectory_points(quantized, config, count, steps, seed, device)
+    exact, reference = _trajectories(full, config, count, steps, seed, device)
+    other, its = _trajectories(quantized, config, count, steps, seed, device)
     errors = []
     for x, time in zip(exact.x, exact.t, strict=True):
         times = time.expand(count)
         target = velocity(full, config.flow, x, times, exact.condition)
         found = velocity(quantized, config.flow, x, times, exact.condition)
         errors.append(((found - target).square().mean() / target.square().mean()).item())
-    divergence = (other.x - exact.x).square().flatten(1).mean(1).sqrt()
-    return {"t": exact.t.tolist(), "velocity_error": errors, "divergence": divergence.tolist()}
+    divergence = (other.x - exact.x).square().flatten(1).mean(1).sqrt().tolist()
+    return {
+        "paths": {"t": exact.t.tolist(), "velocity_error": errors, "divergence": divergence},
+        "middle_layer": {
+            "variance": its.mean().item(),
+            "full_variance": reference.mean().item(),
+            "dimensions": len(its),
+            "collapsed": int((its < COLLAPSED * reference).sum()),
+        },
+    }
 
 
-@torch.no_grad()
-def middle_variance(
-    network: nn.Module,
-    config: ModelConfig,
-    settings: FidelityConfig,
-    seed: int,
-    device: torch.device,
-) -> Tensor:
-    """Variance of each dimension of the middle layer's output over samples, patches and times.
-
-    Returns:
-        float64 [D], along the network's own trajectories.
-    """
+def _trajectories(
+    network: nn.Module, config: ModelConfig, count: int, steps: int, seed: int, device: torch.device
+) -> tuple[Trajectories, Tensor]:
+    """Trajectories, and the variance of each dimension of the middle layer, float64 [D]."""
     layers = network.get_submodule("transformer.layers")
     middle = layers[len(layers) // 2]  # type: ignore[index, arg-type]
     sums: list[Tensor] = []
@@ -88,33 +87,8 @@ def middle_variance(
 
     hook = middle.register_forward_hook(note)
     try:
-        trajectory_points(network, config, settings.samples, settings.steps, seed, device)
+        trajectories = trajectory_points(network, config, count, steps, seed, device)
     finally:
         hook.remove()
     mean, square = torch.stack(sums).mean(0)
-    return square - mean.square()
-
-
-def middle_layer(
-    full: nn.Module,
-    quantized: nn.Module,
-    config: ModelConfig,
-    settings: FidelityConfig,
-    seed: int,
-    device: torch.device,
-) -> dict[str, float]:
-    """Compare `middle_variance` of the two networks.
-
-    Returns:
-        ``variance`` of the quantized and ``full_variance`` of the full-precision network, means
-        over dimensions; ``dimensions``, and how many of them ``collapsed``.
-    """
-    its, reference = (
-        middle_variance(network, config, settings, seed, device) for network in (quantized, full)
-    )
-    return {
-        "variance": its.mean().item(),
-        "full_variance": reference.mean().item(),
-        "dimensions": len(its),
-        "collapsed": int((its < COLLAPSED * reference).sum()),
-    }
+    return trajectories, square - mean.square()

@@ -1,7 +1,5 @@
 """Encoder layers in few kernels on a GPU, in bfloat16: for inference, and for training."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 
@@ -18,9 +16,8 @@ from flowquant.models.transformer import EncoderLayer
 def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
     """`EncoderLayer.forward` without dropout or gradients, in seven kernels.
 
-    Args:
-        layer: A layer whose weights are of x's type.
-        x: Contiguous [B, N, D]; beyond 128 tokens the layer computes as it is.
+    The layer's weights are of x's type, x is contiguous [B, N, D]; beyond 128 tokens the layer
+    computes as it is.
     """
     if x.shape[1] > MOST_TOKENS:
         return EncoderLayer.forward(layer, x)
@@ -117,12 +114,9 @@ class _Activate(torch.autograd.Function):
 
 
 def encode_training(layer: EncoderLayer, seeds: Tensor, x: Tensor) -> Tensor:
-    """`EncoderLayer.forward` with dropout and gradients.
+    """`EncoderLayer.forward` with dropout and gradients, for layers and x as `encode` takes them.
 
-    Args:
-        layer: A layer whose weights are of x's type.
-        seeds: Of the layer's four dropouts, int64 [4] on the device.
-        x: Contiguous [B, N, D]; beyond 128 tokens the layer computes as it is.
+    ``seeds`` are those of the layer's four dropouts, int64 [4] on the device.
     """
     if x.shape[1] > MOST_TOKENS:
         return EncoderLayer.forward(layer, x)

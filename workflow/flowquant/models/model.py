@@ -1,7 +1,5 @@
 """A velocity model as a file: float32 weights and all that is needed to use them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -62,11 +60,7 @@ def load_network(weights: Mapping[str, Tensor], config: ModelConfig) -> nn.Modul
 
 
 def check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights with NaN or infinity.
-
-    Raises:
-        UserError: naming the tensors at fault.
-    """
+    """Refuse weights with NaN or infinity by a `UserError` that names the tensors at fault."""
     bad = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
     if bad:
         raise UserError(

@@ -1,7 +1,5 @@
 """The flow: its straight path from noise to image, its clock, and the flow-matching loss."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -71,20 +69,10 @@ def matching_loss(
     condition: Tensor,
     kept: Tensor | None = None,
 ) -> Tensor:
-    """Mean squared error of the velocity against x₁ − x₀ (conditional flow matching).
+    """Mean squared error of the velocity against x₁ − x₀ (conditional flow matching), a scalar.
 
-    Args:
-        network: Velocity network.
-        config: Path and clock.
-        images: x₁ in −1…1, [B, C, H, W].
-        noise: x₀ ~ N(0, sigma²), [B, C, H, W].
-        t: Flow time in 0…1, [B].
-        condition: Classes [B] or attributes [B, A].
-        kept: 1 where the network sees the condition, 0 where it does not; float [B], all 1 if
-            omitted.
-
-    Returns:
-        The loss, a scalar.
+    Images x₁ in −1…1 and noise x₀ ~ N(0, sigma²) are [B, C, H, W], flow times t in 0…1 [B];
+    ``condition`` and ``kept`` are those of `FlowTransformer.forward`.
     """
     x_t = interpolate(noise, images, t)
     predicted = velocity(network, config, x_t, t, condition, kept)

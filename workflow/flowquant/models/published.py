@@ -1,7 +1,5 @@
 """Published checkpoints: state dicts in any of their usual wrappings, checked against a preset."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,12 +48,14 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
 
-def check_shapes(path: Path, weights: Mapping[str, Tensor], model: ModelConfig) -> None:
-    """Check that a state dict belongs to this network.
+def fitting_weights(path: Path, model: ModelConfig) -> dict[str, Tensor]:
+    """The weights of a checkpoint that fits a preset.
 
     Raises:
-        UserError: naming what is missing, unexpected and of another shape, ten of each at most.
+        UserError: if it is unreadable or not finite; or it does not fit, naming what is missing,
+            unexpected and of another shape, ten of each at most.
     """
+    weights = read_checkpoint(path)
     wanted = {name: tuple(t.shape) for name, t in empty_network(model).state_dict().items()}
     problems = {
         "missing": sorted(set(wanted) - set(weights)),
@@ -73,15 +73,5 @@ def check_shapes(path: Path, weights: Mapping[str, Tensor], model: ModelConfig) 
             expected=f"the {len(wanted)} weights of the preset's network",
             remedy="Correct the preset's `network`, `image` and `condition`, or the checkpoint.",
         )
-
-
-def fitting_weights(path: Path, model: ModelConfig) -> dict[str, Tensor]:
-    """The weights of a checkpoint that fits a preset.
-
-    Raises:
-        UserError: if it is unreadable, does not fit, or is not finite.
-    """
-    weights = read_checkpoint(path)
-    check_shapes(path, weights, model)
     check_finite(path, weights)
     return weights

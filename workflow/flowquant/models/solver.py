@@ -1,7 +1,5 @@
 """Solvers of dx/dt = v(x, t) from t = 0 to t = 1."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

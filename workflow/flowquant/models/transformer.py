@@ -1,7 +1,5 @@
 """The velocity network: a transformer over image patches, with the reference's parameter names."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Mixed precision: a width for each tensor, for least distortion within a budget of bits."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,14 +43,8 @@ def choose_widths(
 ) -> dict[str, Option]:
     """Choose an option for each tensor, greedily by distortion saved per bit.
 
-    Args:
-        options: The options of each tensor, by its name.
-        fixed_bits: Bits that the rest of the model takes.
-        parameters: Number of the model's parameters.
-        budget: Most effective bits per parameter, over the whole model.
-
-    Returns:
-        The chosen option of each tensor.
+    ``budget`` is the most effective bits per parameter, over the whole model; ``fixed_bits`` are
+    what the rest of the model takes in all.
 
     Raises:
         UserError: if even the smallest widths exceed the budget; names the least possible.

@@ -1,7 +1,5 @@
 """A quantization method, and its application to a model's weights."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -66,14 +64,10 @@ def selected(weights: Mapping[str, Tensor], config: ModelConfig, method: MethodC
 def quantize_weights(
     weights: Mapping[str, Tensor], method: MethodConfig, widths: Mapping[str, int | None]
 ) -> dict[str, Codebook | Tensor]:
-    """Quantize the weights that have a width; the others stay float, in ``float_dtype``.
+    """Quantize the float32 weights that have a width; the others stay float, in ``float_dtype``.
 
-    A codebook that would take more room than the values it stands for is stored as those values.
-
-    Args:
-        weights: float32 tensors by name.
-        method: The quantizer, and what shares levels.
-        widths: Bits of an index, by name; None or absent: the tensor stays float.
+    ``widths`` are bits of an index; None or absent: the tensor stays float. A codebook that would
+    take more room than the values it stands for is stored as those values.
 
     Raises:
         OverflowError: if a value is beyond the range of its stored type.
@@ -130,7 +124,6 @@ def _batches(
 
 
 def _groups(names: Sequence[str], weights: Mapping[str, Tensor], size: int) -> int:
-    """Groups of ``size`` values in some of the weights."""
     return sum(weights[name].numel() // size for name in names)
 
 

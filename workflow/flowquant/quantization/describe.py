@@ -1,7 +1,5 @@
 """What reports say of a stored tensor: its size, and how far it is from the original."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -17,12 +15,9 @@ def errors(
     original: Tensor,
     distance: Callable[[Tensor, Tensor], float] = wasserstein2,
 ) -> dict[str, float]:
-    """``mean_squared_error`` and ``w2`` of a stored tensor.
+    """``mean_squared_error`` and ``w2`` of a stored tensor from the float32 one it stands for.
 
-    Args:
-        content: The tensor as it is stored.
-        original: The float32 tensor that it stands for.
-        distance: The implementation of W₂: `wasserstein2` or `wasserstein2_pot`.
+    ``distance`` is the implementation of W₂: `wasserstein2` or `wasserstein2_pot`.
     """
     values = expand(content).to(original.device)
     return {

@@ -1,7 +1,5 @@
 """How far quantized values are from the original ones."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -6,8 +6,6 @@ number of levels K, and returns sorted ``levels`` [G, L] with L ≤ K, of the va
 the published definition goes by rank (`equal_mass`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -203,15 +203,8 @@ def distinct_cuts(runs: Runs, most: int) -> Tensor:
 def programme_cuts(runs: Runs, count: int, places: Tensor) -> Tensor:
     """The best of some candidate cuts, by dynamic programming: C²·K additions a group.
 
-    With all cuts between distinct values it is the optimum.
-
-    Args:
-        runs: Runs of G groups.
-        count: Number of runs, K.
-        places: Candidates int64 [G, C], ascending, the first 0 and the last n.
-
-    Returns:
-        Cuts [G, K + 1].
+    ``places`` int64 [G, C] are the candidates, ascending, the first 0 and the last n; the cuts are
+    [G, K + 1]. With all cuts between distinct values they are the optimum.
     """
     groups, points = places.shape
     result = []
@@ -240,17 +233,11 @@ def programme_cuts(runs: Runs, count: int, places: Tensor) -> Tensor:
 
 
 def polish(runs: Runs, cuts: Tensor, reaches: Sequence[float]) -> Tensor:
-    """Move all cuts at once to the best of a few places near each, by dynamic programming.
+    """Move all cuts [G, K + 1] at once to the best of a few places near each; no greater error.
 
-    Lloyd's iteration is slow where many cuts have to shift together; this is not.
-
-    Args:
-        runs: Runs of G groups.
-        cuts: Where to start, [G, K + 1].
-        reaches: A round each: how far the places reach into the runs on both sides, as a share.
-
-    Returns:
-        Cuts [G, K + 1] of no greater error.
+    A round of dynamic programming for each of ``reaches``: how far the places reach into the runs
+    on both sides, as a share. Lloyd's iteration is slow where many cuts shift together; this is
+    not.
     """
     rows = torch.arange(len(cuts), device=cuts.device)
     most = len(rows) if cuts.is_cuda else max(1, CACHED_SUMS // (WINDOW**2 * cuts.shape[1]))
@@ -286,17 +273,9 @@ def polish(runs: Runs, cuts: Tensor, reaches: Sequence[float]) -> Tensor:
 
 
 def descend(runs: Runs, cuts: Tensor, steps: int) -> Tensor:
-    """Lloyd's iteration: means of the runs, then cuts half-way between the means.
+    """Lloyd's iteration: means of the runs, then cuts [G, K + 1] half-way between the means.
 
-    A group whose means have stopped moving is left alone from then on.
-
-    Args:
-        runs: Runs of G groups.
-        cuts: Where to start, [G, K + 1]; not changed.
-        steps: The most steps.
-
-    Returns:
-        Cuts [G, K + 1].
+    At most ``steps``. A group whose means have stopped moving is left alone from then on.
     """
     cuts, rows = cuts.clone(), torch.arange(len(cuts), device=cuts.device)
     # Asking whether they have means waiting for the GPU, so that is done seldom.

@@ -1,7 +1,5 @@
 """The packed artefact: a quantized model as one safetensors file. See ``docs/format.md``."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

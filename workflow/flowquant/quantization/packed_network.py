@@ -1,7 +1,5 @@
 """Networks whose quantized matrices stay packed in memory, expanded one at a time as needed."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from functools import cache

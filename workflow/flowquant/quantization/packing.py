@@ -1,7 +1,5 @@
 """Bit packing: small unsigned integers, side by side across bytes, least significant bit first."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch
@@ -14,16 +12,10 @@ def packed_bytes(count: int, bits: int) -> int:
 
 
 def pack(values: Tensor, bits: int) -> Tensor:
-    """Pack integers below 2^bits: value i fills bits i·bits … (i+1)·bits − 1 of the stream.
+    """Pack integers 0 ≤ v < 2^bits, any shape, n in all: uint8 [⌈n·bits / 8⌉], bits 1…16.
 
-    Bit j of the stream is bit j mod 8 of byte j div 8; the last byte is filled up with zeros.
-
-    Args:
-        values: Integers 0 ≤ v < 2^bits, any shape, n in all.
-        bits: Width, 1…16.
-
-    Returns:
-        uint8 [⌈n·bits / 8⌉] on the same device.
+    Value i fills bits i·bits … (i+1)·bits − 1 of the stream. Bit j of the stream is bit j mod 8 of
+    byte j div 8; the last byte is filled up with zeros.
     """
     n = values.numel()
     # Up to 8 bits a byte is wide enough to shift in: what leaves it belongs to another byte.

@@ -1,21 +1,14 @@
 """Sorting groups of values and finding nearest levels, fast on a CPU and on a GPU."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor
 
 
 def nearest(values: Tensor, levels: Tensor) -> Tensor:
-    """Index of the nearest of each group's sorted levels; half-way, the lower one.
+    """Index, int32 [G, n], of the level nearest to each value [G, n]; half-way, the lower one.
 
-    Args:
-        values: [G, n].
-        levels: [G, L], sorted.
-
-    Returns:
-        int32 [G, n].
+    ``levels`` [G, L] are sorted.
     """
     middles = ((levels[:, 1:].double() + levels[:, :-1].double()) / 2).to(values.dtype)
     if len(values) == 1:

@@ -1,7 +1,5 @@
 """A variant of a model, full precision or quantized, as a network that runs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from torch import nn

@@ -1,7 +1,5 @@
 """Whether two lists of numbers rank the same things alike."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 

@@ -1,7 +1,5 @@
 """The look of the figures, and how they are saved."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

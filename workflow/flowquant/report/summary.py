@@ -1,7 +1,5 @@
 """A run's results of each variant: means over seeds, the reference's schema, one table."""
 
-from __future__ import annotations
-
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -120,19 +118,17 @@ def table_rows(
 ) -> list[Row]:
     """A row of `COLUMNS` for each dataset and variant that was evaluated, None for what it lacks.
 
-    Args:
-        evaluated: What `average_evaluations` returns.
-        judged: Averages of `DOWNSTREAM`.
-        near: Averages of `FIDELITY`.
-        models: Reports on the size of each variant's file.
-        classifiers: Reports of the classifiers.
+    From `average_evaluations`, `averages` of `DOWNSTREAM` and of `FIDELITY`, and the reports on
+    each variant's file and on the classifiers.
     """
     sizes = {(model["dataset"], model["variant"]): model for model in models}
     accuracies = {report["dataset"]: report["test_accuracy"] for report in classifiers}
     rows = []
     for (dataset, variant), evaluation in evaluated.items():
         name, bits = (dataset, variant), variant.nominal_bits
-        row = dict.fromkeys(COLUMNS) | {
+        # Precision and recall of images, `evaluate`'s, are shown, not those of classes.
+        found = near.get(name, {}) | judged.get(name, {}) | sizes.get(name, {}) | evaluation
+        found |= {
             "dataset": dataset,
             "variant": variant,
             "method": variant.method,
@@ -142,17 +138,7 @@ def table_rows(
             "is": evaluation["is_mean"],
             "real_accuracy": accuracies.get(dataset),
         }
-        for source, names in (
-            (
-                evaluation,
-                ("n", "evaluations", "extractor", "fid", "fid_std", "precision", "recall"),
-            ),
-            (sizes.get(name, {}), ("effective_bits", "bytes")),
-            (judged.get(name, {}), ("accuracy", "accuracy_std", "f1")),
-            (near.get(name, {}), ("psnr", "psnr_std", "ssim")),
-        ):
-            row |= {key: source.get(key) for key in names}
-        rows.append(row)
+        rows.append({column: found.get(column) for column in COLUMNS})
     return rows
 
 

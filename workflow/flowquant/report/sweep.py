@@ -1,7 +1,5 @@
 """A run's sweep in rows, and whether the ranking of variants holds with fewer evaluations."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 

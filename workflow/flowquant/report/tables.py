@@ -1,7 +1,5 @@
 """Results read from files, and tables of them: CSV for programs, Markdown for people."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -113,13 +111,10 @@ def shown(value: float | None, style: str) -> str:
 def markdown(
     titles: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, padded: bool = False
 ) -> str:
-    """A Markdown table, without a final newline.
+    """A Markdown table, without a final newline, of cells as they are to be shown.
 
-    Args:
-        titles: A title for each column.
-        rows: A cell for each column, as it is to be shown.
-        left: How many columns, from the first, hold text and start at their left.
-        padded: Whether cells fill their column, for those who read the text itself.
+    The first ``left`` columns hold text and start at their left. With ``padded``, cells fill their
+    column, for those who read the text itself.
     """
     lines = [titles, *rows]
     widths = [max(map(len, column)) if padded else 0 for column in zip(*lines, strict=True)]

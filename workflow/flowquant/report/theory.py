@@ -1,7 +1,5 @@
 """What theory says against what was measured: decay of W₂ per bit, ρ(b), FID against W₂."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -42,12 +40,7 @@ def decay(errors: Mapping[float, float]) -> float | None:
 
 
 def summarise(results: Sequence[Row], fids: Mapping[Variant, float]) -> dict[str, Any]:
-    """The numbers of table and plot.
-
-    Args:
-        results: What `distances` wrote for the variants of one dataset.
-        fids: FID by variant.
-    """
+    """The numbers of table and plot, from what `distances` wrote of one dataset's variants."""
     variants = []
     by_method: dict[str, dict[float, float]] = defaultdict(dict)
     for result in results:

@@ -1,7 +1,5 @@
 """Work on a GPU captured once as a CUDA graph: each replay costs one launch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import torch
@@ -18,11 +16,10 @@ def capture(
 ) -> torch.cuda.CUDAGraph:
     """A graph of what ``work`` launches; its warm-up runs leave no trace.
 
-    Args:
-        work: Works in place, on tensors that stay where they are for as long as the graph is used.
-        changed: The tensors that `work` starts from and changes, asked for before and after the
-            warm-up: what they held is put back, and those that the warm-up made are zeroed.
-        prepare: What to do to the graph before the capture.
+    ``work`` works in place, on tensors that stay where they are for as long as the graph is used.
+    ``changed`` gives those that it starts from and changes, before and after the warm-up: what they
+    held is put back, and those that the warm-up made are zeroed. ``prepare`` is called on the graph
+    before the capture.
     """
     before = {id(tensor): (tensor, tensor.detach().clone()) for tensor in changed()}
     aside = torch.cuda.Stream()

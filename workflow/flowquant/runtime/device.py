@@ -1,7 +1,5 @@
 """Where a stage computes, and in which precision."""
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

@@ -5,8 +5,6 @@ blank lines and layout. Not seen, too, are other packages (their versions are pi
 are no Python, and a package's ``__init__``, which must therefore import nothing.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 from functools import cache
@@ -83,13 +81,11 @@ def direct_imports(module: str) -> frozenset[str]:
 
 @cache
 def _syntax_hash(module: str) -> str:
-    """A hash of a module's `_syntax`."""
     return hashlib.sha256(_syntax(_tree(module)).encode()).hexdigest()
 
 
 @cache
 def _tree(module: str) -> ast.Module:
-    """A module's syntax tree."""
     return ast.parse(source(module).read_text(encoding="utf-8"))
 
 

@@ -1,7 +1,5 @@
 """The one exception for mistakes that a user can correct."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 

@@ -1,7 +1,5 @@
 """Files that are either whole or absent: atomic writes, JSON, hashes."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Names of devices and precisions, for those who must not import torch."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 DeviceName = Literal["auto", "cuda", "cpu"]

@@ -1,7 +1,5 @@
 """Helper processes, which do the same work as this one on other devices."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -24,17 +22,13 @@ def helpers(
 ) -> Iterator[Callable[[], list[Any]]]:
     """Call ``work`` in a fresh process for each of ``arguments`` while the block runs.
 
-    When the block ends well, helpers are waited for; otherwise they are killed. A helper that
-    fails ends this process with exit code 1, since it may be waiting in a collective operation,
-    where no exception reaches it. If this process dies, so do its helpers.
+    When the block ends well, helpers are waited for; otherwise they are killed. A helper that fails
+    ends this process with exit code 1, since it may be waiting in a collective operation, where no
+    exception reaches it. If this process dies, so do its helpers.
 
-    Args:
-        work: A module's function.
-        arguments: Of each call; they and the results are pickled.
-
-    Yields:
-        A function that waits for all results and returns them, in order. They must not be
-        tensors, whose shared memory ends with the helper.
+    Yields a function that waits for all results and returns them, in order. Work is a module's
+    function; arguments and results are pickled, and results must not be tensors, whose shared
+    memory ends with the helper.
     """
     context = get_context("spawn")
     links: list[Connection] = []

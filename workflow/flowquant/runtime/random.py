@@ -1,7 +1,5 @@
 """Random draws that depend on (seed, purpose, index) and on nothing else."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 
@@ -24,19 +22,11 @@ def generator(
 
 
 def normal(seed: int, purpose: str, indices: Iterable[int], shape: tuple[int, ...]) -> Tensor:
-    """Standard normal draws, one independent stream per index.
+    """Standard normal draws, one independent stream per index: float32 [len(indices), *shape].
 
-    A counter-based generator (Philox) is keyed by the seed and purpose and starts at the index,
-    so row i is the same however the indices are cut into batches, shards or devices.
-
-    Args:
-        seed: The run's seed.
-        purpose: What the draws are for; different purposes are independent.
-        indices: One non-negative integer per row.
-        shape: Shape of one row.
-
-    Returns:
-        float32 [len(indices), *shape] on the CPU.
+    They are on the CPU. A counter-based generator (Philox) is keyed by the seed and purpose and
+    starts at the index ≥ 0, so row i is the same however the indices are cut into batches, shards
+    or devices.
     """
     stream = key(seed, purpose)
     rows = [

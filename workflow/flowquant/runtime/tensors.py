@@ -1,7 +1,5 @@
 """Named tensors with metadata, as safetensors files."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Images from a network: which labels, and batches that fit the memory."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
@@ -36,16 +34,9 @@ def labels_to_sample(
         UserError: if there are no dataset file or too few test images to take attributes from.
     """
     labels = asked_for(condition, per_class)
-    return labels if attributes == "zeros" else test_attributes(data, len(labels))
-
-
-def test_attributes(data: Path | None, count: int) -> Tensor:
-    """The attributes of the first ``count`` test images, uint8 [count, A].
-
-    Raises:
-        UserError: if no dataset file is given, or it has too few test images.
-    """
-    labels = torch.empty(0) if data is None else read_dataset(data)[1].labels
+    if attributes == "zeros":
+        return labels
+    count, labels = len(labels), torch.empty(0) if data is None else read_dataset(data)[1].labels
     if len(labels) < count:
         raise UserError(
             data or "--data",
@@ -66,24 +57,15 @@ def generate(
     device: torch.device,
     first: int = 0,
 ) -> tuple[Tensor, float]:
-    """Images for labels [N] or attributes [N, A].
+    """Images uint8 [N, C, H, W] for labels [N] or attributes [N, A].
 
     Image i depends on the seed, i and its label; ``batch`` changes nothing but rounding, or with
-    ``dopri5``, which chooses its steps for a whole batch, images within the tolerance.
-
-    Args:
-        network: Velocity network.
-        config: Image size and flow.
-        labels: What to sample, [N] or [N, A].
-        solver: How to integrate.
-        seed: Of the noise.
-        batch: Images at a time; halved when the GPU's memory does not hold them.
-        device: Where to compute.
-        first: Index of the first image, where these are a shard; only the shard that begins at 0
-            shows a bar.
+    ``dopri5``, which chooses its steps for a whole batch, images within the tolerance. A batch that
+    the GPU's memory does not hold is halved. ``first`` is the index of the first image, where these
+    are a shard; only the shard that begins at 0 shows a bar.
 
     Returns:
-        Images uint8 [N, C, H, W], and how often the velocity was evaluated for each, on average.
+        The images, and how often the velocity was evaluated for each, on average.
 
     Raises:
         UserError: if the memory does not hold one image.

@@ -1,7 +1,5 @@
 """From noise to images: a network's flow integrated, on a GPU by replaying one captured step."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

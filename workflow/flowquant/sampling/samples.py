@@ -1,7 +1,5 @@
 """Generated images as a file, with the labels asked for and where they came from."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,12 +22,9 @@ GRID_WIDTH = 48
 class Origin:
     """Which variant of which dataset's model, and which seed, a result belongs to.
 
-    Args:
-        dataset: Name of the dataset.
-        variant: ``full``, ``real`` or ``{method}/{bits}bit``.
-        seed: Of the noise, or of the draw of real images.
-        evaluations: How often the velocity was evaluated for each image, on average; None for
-            real images.
+    The variant is ``full``, ``real`` or ``{method}/{bits}bit``; the seed that of the noise, or of
+    the draw of real images; ``evaluations`` how often the velocity was evaluated for each image, on
+    average, None for real images.
     """
 
     dataset: str
@@ -62,14 +57,10 @@ def read_samples(path: Path) -> tuple[Tensor, Tensor, Origin]:
 
 
 def write_samples_grid(path: Path, images: Tensor, per_class: int) -> None:
-    """Write the first samples of each class as a PNG, a class a row.
+    """Write the first of samples uint8 [N, C, H, W] of each class as a PNG, a class a row.
 
-    Of more classes than there are rows, evenly spaced ones are shown.
-
-    Args:
-        path: The PNG to write.
-        images: uint8 [N, C, H, W], class by class.
-        per_class: Images of each class (with attributes: in each of ten rows).
+    ``per_class`` of each class lie one after another (with attributes: ten rows of as many). Of
+    more classes than there are rows, evenly spaced ones are shown.
     """
     classes = images.view(-1, per_class, *images.shape[1:])
     rows = torch.linspace(0, len(classes) - 1, min(len(classes), GRID_ROWS)).round().long()
@@ -79,13 +70,9 @@ def write_samples_grid(path: Path, images: Tensor, per_class: int) -> None:
 
 
 def write_grid(path: Path, images: Tensor, columns: int, enlarge: int = 1) -> None:
-    """Write images as a PNG, ``columns`` to a row, a white line between them.
+    """Write images uint8 [N, C, H, W], C 1 or 3, as a PNG, a white line between them.
 
-    Args:
-        path: The PNG to write.
-        images: uint8 [N, C, H, W], C 1 or 3.
-        columns: Images in a row.
-        enlarge: Each pixel becomes a square of so many pixels.
+    ``columns`` to a row, each pixel a square of ``enlarge`` pixels.
     """
     from PIL import Image
 

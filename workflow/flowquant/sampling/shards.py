@@ -1,7 +1,5 @@
 """Images from several devices at once: each samples a range of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

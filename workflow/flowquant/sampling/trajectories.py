@@ -47,13 +47,10 @@ class Trajectories:
 
 
 def image_points(images: Tensor, labels: Tensor, sigma: float, count: int) -> Points:
-    """Points on straight paths from noise to images, drawn with torch's global generators.
+    """Points on straight paths from noise N(0, sigma²) to images, by torch's global generators.
 
-    Args:
-        images: uint8 [N, C, H, W].
-        labels: Their classes [N] or attributes [N, A].
-        sigma: Standard deviation of the noise.
-        count: How many points; images are drawn with replacement.
+    ``count`` of the images uint8 [N, C, H, W] are drawn with replacement, with their labels,
+    classes [N] or attributes [N, A].
     """
     rows = torch.randint(len(images), (count,), device=images.device)
     chosen = to_unit(images[rows])

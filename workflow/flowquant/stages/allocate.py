@@ -1,7 +1,5 @@
 """Choose a width for each tensor under a budget of effective bits."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.quantization.allocation import Option, choose_widths
@@ -30,20 +28,18 @@ def allocate(sensitivity: Path, output: Path, variant: str, budget: float) -> No
     }
     chosen = choose_widths(options, measured["fixed_bits"], measured["parameters"], budget)
     spent = measured["fixed_bits"] + sum(option.stored_bits for option in chosen.values())
-    write_json(
-        output,
-        {
-            "dataset": measured["dataset"],
-            "variant": variant,
-            "budget": budget,
-            "effective_bits": spent / measured["parameters"],
-            "tensors": {
-                name: {
-                    "width": option.width,
-                    "values": measured["tensors"][name]["values"],
-                    "velocity_error": option.distortion,
-                }
-                for name, option in chosen.items()
-            },
+    report = {
+        "dataset": measured["dataset"],
+        "variant": variant,
+        "budget": budget,
+        "effective_bits": spent / measured["parameters"],
+        "tensors": {
+            name: {
+                "width": option.width,
+                "values": measured["tensors"][name]["values"],
+                "velocity_error": option.distortion,
+            }
+            for name, option in chosen.items()
         },
-    )
+    }
+    write_json(output, report)

@@ -3,8 +3,6 @@
 Needs no trained model: weights and images are random, of the preset's shapes.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
@@ -23,8 +21,8 @@ from flowquant.config.training import TrainingConfig
 from flowquant.models.model import build_network
 from flowquant.runtime import random
 from flowquant.runtime.device import choose_device, compute_dtype
-from flowquant.runtime.files import atomic, write_json
-from flowquant.runtime.names import DeviceName, Precision
+from flowquant.runtime.files import write_json, write_text
+from flowquant.runtime.names import DeviceName
 
 
 def benchmark(
@@ -67,23 +65,24 @@ def benchmark(
     target = choose_device(device)
     torch.manual_seed(random.key(seed, "benchmark weights"))
     values = {name: tensor.detach() for name, tensor in build_network(model).state_dict().items()}
-    parts = tqdm(total=5, desc="benchmark")
     dtype = compute_dtype(target, "bfloat16")
-    bench = Bench(model, target, seed, seconds, matrix_ceiling(dtype, target, CEILING * seconds))
-    parts.update()
-    trained, training_shapes = compare_training(bench, training)
-    parts.update()
-    sampled, sampling_shapes = compare_sampling(bench, values, solver, images, batch)
-    parts.update()
-    compared = [trained, sampled, *compare_quantizing(bench, values)]
-    parts.update()
-    compared.append(compare_features(bench, images, architecture, extractor, weights))
-    parts.update()
-    parts.close()
+    with tqdm(total=5, desc="benchmark") as parts:
+        matrix = matrix_ceiling(dtype, target, CEILING * seconds)
+        bench = Bench(model, target, seed, seconds, matrix)
+        parts.update()
+        trained = compare_training(bench, training)
+        parts.update()
+        sampled = compare_sampling(bench, values, solver, images, batch)
+        parts.update()
+        compared = [trained, sampled, *compare_quantizing(bench, values)]
+        parts.update()
+        compared.append(compare_features(bench, images, architecture, extractor, weights))
+        parts.update()
+    on_cpu = target.type == "cpu"  # which computes in float32 whatever is configured
     report = {
         "dataset": dataset,
         **machine(target),
-        "cuda": torch.version.cuda if target.type == "cuda" else None,
+        "cuda": None if on_cpu else torch.version.cuda,
         "seconds": seconds,
         "seed": seed,
         "network": {
@@ -91,7 +90,11 @@ def benchmark(
             "tokens": tokens(model),
             "flops_an_image": forward_flops(model, 1, 1),
         },
-        "precision": {"published": "float32", **_precisions(target, training, solver)},
+        "precision": {
+            "published": "float32",
+            "training": "float32" if on_cpu else training.precision,
+            "sampling": "float32" if on_cpu else solver.precision,
+        },
         "sizes": {
             "images": images,
             "steps": solver.steps,
@@ -101,21 +104,10 @@ def benchmark(
         },
         "ceilings": {
             "matrix": bench.matrix,
-            "training": training_shapes,
-            "sampling": sampling_shapes,
+            "training": trained.own_shapes,
+            "sampling": sampled.own_shapes,
         },
         "rows": [as_row(comparison, bench.matrix["tflops"]) for comparison in compared],
     }
     write_json(output, report)
-    with atomic(table) as temporary:
-        temporary.write_text(as_page(report), encoding="utf-8")
-
-
-def _precisions(
-    device: torch.device, training: TrainingConfig, solver: SolverConfig
-) -> dict[str, Precision]:
-    """What this project computes in: float32 on a CPU, whatever is configured."""
-    configured = {"training": training.precision, "sampling": solver.precision}
-    if device.type == "cpu":
-        return dict.fromkeys(configured, "float32")
-    return configured
+    write_text(table, as_page(report))

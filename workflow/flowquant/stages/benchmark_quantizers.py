@@ -1,7 +1,5 @@
 """Measure quantizing a model at every width, and running it packed, on this machine."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,9 +28,6 @@ def benchmark_quantizers(
         device: Where to compute.
         rows: Measure levels for each row too.
         parts: What to measure; ``agreement`` of the fused kernel needs a GPU.
-
-    Raises:
-        UserError: if the model is unreadable.
     """
     target = choose_device(device)
     weights, config = read_model(model)

@@ -1,7 +1,5 @@
 """Check what only the networks can tell of a preset: names, shapes, architecture, memory."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
@@ -44,8 +42,7 @@ def check(
         device: Where it is trained.
 
     Raises:
-        UserError: if there is no such weight or architecture, the checkpoint does not fit, or the
-            memory is too small.
+        UserError: if there is no such weight or architecture, or checkpoint or memory do not fit.
     """
     weights = {name: tensor.numel() for name, tensor in empty_network(model).state_dict().items()}
     if levels_of not in weights:
@@ -79,11 +76,7 @@ def check(
 
 
 def check_architecture(name: str, model: ModelConfig) -> None:
-    """Whether torchvision has a classifier of this name that takes such images.
-
-    Raises:
-        UserError: if not.
-    """
+    """Raise a `UserError` unless torchvision has a classifier of this name for such images."""
     image = model.image
     config = ArchitectureConfig(name=name, image=image, classes=model.condition.count)
     with torch.device("meta"):

@@ -1,7 +1,5 @@
 """Train the classifier that judges samples, and measure it on real test images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
@@ -55,15 +53,13 @@ def classifier(
     network = build_classifier(architecture).to(target)
     fit(network, train, settings, seed, target)
     write_classifier(output, network, architecture)
-    write_json(
-        report,
-        {
-            "dataset": dataset,
-            "architecture": settings.architecture,
-            "test_accuracy": accuracy(test.labels, predict(network, test.images, target)),
-            "train_accuracy": accuracy(train.labels, predict(network, train.images, target)),
-            "test_images": len(test),
-            "parameters": sum(p.numel() for p in network.parameters()),
-            "seed": seed,
-        },
-    )
+    description = {
+        "dataset": dataset,
+        "architecture": settings.architecture,
+        "test_accuracy": accuracy(test.labels, predict(network, test.images, target)),
+        "train_accuracy": accuracy(train.labels, predict(network, train.images, target)),
+        "test_images": len(test),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "seed": seed,
+    }
+    write_json(report, description)

@@ -1,7 +1,5 @@
 """Gather a run's results: two JSON files in the reference's schema, and one table."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.report.summary import (
@@ -41,9 +39,6 @@ def collect(
         downstreams: What `downstream` wrote for each dataset, variant and seed.
         classifiers: Reports of the classifiers.
         fidelities: What `fidelity` wrote for each dataset, variant and seed.
-
-    Raises:
-        UserError: if a result is unreadable.
     """
     evaluated = average_evaluations(read_results(evaluations))
     judged = averages(read_results(downstreams), DOWNSTREAM)

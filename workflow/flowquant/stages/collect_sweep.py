@@ -1,7 +1,5 @@
 """A run's sweep as one table, and whether the ranking of variants holds with fewer evaluations."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.report.sweep import COLUMNS, as_markdown, sweep_rows
@@ -16,9 +14,6 @@ def collect_sweep(sweeps: tuple[Path, ...], summary: Path, table: Path) -> None:
         sweeps: What `sweep` wrote for each dataset and variant.
         summary: CSV to write, a row for each dataset, variant, solver and setting.
         table: Markdown to write: FID, and whether the ranking of variants holds.
-
-    Raises:
-        UserError: if a result is unreadable.
     """
     rows = sweep_rows(read_results(sweeps))
     write_table(summary, COLUMNS, rows)

@@ -1,7 +1,5 @@
 """W₂ between each tensor of a model and its quantized form, by POT."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.models.model import read_model
@@ -21,9 +19,6 @@ def distances(model: Path, quantized: Path, output: Path, dataset: str, variant:
         output: JSON to write.
         dataset: Name to write into it.
         variant: Name to write into it.
-
-    Raises:
-        UserError: if a file is unreadable.
     """
     weights, _ = read_model(model)
     contents, metadata = read_quantized(quantized)
@@ -36,14 +31,12 @@ def distances(model: Path, quantized: Path, output: Path, dataset: str, variant:
                 "variance": weights[name].double().var(correction=0).item(),
                 **errors(content, weights[name], wasserstein2_pot),
             }
-    write_json(
-        output,
-        {
-            "dataset": dataset,
-            "variant": variant,
-            "method": metadata["method"],
-            "refined": "refine" in metadata,
-            "effective_bits": effective_bits(contents),
-            "tensors": tensors,
-        },
-    )
+    report = {
+        "dataset": dataset,
+        "variant": variant,
+        "method": metadata["method"],
+        "refined": "refine" in metadata,
+        "effective_bits": effective_bits(contents),
+        "tensors": tensors,
+    }
+    write_json(output, report)

@@ -1,7 +1,5 @@
 """Whether a classifier recognizes in each sample the class that was requested."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,20 +22,15 @@ def downstream(
         output: JSON to write: whose samples, how many, and the scores.
         batch: Images at a time.
         device: Where to compute.
-
-    Raises:
-        UserError: if a file is unreadable.
     """
     images, labels, origin = read_samples(samples)
     network, config = read_classifier(classifier)
     target = choose_device(device)
     predicted = predict(network.to(target), images, target, batch)
-    write_json(
-        output,
-        {
-            **asdict(origin),
-            "n": len(images),
-            "classifier": config.name,
-            **scores(labels, predicted),
-        },
-    )
+    report = {
+        **asdict(origin),
+        "n": len(images),
+        "classifier": config.name,
+        **scores(labels, predicted),
+    }
+    write_json(output, report)

@@ -1,7 +1,5 @@
 """FID, KID, Inception Score, precision and recall of samples against the real test images."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,19 +33,17 @@ def evaluate(
         device: Where to compute.
 
     Raises:
-        UserError: if a file is unreadable, or the real features come from other weights.
+        UserError: if the real features come from other weights.
     """
     images, _, origin = read_samples(samples)
     of_real, target = read_features(real, weights), choose_device(device)
     features, logits = extract(images, extractor, weights, target)
-    write_json(
-        output,
-        {
-            **asdict(origin),
-            "n": len(images),
-            "n_real": len(of_real.features),
-            "extractor": extractor,
-            "weights_sha256": of_real.digest,
-            **image_metrics(features, logits, of_real, metrics, target),
-        },
-    )
+    report = {
+        **asdict(origin),
+        "n": len(images),
+        "n_real": len(of_real.features),
+        "extractor": extractor,
+        "weights_sha256": of_real.digest,
+        **image_metrics(features, logits, of_real, metrics, target),
+    }
+    write_json(output, report)

@@ -1,12 +1,10 @@
 """How near a quantized model stays to the full-precision one, for the same noise."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 
 from flowquant.config.evaluation import FidelityConfig
-from flowquant.evaluation.similarity import image_similarity, middle_layer, path_errors
+from flowquant.evaluation.similarity import compare_paths, image_similarity
 from flowquant.quantization.variant import load_variant
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.errors import UserError
@@ -36,7 +34,7 @@ def fidelity(
         device: Where to compute.
 
     Raises:
-        UserError: if a file is unreadable, or the samples are not of the same noise and labels.
+        UserError: if the samples are not of the same noise and labels.
     """
     reference, labels, full_origin = read_samples(model_samples)
     images, its_labels, origin = read_samples(quantized_samples)
@@ -49,15 +47,11 @@ def fidelity(
         )
     target = choose_device(device)
     (full, config), (other, _) = load_variant(model), load_variant(quantized)
-    compared = (full.to(target), other.to(target), config, settings, origin.seed, target)
-    write_json(
-        output,
-        {
-            **asdict(origin),
-            "n": len(images),
-            **image_similarity(reference, images),
-            "trajectories": settings.samples,
-            "paths": path_errors(*compared),
-            "middle_layer": middle_layer(*compared),
-        },
-    )
+    report = {
+        **asdict(origin),
+        "n": len(images),
+        **image_similarity(reference, images),
+        "trajectories": settings.samples,
+        **compare_paths(full.to(target), other.to(target), config, settings, origin.seed, target),
+    }
+    write_json(output, report)

@@ -1,7 +1,5 @@
 """Turn a published checkpoint into a model file, or only check that it fits a preset."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.config.model import ModelConfig
@@ -30,8 +28,7 @@ def import_model(
         check: Print a line if the checkpoint fits, and write nothing.
 
     Raises:
-        UserError: if it is unreadable, does not fit, or is not finite; or if there is nowhere to
-            write it.
+        UserError: if it does not fit or is not finite, or there is nowhere to write it.
     """
     if check:
         weights = fitting_weights(checkpoint, model)

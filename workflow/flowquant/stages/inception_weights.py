@@ -1,7 +1,5 @@
 """The Inception weights, downloaded and checked."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.data.download import download

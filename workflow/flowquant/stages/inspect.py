@@ -1,7 +1,5 @@
 """Print what is in a quantized model file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +27,7 @@ def inspect(file: Annotated[Path, tyro.conf.Positional], against: Path | None = 
         against: The full-precision model file to compare with.
 
     Raises:
-        UserError: if a file is unreadable, or the two are not of the same network.
+        UserError: if the two are not of the same network.
     """
     quantized, metadata = read_quantized(file)
     measured: dict[str, Any] = dict(metadata["tensors"])

@@ -1,7 +1,5 @@
 """Which tensor was given how many bits, within a budget."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -11,15 +9,12 @@ from flowquant.runtime.files import read_json
 
 
 def plot_allocation(allocation: Path, outputs: tuple[Path, ...], dpi: int) -> None:
-    """Draw the width of each tensor as a bar, longest names and all.
+    """Draw the width of each tensor as a bar.
 
     Args:
         allocation: What `allocate` wrote; it is the plot's data file.
         outputs: Figures to write, format by suffix.
         dpi: Resolution of PNG files.
-
-    Raises:
-        UserError: if the file is unreadable.
     """
     content = read_json(allocation)
     names = list(content["tensors"])

@@ -1,7 +1,5 @@
 """Velocity error and trajectory divergence over time, a line for each variant."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -27,9 +25,6 @@ def plot_fidelity(results: tuple[Path, ...], outputs: tuple[Path, ...], dpi: int
         results: What `fidelity` wrote for the variants of one dataset, for one seed.
         outputs: Figures to write, format by suffix.
         dpi: Resolution of PNG files.
-
-    Raises:
-        UserError: if a result is unreadable.
     """
     found = read_results(results)
     if len(found) > MOST_LINES:
@@ -44,12 +39,8 @@ def plot_fidelity(results: tuple[Path, ...], outputs: tuple[Path, ...], dpi: int
                 (t, value) for t, value in zip(paths["t"], paths[key], strict=True) if value > 0
             ]
             style = series_style(index) | {"markersize": 3, "markevery": 10}
-            axes.plot(
-                [t for t, _ in points],
-                [value for _, value in points],
-                label=result["variant"].label,
-                **style,
-            )
+            times, values = [t for t, _ in points], [value for _, value in points]
+            axes.plot(times, values, label=result["variant"].label, **style)
         axes.set_xlabel("t (0 noise, 1 image)")
         axes.set_ylabel(label)
         axes.set_yscale("log")

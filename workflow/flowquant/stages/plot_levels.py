@@ -1,7 +1,5 @@
 """Histogram of a weight tensor with each variant's levels drawn in."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +38,7 @@ def plot_levels(
         dpi: Resolution of PNG files.
 
     Raises:
-        UserError: if a file is unreadable or lacks the tensor.
+        UserError: if a file lacks the tensor.
     """
     weights, _ = read_model(model)
     if tensor not in weights:

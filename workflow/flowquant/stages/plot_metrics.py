@@ -1,7 +1,5 @@
 """FID, Inception Score and accuracy of one dataset over bit widths, a line for each method."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +38,6 @@ STYLES: dict[Metric, MetricStyle] = {
 }
 
 
-def tick(bits: float) -> str:
-    """``FP32`` for full precision, else ``INT<bits>``."""
-    return "FP32" if bits == 32 else f"INT{bits:g}"
-
-
 def published_values(content: Row, dataset: str, key: str) -> dict[Variant, float]:
     """The values of a published results file by variant; empty if it lacks the dataset."""
     named = {name.lower(): found for name, found in content.items()}.get(dataset.lower(), {})
@@ -69,14 +62,7 @@ def draw(
     metric: Metric,
     published: Mapping[Variant, float],
 ) -> None:
-    """Draw one metric of one dataset.
-
-    Args:
-        axes: Where to draw.
-        rows: The dataset's rows of the table.
-        metric: Column to draw.
-        published: Published values, drawn faintly.
-    """
+    """Draw one column of a dataset's rows of the table, and published values faintly."""
     style = STYLES[metric]
     measured = {row["variant"]: row for row in rows if row[metric] is not None}
     widths = sorted({v.nominal_bits for v in measured if v.nominal_bits}, reverse=True)
@@ -104,7 +90,9 @@ def draw(
     floor = rows[0]["real_accuracy"] if metric == "accuracy" else real
     if floor:
         axes.axhline(floor, linewidth=1, label="real images", **REFERENCE_LINE)
-    axes.set_xticks(range(len(widths)), [tick(bits) for bits in widths])
+    axes.set_xticks(
+        range(len(widths)), ["FP32" if bits == 32 else f"INT{bits:g}" for bits in widths]
+    )
     axes.set_xlabel("weights")
     axes.set_ylabel(style.label)
     axes.set_yscale(style.scale)
@@ -126,29 +114,25 @@ def plot_metrics(
         summary: The table that `collect` wrote.
         dataset: Whose rows.
         metric: What to draw.
-        published: The published results file that has the metric; drawn where the dataset is in
-            it and its extractor was used here.
+        published: The published results file with the metric, drawn if its extractor was used.
         outputs: Figures to write, format by suffix.
         dpi: Resolution of PNG files.
 
     Raises:
-        UserError: if a file is unreadable or the table lacks the dataset.
+        UserError: if the table lacks the dataset.
     """
-    deviation = STYLES[metric].deviation
+    deviations = filter(None, [STYLES[metric].deviation])
     rows = read_table(
         summary,
         dataset,
         text=("n", "seeds", "extractor"),
-        optional=("real_accuracy", metric, *filter(None, [deviation])),
+        optional=("real_accuracy", metric, *deviations),
     )
     # Published accuracies come from other classifiers at other image sizes; they are shown with
     # the published FID's extractor alone, where a reader expects the paper's own figures.
-    comparable = any(row["extractor"] == PUBLISHED_EXTRACTOR for row in rows)
-    values = (
-        published_values(read_json(published), dataset, STYLES[metric].published_key)
-        if comparable
-        else {}
-    )
+    values = {}
+    if any(row["extractor"] == PUBLISHED_EXTRACTOR for row in rows):
+        values = published_values(read_json(published), dataset, STYLES[metric].published_key)
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.subplots()
     draw(axes, rows, metric, values)

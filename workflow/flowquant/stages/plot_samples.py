@@ -1,7 +1,5 @@
 """Samples of all variants side by side: a row each, a column for each noise and class."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
@@ -22,9 +20,6 @@ def plot_samples(
         outputs: Figures to write, format by suffix.
         columns: Samples of each variant, evenly over all there are.
         dpi: Resolution of PNG files.
-
-    Raises:
-        UserError: if a file is unreadable.
     """
     figure = Figure(figsize=(columns * 0.42 + 1, len(samples) * 0.45 + 0.2))
     panels = figure.subplots(len(samples), squeeze=False)[:, 0]

@@ -1,7 +1,5 @@
 """FID of one dataset over evaluations of the velocity: a panel a solver, a line a variant."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,9 +62,6 @@ def plot_sweep(summary: Path, dataset: str, outputs: tuple[Path, ...], dpi: int)
         dataset: Whose rows.
         outputs: Figures to write, format by suffix.
         dpi: Resolution of PNG files.
-
-    Raises:
-        UserError: if the table is unreadable or lacks the dataset.
     """
     rows = read_table(
         summary,
@@ -89,11 +84,8 @@ def plot_sweep(summary: Path, dataset: str, outputs: tuple[Path, ...], dpi: int)
     first = panels[0]
     first.set_xscale("log")
     first.set_yscale("log")
-    for axis, locator in (
-        (first.xaxis, LogLocator(subs=(1, 2, 5))),
-        (first.yaxis, LogLocator(subs=(1, 2, 5))),
-    ):
-        axis.set_major_locator(locator)
+    for axis in (first.xaxis, first.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(ScalarFormatter())
     figure.supxlabel("evaluations of the velocity for an image", fontsize=10)

@@ -1,7 +1,5 @@
 """Quantize a model's weights and write them packed."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 
@@ -43,8 +41,7 @@ def quantize(
         device: Where to compute.
 
     Raises:
-        UserError: if the model is unreadable or not finite, or a value is beyond float16 where
-            float16 was asked for.
+        UserError: if a value is not finite, or beyond float16 where that was asked for.
     """
     if (bits is None) == (allocation is None):
         raise UserError(
@@ -57,9 +54,7 @@ def quantize(
     torch_device = choose_device(device)
     moved = {name: tensor.to(torch_device) for name, tensor in weights.items()}
     chosen = selected(weights, config, method)
-    widths = (
-        dict.fromkeys(chosen, bits) if allocation is None else read_allocation(allocation, chosen)
-    )
+    widths = read_allocation(allocation, chosen) if allocation else dict.fromkeys(chosen, bits)
     try:
         quantized = quantize_weights(moved, method, widths)
     except OverflowError as error:
@@ -81,15 +76,13 @@ def quantize(
         "tensors": tensors,
     }
     write_quantized(output, quantized, provenance)
-    write_json(
-        report,
-        {
-            "dataset": dataset,
-            "variant": variant,
-            "method": asdict(method),
-            "effective_bits": effective_bits(quantized),
-            "bytes": output.stat().st_size,
-            "full_bytes": model.stat().st_size,
-            "tensors": tensors,
-        },
-    )
+    description = {
+        "dataset": dataset,
+        "variant": variant,
+        "method": asdict(method),
+        "effective_bits": effective_bits(quantized),
+        "bytes": output.stat().st_size,
+        "full_bytes": model.stat().st_size,
+        "tensors": tensors,
+    }
+    write_json(report, description)

@@ -1,7 +1,5 @@
 """Features of the real test images and their neighbourhoods, once per dataset and extractor."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.config.evaluation import ExtractorName
@@ -31,9 +29,6 @@ def real_features(
         extractor: Which network.
         neighbours: How many a neighbourhood, for precision and recall, reaches to.
         device: Where to compute.
-
-    Raises:
-        UserError: if the data or the weights are unreadable.
     """
     _, test = read_dataset(data)
     target = choose_device(device)

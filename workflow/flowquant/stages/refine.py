@@ -4,8 +4,6 @@ Minimises E‖v_q(x_t, t, y) − v_full(x_t, t, y)‖² over the levels and the 
 float, while each value keeps its level; or also over which level each value takes.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 
@@ -60,7 +58,7 @@ def refine(
         checkpoint_seconds: Least time between two checkpoints.
 
     Raises:
-        UserError: if a file is unreadable, or the loss is no longer finite.
+        UserError: if the loss is no longer finite.
     """
     full, config = read_model(model)
     quantized, metadata = read_quantized(unrefined)
@@ -88,19 +86,17 @@ def refine(
     }
     kept = {key: metadata[key] for key in ("model", "method", "bits", "source_sha256")}
     write_quantized(output, result, {**kept, "tensors": tensors, "refine": asdict(settings)})
-    write_json(
-        report,
-        {
-            "dataset": dataset,
-            "variant": variant,
-            "method": metadata["method"],
-            "refine": asdict(settings),
-            "effective_bits": effective_bits(result),
-            "bytes": output.stat().st_size,
-            "full_bytes": model.stat().st_size,
-            "seconds": round(job.seconds, 3),
-            "velocity_error": {"before": before, "after": after},
-            "tensors": tensors,
-        },
-    )
+    description = {
+        "dataset": dataset,
+        "variant": variant,
+        "method": metadata["method"],
+        "refine": asdict(settings),
+        "effective_bits": effective_bits(result),
+        "bytes": output.stat().st_size,
+        "full_bytes": model.stat().st_size,
+        "seconds": round(job.seconds, 3),
+        "velocity_error": {"before": before, "after": after},
+        "tensors": tensors,
+    }
+    write_json(report, description)
     checkpoint.unlink(missing_ok=True)

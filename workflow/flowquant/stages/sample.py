@@ -1,7 +1,5 @@
 """Sample images from a variant of a model, from noise keyed by (seed, index)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.config.sampling import BATCH, SamplingConfig
@@ -31,10 +29,8 @@ def sample(
 
     Args:
         model: The variant's weights.
-        output: Samples file to write: uint8 images, the labels asked for, and how often the
-            velocity was evaluated for each image.
-        grid: PNG to write: the first ten samples of each class, a row for each class, at most a
-            hundred rows.
+        output: Samples file to write: images, labels, evaluations of the velocity for an image.
+        grid: PNG to write: the first ten samples of each class, a row for each class.
         dataset: Name to write into the samples file.
         variant: Name to write into the samples file.
         seed: Of the noise.

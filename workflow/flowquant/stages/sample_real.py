@@ -1,7 +1,5 @@
 """Draw real training images as if they were samples: the best scores that a model can expect."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Measure stored bits and velocity error of each tensor at each width, it alone quantized."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +44,6 @@ def sensitivity(
         method: The quantizer, and for which parameters.
         trials: Widths, and number of images.
         device: Where to compute.
-
-    Raises:
-        UserError: if a file is unreadable or not what it should be.
     """
     weights, config = read_model(model)
     split, _ = read_dataset(data)
@@ -88,16 +83,14 @@ def sensitivity(
             )
         parameters[name].copy_(original)
         tensors[name] = {"values": original.numel(), "options": options}
-    write_json(
-        output,
-        {
-            "dataset": dataset,
-            "parameters": sum(tensor.numel() for tensor in weights.values()),
-            "fixed_bits": sum(
-                bits_of(as_float(name, tensor, method))
-                for name, tensor in weights.items()
-                if name not in tensors
-            ),
-            "tensors": tensors,
-        },
-    )
+    report = {
+        "dataset": dataset,
+        "parameters": sum(tensor.numel() for tensor in weights.values()),
+        "fixed_bits": sum(
+            bits_of(as_float(name, tensor, method))
+            for name, tensor in weights.items()
+            if name not in tensors
+        ),
+        "tensors": tensors,
+    }
+    write_json(output, report)

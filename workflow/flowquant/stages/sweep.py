@@ -1,7 +1,5 @@
 """FID of one variant for each solver and number of evaluations of its velocity, in one process."""
 
-from __future__ import annotations
-
 import sys
 import time
 from dataclasses import replace
@@ -70,8 +68,7 @@ def sweep(
         device: Where to compute.
 
     Raises:
-        UserError: if a file is unreadable, the real features come from other weights, or there
-            are too few test images.
+        UserError: if the real features come from other weights, or test images are too few.
     """
     network, config = load_variant(model, packed)
     labels = labels_to_sample(config.condition, settings.per_class, settings.condition, data)
@@ -96,17 +93,15 @@ def sweep(
             }
         )
         print(rows[-1], file=sys.stderr)
-    write_json(
-        output,
-        {
-            "dataset": dataset,
-            "variant": variant,
-            "seed": seed,
-            "n": len(labels),
-            "n_real": len(of_real.features),
-            "extractor": extractor,
-            "weights_sha256": of_real.digest,
-            "guidance": settings.guidance,
-            "rows": rows,
-        },
-    )
+    report = {
+        "dataset": dataset,
+        "variant": variant,
+        "seed": seed,
+        "n": len(labels),
+        "n_real": len(of_real.features),
+        "extractor": extractor,
+        "weights_sha256": of_real.digest,
+        "guidance": settings.guidance,
+        "rows": rows,
+    }
+    write_json(output, report)

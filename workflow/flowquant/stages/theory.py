@@ -1,7 +1,5 @@
 """What theory says against what was measured: decay of W₂ per bit, ρ(b), FID against W₂."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from flowquant.report.style import save
@@ -29,9 +27,6 @@ def theory(
         table: Markdown to write.
         outputs: Figures to write, format by suffix.
         dpi: Resolution of PNG files.
-
-    Raises:
-        UserError: if a file is unreadable.
     """
     rows = read_table(summary, dataset, numbers=("fid",))
     found = summarise(read_results(distances), {row["variant"]: row["fid"] for row in rows})

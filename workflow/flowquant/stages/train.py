@@ -1,7 +1,5 @@
 """Train a velocity network by flow matching; keep the weights with the best validation loss."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -105,8 +103,7 @@ def train(
     devices: that changes rounding, and which values dropout drops.
 
     Args:
-        data: Dataset file; its training split is used, and its validation split if the preset
-            says so (``validation`` None).
+        data: Dataset file: its training split, and where ``validation`` is None its own one.
         output: The model file to write.
         report: JSON to write: size and best epoch.
         curve: Training curve to write, one JSON object an epoch.
@@ -120,8 +117,7 @@ def train(
         checkpoint_seconds: Least time between two checkpoints.
 
     Raises:
-        UserError: if the data do not fit the preset, there are too few devices, they cannot share
-            a batch, or the loss is no longer finite.
+        UserError: if the data do not fit, devices cannot share a batch, or the loss diverges.
     """
     if training.batch % devices:
         raise UserError(

@@ -1,7 +1,5 @@
 """The devices that one job computes on together: a process for each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,11 +38,9 @@ def together(
 ) -> Iterator[Group]:
     """Compute on several devices: on the first in this block, on each other one in a helper.
 
-    Args:
-        devices: All CUDA or all CPU. CPU processes share the threads.
-        follow: A module's function, called as ``follow(group, device, *arguments)`` by each
-            helper; it is to call `Group.mean_` as often as the block.
-        arguments: Of ``follow``, pickled.
+    Devices are all CUDA or all CPU; CPU processes share the threads. Each helper calls ``follow``,
+    a module's function, as ``follow(group, device, *arguments)``, the arguments pickled; it is to
+    call `Group.mean_` as often as the block.
     """
     if len(devices) == 1:
         yield Group()

@@ -1,7 +1,5 @@
 """How much memory a training step takes, counted without taking it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from flowquant.runtime.cuda_graph import capture
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import atomic
+from flowquant.runtime.files import write_text
 from flowquant.training.distributed import Draws
 from flowquant.training.resume import Keeper, load_state
 
@@ -120,7 +120,6 @@ class Optimization(ABC):
             )
 
     def _record(self, seconds: float, **row: float) -> None:
-        """Add a row to the curve."""
         rate = float(self.optimizer.param_groups[0]["lr"])
         self.curve.append({**row, "learning_rate": rate, "seconds": round(seconds, 3)})
 
@@ -153,5 +152,4 @@ class Optimization(ABC):
 
     def write_curve(self, path: Path) -> None:
         """Write the curve as JSON lines."""
-        with atomic(path) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in self.curve))
+        write_text(path, "".join(json.dumps(row) + "\n" for row in self.curve))

@@ -29,16 +29,11 @@ LOG_STEPS = 50
 
 
 class Refinement(Optimization):
-    """A refinement, from the draw of points to updated levels.
+    """A refinement of a quantized model, codebooks and float tensors by name, to updated levels.
 
-    Args:
-        full: The full-precision weights by name.
-        quantized: What to refine: codebooks and float tensors by name.
-        model: What network they belong to.
-        config: How to refine.
-        split: Training images; not used with ``data: trajectories``.
-        device: Where to compute.
-        condition_dropout: Probability of withholding the condition, as in training.
+    ``full`` are the full-precision weights by name. Points are drawn from the training images of
+    ``split``, or with ``data: trajectories`` from the full-precision network's. The condition is
+    withheld with the probability ``condition_dropout``, as in training.
     """
 
     remedy = "Lower `refine.learning_rate` or `refine.value_learning_rate`."

@@ -1,7 +1,5 @@
 """Quantized weights that can be trained: expanded anew for every forward pass."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple

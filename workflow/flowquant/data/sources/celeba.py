@@ -1,14 +1,12 @@
 """CelebA as distributed: aligned faces, 40 attributes of each, and its own three parts."""
 
-from __future__ import annotations
-
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.config.sources import CelebaSource
-from flowquant.data.archive import Entry, open_files
+from flowquant.data.archive import open_files
 from flowquant.data.decode import Recipe
 from flowquant.data.prepare import SplitFiles, prepare
 from flowquant.data.tensor_stream import Array
@@ -55,16 +53,16 @@ def celeba(
     with open_files(images, output.parent) as files:
         entries = {PurePosixPath(entry.name).name: entry for entry in files.entries}
         check_same_images(images, set(entries), partition_file, list(parts))
-        splits = {
-            part: split
-            for part, number in PARTS.items()
-            if (split := _split(entries, table, columns, [n for n in parts if parts[n] == number]))
-        }
-        for part in ("train", "test"):
-            if part not in splits:
+        splits = {}
+        for part, number in PARTS.items():
+            own = [name for name in parts if parts[name] == number]
+            if own:
+                labels = np.stack([table[name] for name in own])[:, columns]
+                splits[part] = SplitFiles([entries[name] for name in own], labels)
+            elif part != "validation":
                 raise UserError(
                     partition_file,
-                    found=f"no image of part {PARTS[part]} ({part})",
+                    found=f"no image of part {number} ({part})",
                     expected="images to train on (0) and to test with (2)",
                     remedy="Take the official file.",
                 )
@@ -74,16 +72,6 @@ def celeba(
             "crop": source.crop,
         }
         prepare(output, images, splits, recipe, source.on_bad_image, threads, metadata)
-
-
-def _split(
-    entries: dict[str, Entry], table: dict[str, Array], columns: list[int], names: list[str]
-) -> SplitFiles | None:
-    """The images of these names with the chosen attributes; None if there are none."""
-    if not names:
-        return None
-    labels = np.stack([table[name] for name in names])[:, columns]
-    return SplitFiles([entries[name] for name in names], labels)
 
 
 def find(root: Path, *names: str) -> Path:
@@ -196,11 +184,7 @@ def choose_columns(
 
 
 def check_same_images(path: Path, present: set[str], partition: Path, wanted: list[str]) -> None:
-    """Check that all images of the partition file are present.
-
-    Raises:
-        UserError: if some are not; names ten of them and counts the rest.
-    """
+    """Raise a `UserError` if images of the partition file are absent; names ten, counts all."""
     absent = [name for name in wanted if name not in present]
     if absent:
         raise UserError(

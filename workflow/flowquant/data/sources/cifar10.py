@@ -1,7 +1,5 @@
 """CIFAR-10's official python archive; its pickles are read without executing anything."""
 
-from __future__ import annotations
-
 import io
 import pickle
 from pathlib import Path, PurePosixPath

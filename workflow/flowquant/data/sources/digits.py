@@ -1,7 +1,5 @@
 """scikit-learn's bundled handwritten digits: 1,797 real images of 8×8 pixels, no download."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

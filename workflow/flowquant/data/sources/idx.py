@@ -1,7 +1,5 @@
 """IDX files, the format of MNIST and Fashion-MNIST, raw or gzipped."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import math

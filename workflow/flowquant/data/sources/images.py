@@ -1,7 +1,5 @@
 """Your own images: a folder or an archive with a folder for each class."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
