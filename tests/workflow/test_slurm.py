@@ -91,7 +91,7 @@ def test_everything_is_made_by_slurm(finished: Path, cluster: Cluster) -> None:
         assert (finished / RUN / name).stat().st_size > 0
     jobs = cluster.jobs()
     assert sorted(job.rule for job in jobs if job.state == "COMPLETED") == sorted(
-        ["dataset", "train", "classifier", "quantize", "real_features"]
+        ["check_preset", "dataset", "train", "classifier", "quantize", "real_features"]
         + ["sample", "evaluate", "downstream"] * 2
     )
 
