@@ -17,8 +17,9 @@ from flowquant.quantization.codebook import (
     stored_bits,
     with_levels,
 )
-from flowquant.quantization.packed_file import content_sha256, read_quantized, write_quantized
+from flowquant.quantization.packed_file import read_quantized, write_quantized
 from flowquant.runtime.errors import UserError
+from flowquant.runtime.tensors import content_sha256
 
 METADATA: dict[str, Any] = {"model": {}, "tensors": {}, "method": {"levels": "lloyd"}}
 

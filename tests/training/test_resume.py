@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flowquant.training.resume import Keeper, is_finite, load_state
+from flowquant.training.resume import Keeper, is_finite, load_state, save_state
 
 CPU = torch.device("cpu")
 
@@ -38,6 +38,35 @@ def test_a_state_that_is_not_finite_leaves_the_last_good_one(
         with pytest.raises(SystemExit) as ended:
             keep()
     assert ended.value.code == 143
-    assert "NaN or infinity; kept the last good state, if any" in capsys.readouterr().err
+    assert "kept the last good state, if any" in capsys.readouterr().err
     assert kept() == [0, 0, 0]
     assert load_state(path, "another run", CPU) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"\x80\x02}q\x00."])
+def test_a_damaged_state_is_no_state(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "state.pt"
+    path.write_bytes(content)
+    assert load_state(path, "run", torch.device("cpu")) is None
+    assert "no state to resume from" in capsys.readouterr().err
+    path.unlink()
+    path.mkdir()
+    assert load_state(path, "run", torch.device("cpu")) is None
+
+
+def test_a_run_outlives_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "state.pt"
+    save_state(path, "run", {"step": 1})
+
+    def full(*_: object) -> None:
+        raise RuntimeError("unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with Keeper(path, "run", lambda: {"step": 2}, seconds=0) as keep:
+        keep()
+    assert "could not keep the state" in capsys.readouterr().err
+    assert load_state(path, "run", torch.device("cpu")) == {"step": 1}

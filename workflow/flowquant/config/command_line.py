@@ -36,13 +36,20 @@ def _words(name: str, value: Any) -> list[str]:
     return [f"{option}={value}"]
 
 
+def interrupted(command: str) -> int:
+    """Say that a command was interrupted, in one line; the exit code of SIGINT."""
+    print(f"interrupted: {command or 'flowquant'}", file=sys.stderr)
+    return 130
+
+
 def run(
     stage: Callable[..., None], command: str = "", arguments: Sequence[str] | None = None
 ) -> None:
     """Call ``stage`` with the arguments of a command line; a user's mistake ends in one line.
 
     Every parameter of the function becomes a named option, a dataclass's fields become
-    ``--parameter.field``. Exit codes: 0 done, 1 a `UserError`, 2 an unusable command line.
+    ``--parameter.field``. Exit codes: 0 done, 1 a `UserError`, 2 an unusable command line, 130
+    interrupted.
 
     Args:
         stage: The function.
@@ -60,6 +67,8 @@ def run(
         )
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(interrupted(command))
     except BrokenPipeError:
         # The reader of our output went away (`… | head`); there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

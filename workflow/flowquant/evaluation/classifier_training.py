@@ -1,5 +1,7 @@
 """Training a classifier on real images, with shifts and flips."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from flowquant.config.classifier import ClassifierConfig
 from flowquant.data.dataset import Split, place
 from flowquant.evaluation.classifier import classify
 from flowquant.runtime import random
+from flowquant.runtime.errors import UserError
 
 
 def augment(images: Tensor, shift: int, flip: bool, draws: torch.Generator) -> Tensor:
@@ -62,4 +65,11 @@ def fit(
                 optimizer.step()
                 schedule.step()
                 bar.update()
+            if not math.isfinite(loss.item()):
+                raise UserError(
+                    f"classifier after epoch {epoch + 1}",
+                    found=f"a loss of {loss.item()}",
+                    expected="a finite one",
+                    remedy="Lower `classifier.learning_rate`.",
+                )
     network.eval()

@@ -1,7 +1,5 @@
 """The packed artefact: a quantized model as one safetensors file. See ``docs/format.md``."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,21 +65,7 @@ def write_quantized(path: Path, quantized: Quantized, metadata: Mapping[str, Any
         "effective_bits": effective_bits(quantized),
         **metadata,
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    digest = content_sha256(tensors, described)
-    write_tensors(path, tensors, described | {"content_sha256": digest})
-
-
-def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
-    """SHA-256 of the metadata and of every tensor's name, type, shape and bytes, by name."""
-    hashed = {key: value for key, value in metadata.items() if key != "content_sha256"}
-    digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        kind = str(tensor.dtype).removeprefix("torch.")
-        digest.update(f"\n{name} {kind} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    write_tensors(path, tensors, described)
 
 
 def read_packed(path: Path) -> tuple[dict[str, PackedTensor | Tensor], dict[str, Any]]:
@@ -104,14 +88,6 @@ def read_packed(path: Path) -> tuple[dict[str, PackedTensor | Tensor], dict[str,
             found=f"format version {metadata['version']}",
             expected=f"version {FORMAT_VERSION} or older",
             remedy="Update flowquant to read this file.",
-        )
-    digest = content_sha256(tensors, metadata)
-    if digest != metadata["content_sha256"]:
-        raise UserError(
-            path,
-            found=f"content with SHA-256 {digest[:12]}…",
-            expected=f"{metadata['content_sha256'][:12]}…, as its metadata says",
-            remedy=REMEDY,
         )
     packed: dict[str, PackedTensor | Tensor] = {}
     for name, entry in metadata["packed"].items():

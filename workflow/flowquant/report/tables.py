@@ -7,7 +7,7 @@ from typing import Any
 
 from flowquant.config.variants import Variant
 from flowquant.runtime.errors import UserError, some
-from flowquant.runtime.files import atomic, read_json
+from flowquant.runtime.files import atomic, read_json, refuse_no_numbers
 
 Row = dict[str, Any]
 REMEDY = "Delete the file and run the workflow again to have it remade."
@@ -96,7 +96,12 @@ def read_table(
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV under a header; nothing (None) becomes an empty cell."""
+    """Write rows as CSV under a header; nothing (None) becomes an empty cell.
+
+    Raises:
+        UserError: if a number is NaN or infinite.
+    """
+    refuse_no_numbers(path, [dict(row) for row in rows])
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()

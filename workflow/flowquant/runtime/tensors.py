@@ -1,30 +1,58 @@
 """Named tensors with metadata, as safetensors files."""
 
+import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import atomic
+from flowquant.runtime.files import atomic, refused
 
 # The entry of a safetensors header under which our metadata lies, as JSON.
 _METADATA_KEY = "flowquant"
+DIGEST = "content_sha256"
+REMEDY = "It was cut off or changed: delete it and run the workflow again to have it remade."
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write named tensors and JSON-able metadata as one safetensors file."""
+    """Write named tensors and JSON-able metadata as one safetensors file.
+
+    The metadata gets ``content_sha256``, a digest of all there is, which `read_tensors` checks.
+
+    Raises:
+        UserError: as `atomic`.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    described = {**metadata, DIGEST: content_sha256(content, metadata)}
     with atomic(path) as temporary:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            temporary,
-            metadata=packed_metadata(metadata),
-        )
+        try:
+            save_file(content, temporary, metadata=packed_metadata(described))
+        except SafetensorError as error:
+            # Its own kind of error, even where a disk said no.
+            number = re.search(r"os error (\d+)", str(error))
+            refusal = OSError(int(number[1]), str(error)) if number else None
+            raise (refusal and refused(path, refusal)) or error from error
+
+
+def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """SHA-256 of the metadata and of every tensor's name, type, shape and bytes, by name."""
+    hashed = {key: value for key, value in metadata.items() if key != DIGEST}
+    digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        kind = str(tensor.dtype).removeprefix("torch.")
+        digest.update(f"\n{name} {kind} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def packed_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -36,10 +64,19 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a safetensors file: its tensors (memory-mapped, on the CPU) and its metadata.
 
     Raises:
-        UserError: if the file is missing, truncated or not safetensors.
+        UserError: if the file is missing, truncated, not safetensors, or changed since we wrote it.
     """
     with _open(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = _metadata(file)
+    if DIGEST in metadata and (found := content_sha256(tensors, metadata)) != metadata[DIGEST]:
+        raise UserError(
+            path,
+            found=f"content with SHA-256 {found[:12]}…",
+            expected=f"{str(metadata[DIGEST])[:12]}…, as its metadata says",
+            remedy=REMEDY,
+        )
+    return tensors, metadata
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def generate(
         The images, and how often the velocity was evaluated for each, on average.
 
     Raises:
-        UserError: if the memory does not hold one image.
+        UserError: if pixels are not finite, or the memory does not hold one image.
     """
     shape = (config.image.channels, config.image.size, config.image.size)
     sampler = Sampler(network, config.flow, solver, device)
@@ -84,6 +84,13 @@ def generate(
             rows = range(first + done, first + done + len(filled))
             try:
                 sampled = sampler(initial_noise(config.flow, seed, rows, shape), filled)
+                if not bool(sampled.isfinite().all()):
+                    raise UserError(
+                        "sampling",
+                        found="NaN or infinite pixels",
+                        expected="finite ones",
+                        remedy="Use a smaller `sampling.guidance`, more steps, or another model.",
+                    )
                 images.append(to_uint8(sampled[: len(wanted)]).cpu())
             except torch.OutOfMemoryError as error:
                 if batch == 1:

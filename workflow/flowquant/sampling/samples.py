@@ -1,6 +1,6 @@
 """Generated images as a file, with the labels asked for and where they came from."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,8 @@ def read_samples(path: Path) -> tuple[Tensor, Tensor, Origin]:
     """
     tensors, metadata = read_tensors(path)
     try:
-        return tensors["images"], tensors["labels"], Origin(**metadata)
+        origin = Origin(**{field.name: metadata[field.name] for field in fields(Origin)})
+        return tensors["images"], tensors["labels"], origin
     except (KeyError, TypeError) as error:
         raise UserError(
             path,

@@ -140,7 +140,9 @@ def train(
             job.run(fit, held_out, bar, keep)
     job.write_curve(curve)
     best = asdict(job.progress)
-    provenance = {"training": asdict(training), "devices": devices, "seed": seed, "best": best}
+    # How long it took is for the report: the same run makes the same model file, to the byte.
+    kept = {name: value for name, value in best.items() if name != "seconds"}
+    provenance = {"training": asdict(training), "devices": devices, "seed": seed, "best": kept}
     write_model(output, job.best, model, provenance)
     write_json(report, describe_model(output, dataset) | best)
     checkpoint.unlink(missing_ok=True)

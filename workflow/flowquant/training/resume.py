@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import atomic
 
 
@@ -29,11 +30,20 @@ def save_state(path: Path, name: str, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path, name: str, device: torch.device) -> dict[str, Any] | None:
-    """The state of the run ``name``, or nothing if there is none or it is another run's."""
+    """The state of the run ``name``, or nothing if there is none or it is another run's.
+
+    A state that cannot be read is no state: it says so, and the run starts anew.
+    """
     if not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    return state if state.pop("identity") == name else None
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        found = state.pop("identity")
+    except Exception as error:  # damaged bytes make the reader raise anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        print(f"{path}: no state to resume from ({reason}); starting anew", file=sys.stderr)
+        return None
+    return state if found == name else None
 
 
 def is_finite(state: object) -> bool:
@@ -81,11 +91,14 @@ class Keeper:
         # Only here, where saving waits for the GPU anyway.
         good = is_finite(state)
         if good:
-            save_state(self._path, self._name, state)
+            try:
+                save_state(self._path, self._name, state)
+            except (UserError, OSError, RuntimeError) as error:
+                # The run is worth more than its state; the former state stays.
+                good = False
+                print(f"warning: could not keep the state: {error}", file=sys.stderr)
         self._saved = time.monotonic()
         if self._asked_to_stop:
-            kept = (
-                "kept the state" if good else "NaN or infinity; kept the last good state, if any,"
-            )
+            kept = "kept the state" if good else "kept the last good state, if any,"
             print(f"asked to stop: {kept} in {self._path}", file=sys.stderr)
             sys.exit(128 + signal.SIGTERM)
