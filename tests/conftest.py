@@ -9,6 +9,8 @@ from pathlib import Path
 # whichever test comes first.
 if not Path("/dev/nvidia0").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+# Tests start hundreds of processes: as for a user, Python keeps what it has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Networks this small are computed several times faster by one thread than by two that wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
