@@ -39,8 +39,11 @@ REFUSALS = {
 
 
 def refused(path: Path, error: OSError) -> UserError | None:
-    """What a disk's refusal to write means to a user; None for other errors."""
-    if error.errno not in REFUSALS:
+    """What a disk's refusal to write ``path`` means to a user; None for other errors."""
+    # An input that cannot be read is no fault of the output's place.
+    named = path if error.filename is None else Path(str(error.filename))
+    ours = named in (path, *path.parents) or named.parent == path.parent
+    if error.errno not in REFUSALS or not ours:
         return None
     found, expected, remedy = REFUSALS[error.errno]
     remedy += " Nothing half-written was kept."
