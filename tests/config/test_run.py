@@ -25,6 +25,15 @@ def test_without_a_file_it_is_the_paper() -> None:
     assert (paper.name, paper.quantized) == ("three", ["uniform/3bit", "ot/3bit"])
 
 
+def test_lists_on_the_command_line_hold_numbers() -> None:
+    """Snakemake takes what stands in a list or a mapping after ``--config`` for text."""
+    said = {"bits": ["3", "4"], "plot": {"dpi": "99", "formats": ["png"]}, "run": "three"}
+    run = Run.read(TINY | said, ROOT, [], said)
+    assert run.configuration.bits == (3, 4)
+    assert run.configuration.plot.dpi == 99
+    assert run.name == "three"
+
+
 def test_a_file_without_a_run_says_so(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("bits: [3]")

@@ -166,6 +166,13 @@ def test_edited_code_reruns_the_stages_that_use_it(
     assert finished.jobs() == {}  # the same content, touched: nothing is stale
 
 
+def test_a_changed_line_on_the_command_line(finished: Workflow) -> None:
+    """As config/README.md has it."""
+    done = finished.snakemake("--dry-run", "--config", "bits=[2, 3]", "plot={dpi: 99}")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^quantize +2$", done.stdout, re.MULTILINE)
+
+
 def test_a_lost_file_is_remade_alone(finished: Workflow, tmp_path: Path) -> None:
     lost = finished.folder / RUN / "plots/digits_fid.png"
     shutil.move(lost, tmp_path / "kept.png")

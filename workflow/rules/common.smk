@@ -15,7 +15,8 @@ from flowquant.runtime.digest import digest
 from flowquant.runtime.errors import UserError
 
 try:
-    RUN = Run.read(config, SOURCE, workflow.config_settings.configfiles)
+    settings = workflow.config_settings
+    RUN = Run.read(config, SOURCE, settings.configfiles, settings.config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

@@ -39,6 +39,19 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def retyped(value: Any) -> Any:
+    """A value of ``--config``, in whose lists and mappings Snakemake takes all for text."""
+    if isinstance(value, Mapping):
+        return {key: _typed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_typed(item) for item in value]
+    return value
+
+
+def _typed(item: Any) -> Any:
+    return yaml.safe_load(item) if isinstance(item, str) else retyped(item)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A configuration file's content, in which every key stands once.
 

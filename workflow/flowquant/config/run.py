@@ -17,7 +17,7 @@ from flowquant.config.evaluation import FidelityConfig, MetricsConfig
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ConditionConfig, ImageConfig, ModelConfig
 from flowquant.config.preset import Preset
-from flowquant.config.reading import check, merged, read_yaml, refuse_missing_files
+from flowquant.config.reading import check, merged, read_yaml, refuse_missing_files, retyped
 from flowquant.config.refinement import RefineConfig
 from flowquant.config.sampling import SamplingConfig, SolverConfig, SweepConfig
 from flowquant.config.sources import ImagesSource
@@ -55,7 +55,13 @@ class Run:
         self.gpus = 0 if configuration.device == "cpu" else 1
 
     @classmethod
-    def read(cls, given: Mapping[str, Any], source: Path, files: Sequence[str | Path]) -> Run:
+    def read(
+        cls,
+        given: Mapping[str, Any],
+        source: Path,
+        files: Sequence[str | Path] = (),
+        said: Mapping[str, Any] | None = None,
+    ) -> Run:
         """The run that Snakemake was given, over the presets that come with the workflow.
 
         Without any, it is that of ``config/config.yaml`` in the working directory, or else of the
@@ -65,12 +71,14 @@ class Run:
             given: What Snakemake made of configuration files and ``--config``.
             source: The workflow's own folder, with ``config/datasets.yaml`` in it.
             files: The configuration files of the command line, as they are given.
+            said: What ``--config`` says, which is in ``given`` too.
 
         Raises:
             UserError: at the first thing that is wrong.
         """
         for path in map(Path, files):
             read_yaml(path)
+        given = merged(given, {key: retyped(value) for key, value in (said or {}).items()})
         presets = read_yaml(source / "config" / "datasets.yaml")
         if not files and "datasets" not in given:
             own = Path("config/config.yaml")
@@ -79,7 +87,7 @@ class Run:
         elif "run" not in given:
             raise UserError(
                 "configuration key `run`",
-                found=f"nothing in {', '.join(path.name for path in map(Path, files))}",
+                found=" in ".join(["nothing", *(Path(path).name for path in files)]),
                 expected="the name of a run",
                 remedy="Name it in the file, or put the file after the run that it changes: "
                 "`--configfile config/quickstart.yaml mine.yaml`.",
