@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import sys
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -104,3 +106,30 @@ def test_a_list_quotes_each_of_its_items() -> None:
     shell = Shell(Path("/x"), own_environment=True)
     assert "{params.a:q} --b={input.c:q} 2> {log:q}" in shell.stage("s", "{params.a} --b={input.c}")
     assert shell.stage("s", "{input}", follow=True).endswith("{input:q} 2>&1 | tee {log:q}")
+
+
+STAGE = """
+import time
+from flowquant.config.command_line import run
+
+def stage() -> None:
+    print("at work", flush=True)
+    time.sleep(60)
+
+run(stage, "sample", [])
+"""
+
+
+def test_an_interrupted_stage_says_so_in_a_line() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STAGE],
+        cwd=ROOT / "workflow",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=10)
+    assert (process.returncode, said) == (130, "interrupted: sample\n")
