@@ -18,7 +18,8 @@ quickstart: $(VENV)/.run
 	@echo "models:  $(RESULTS)/models/, $(RESULTS)/quantized_models/digits/"
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --ignore tests/workflow
+	$(BIN)/python -m pytest tests/workflow
 
 # Also pre-commit's hooks, one each.
 lint: ruff ruff-format mypy snakefmt

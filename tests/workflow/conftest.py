@@ -79,10 +79,11 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     workflow.configure("others.yaml", others(mirror))
     downloads = [f"results/data/{name}.safetensors" for name in (*PRESETS, "digits")]
     downloads.append("results/data/inception-v3-compat.pth")
+    samples = [f"{RUN}/sampling/{name}/full/seed0.safetensors" for name in PRESETS]
     imports = ["check", f"{RUN}/models/imported_model.safetensors"]
     for targets, config in (
         (["all", "sweep"], ("everything.yaml",)),
-        ([*downloads, *imports], ("everything.yaml", "others.yaml")),
+        ([*downloads, *imports, *samples], ("everything.yaml", "others.yaml")),
     ):
         # Side by side, a thread for each: no stage has work for more.
         done = workflow.snakemake("--max-threads", "1", *targets, config=config)

@@ -14,8 +14,8 @@ from flowquant.config.model import ModelConfig
 from flowquant.models.model import build_network
 from flowquant.runtime.tensors import read_metadata, read_tensors
 from image_files import encoded, write_folder
-from originals import NETWORK, PRESETS, preset, write_images, write_originals
-from project import ROOT, Done
+from originals import NETWORK, PRESETS, preset, write_images
+from project import ROOT, Done, Workflow
 
 
 @pytest.fixture
@@ -55,14 +55,11 @@ def configuration(presets: dict[str, Any], **more: Any) -> dict[str, Any]:
     }
 
 
-def test_every_kind_end_to_end(workplace: Path) -> None:
-    write_originals(workplace / "originals")
-    targets = [f"results/tiny/sampling/{name}/full/seed0.safetensors" for name in PRESETS]
-    done = snakemake(workplace, *targets, config=configuration(PRESETS))
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    found = {}
-    for name, target in zip(PRESETS, targets, strict=True):
-        tensors, _ = read_tensors(workplace / target)
+def test_every_kind_end_to_end(everything: Workflow) -> None:
+    run, found = everything.folder / "results/everything", {}
+    targets = [f"results/everything/sampling/{name}/full/seed0.safetensors" for name in PRESETS]
+    for name in PRESETS:
+        tensors, _ = read_tensors(run / f"sampling/{name}/full/seed0.safetensors")
         found[name] = tuple(tensors["images"].shape)
         if name == "tiny_celeba":
             assert tensors["labels"].tolist() == [[0, 1, 0]] * 10
@@ -72,12 +69,13 @@ def test_every_kind_end_to_end(workplace: Path) -> None:
         "tiny_celeba": (10, 3, 16, 16),
         "tiny_images": (2, 3, 8, 8),
     }
-    data = workplace / "results" / "data"
+    data = everything.folder / "results/data"
     assert read_metadata(data / "tiny_images.safetensors")["names"] == ["cat", "dog"]
+    made = {f"{name}.safetensors" for name in (*PRESETS, "digits")}
     left = {path.name for path in data.iterdir()}
-    assert left == {"logs", "benchmarks", *(f"{name}.safetensors" for name in PRESETS)}
-    again = snakemake(workplace, "-n", *targets, config=configuration(PRESETS))
-    assert "Nothing to be done" in again.stdout + again.stderr
+    assert left == {"logs", "benchmarks", "inception-v3-compat.pth", *made}
+    again = everything.snakemake("-n", *targets, config=("everything.yaml", "others.yaml"))
+    assert "Nothing to be done" in again.stdout
 
 
 def test_bad_images_end_in_one_message_and_no_output(workplace: Path) -> None:
