@@ -6,14 +6,19 @@ import copy
 import json
 import math
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from snakemake.utils import format as formatted
 
 from flowquant.config.reading import check, merged, read_yaml
+from flowquant.config.run import Run
 from flowquant.config.schema import json_schema, resolve
+from flowquant.config.shell import Shell
 from flowquant.runtime.errors import UserError
 from project import ROOT
 
@@ -315,3 +320,43 @@ def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(UserError, match=r"mine.yaml: found .*expected a YAML mapping"):
         read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["$(touch PWNED)", "`touch PWNED`; touch PWNED", 'it\'s "so" {x}', "a b", "-a"]
+)
+def test_every_text_reaches_its_stage_unharmed(config: Content, text: str, tmp_path: Path) -> None:
+    """Every key that takes text, through the options of every rule and a real shell."""
+    config = rich(config)
+    config |= {"datasets": list(config["presets"]), "evaluation": {}}
+    config["evaluation"]["weights"] = {"path": str(tmp_path)}
+    check(config)
+    sent: list[str] = []
+    for path, node in keys(json_schema(), config):
+        listed = resolve(node.get("items", {}), None).get("type") == "string"
+        if node.get("type") != "string" and not listed:
+            continue
+        changed = copy.deepcopy(config)
+        set_key(changed, "/".join(path), [text] if listed else text)
+        try:
+            run = Run(check(changed), tmp_path)
+        except UserError:
+            continue  # no text may stand there, or none like this
+        words = [*run.weights_options, *run.metrics_options, *run.fidelity_options]
+        for name in run.datasets:
+            w = SimpleNamespace(dataset=name, method="ot")
+            preset = run.presets[name]
+            words += run.source_options(w) + run.check_options(w) + run.benchmark_options(w)
+            words += run.training_options(w) + run.sampling_options(w) + run.sweep_options(w)
+            words += run.classifier_options(w) if preset.classifier else []
+        words += run.method_options(w) + run.refine_options(w) + run.sensitivity_options(w)
+        words += [str(run.configuration.data_root), run.configuration.plot.levels_of]
+        sent += [word for word in words if text in word]
+    assert len(sent) > 20
+    command = Shell(tmp_path, own_environment=True).stage("sample", "{params.words}")
+    params = SimpleNamespace(words=sent)
+    line = formatted(command, params=params, log="/dev/null", stepout=1)
+    line = line.replace("python -m flowquant", "printf '%s\\0'")
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, check=True)
+    assert done.stdout.decode().split("\0")[1:-1] == sent
+    assert not list(tmp_path.iterdir())
