@@ -10,6 +10,7 @@ from flowquant.evaluation.classifier import predict
 from flowquant.evaluation.classifier_training import augment, fit
 from flowquant.evaluation.scores import accuracy
 from flowquant.runtime import random
+from flowquant.runtime.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -55,3 +56,12 @@ def test_a_classifier_learns_bright_from_dark() -> None:
     fit(network, split, settings, 0, CPU)
     assert not network.training
     assert accuracy(labels, predict(network, split.images, CPU, batch=10)) > 0.9
+
+
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
+    linear = nn.Linear(16, 2)
+    nn.init.constant_(linear.weight, float("nan"))
+    network = nn.Sequential(nn.Flatten(), linear)
+    split = Split(torch.zeros(8, 1, 4, 4, dtype=torch.uint8), torch.arange(8) % 2)
+    with pytest.raises(UserError, match="classifier after epoch 1: found a loss of nan"):
+        fit(network, split, ClassifierConfig(epochs=2, batch=4), 0, CPU)
