@@ -201,4 +201,3 @@ Source = Annotated[
     DigitsSource | IdxSource | Cifar10Source | CelebaSource | ImagesSource,
     Field(discriminator="kind"),
 ]
-SourceKind = Literal["digits", "idx", "cifar10", "celeba", "images"]
