@@ -34,8 +34,9 @@ class TrainingConfig:
     weight_decay: NonNegative = 0.01
     """Of AdamW."""
 
-    schedule: Literal["plateau", "cosine"]
-    """``plateau``: halve when the validation loss stalls; ``cosine``: to 0 over all epochs."""
+    schedule: Literal["plateau", "cosine", "linear", "constant"]
+    """After the warm-up, ``plateau``: halve when the validation loss stalls; ``cosine`` and
+    ``linear``: to 0 over all epochs; ``constant``: as it is."""
 
     warmup_epochs: NonNegative = 0.0
     """Epochs of linear warm-up, at most ``epochs``."""
@@ -45,6 +46,10 @@ class TrainingConfig:
 
     stop_after: Count = 10
     """Epochs without a better validation loss before stopping."""
+
+    flip: bool = False
+    """Mirror half of the images, drawn anew at every step, left to right: for data of which the
+    mirror image is as likely."""
 
     clip: Positive | None = None
     """Largest norm of the gradient; ``null`` for any."""

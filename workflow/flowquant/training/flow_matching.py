@@ -31,15 +31,15 @@ from flowquant.training.optimization import (
 
 
 def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int, halvings: int) -> float:
-    """The learning rate at ``step``: linear warm-up, then halvings or a cosine to 0."""
+    """The learning rate at ``step``: linear warm-up, then as the schedule has it."""
     warmup = config.warmup_epochs * steps_per_epoch
     rate = config.learning_rate * 0.5**halvings
     if step < warmup:
         return rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, config.epochs * steps_per_epoch - warmup)
     if config.schedule == "cosine":
-        total = config.epochs * steps_per_epoch
-        rate *= 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-    return rate
+        return rate * 0.5 * (1 + math.cos(math.pi * done))
+    return rate * (1 - done) if config.schedule == "linear" else rate
 
 
 @dataclass
@@ -135,6 +135,9 @@ class Training(Optimization):
     ) -> Tensor:
         """The flow-matching loss of uint8 images [B, C, H, W], with fresh times and noise."""
         images, draws = to_unit(images), draws or self._draws_alone
+        if self.config.flip and network.training:
+            mirrored = draws.uniform(len(images)) < 0.5
+            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
         t = draws.uniform(len(images))
         noise = draws.normal(images.shape) * self.model.flow.sigma
         dropout = self.config.condition_dropout if network.training else 0.0
