@@ -78,7 +78,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     workflow.configure("everything.yaml", EVERYTHING)
     workflow.configure("others.yaml", others(mirror))
     downloads = [f"results/data/{name}.safetensors" for name in (*PRESETS, "digits")]
-    downloads.append("results/data/inception-v3-compat.pth")
+    downloads += ["results/data/inception-v3-compat.pth", "results/data/efficientnet-lite0.pth"]
     samples = [f"{RUN}/sampling/{name}/full/seed0.safetensors" for name in PRESETS]
     imports = ["check", f"{RUN}/models/imported_model.safetensors"]
     for targets, config in (

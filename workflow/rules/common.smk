@@ -9,7 +9,7 @@ sys.path.insert(0, str(SOURCE / "workflow"))
 
 from snakemake.exceptions import WorkflowError
 
-from flowquant.config.run import INCEPTION, Run
+from flowquant.config.run import EFFICIENTNET, INCEPTION, Run
 from flowquant.config.shell import Shell
 from flowquant.runtime.digest import digest
 from flowquant.runtime.errors import UserError
@@ -81,9 +81,7 @@ def sampled_attributes(wildcards, input):
 
 def extractor_weights(wildcards):
     """The weights of the feature extractor."""
-    if CONFIG.evaluation.extractor == "classifier":
-        return f"<run>/classifiers/{wildcards.dataset}.safetensors"
-    return CONFIG.evaluation.weights.path or INCEPTION
+    return RUN.extractor_weights or f"<run>/classifiers/{wildcards.dataset}.safetensors"
 
 
 def to_quantize(wildcards):

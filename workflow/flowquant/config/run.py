@@ -28,6 +28,7 @@ from flowquant.runtime.errors import UserError
 Wildcards = Any
 Words = list[str]
 INCEPTION = "results/data/inception-v3-compat.pth"
+EFFICIENTNET = "results/data/efficientnet-lite0.pth"
 
 
 class Run:
@@ -181,7 +182,7 @@ class Run:
             f"--images={preset.samples}",
             f"--extractor={evaluation.extractor}",
             # They count if they are at hand, as no input.
-            f"--weights={evaluation.weights.path or INCEPTION}",
+            f"--weights={self.extractor_weights or INCEPTION}",
             f"--architecture={architecture}",
             f"--seconds={self.configuration.benchmark.seconds}",
         ]
@@ -212,6 +213,15 @@ class Run:
         """How sensitivity is measured."""
         sensitivity = self.methods[wildcards.method].sensitivity
         return options("trials", type(sensitivity), sensitivity)
+
+    @property
+    def extractor_weights(self) -> str | None:
+        """The weights of the feature extractor; None where each dataset has its own."""
+        evaluation = self.configuration.evaluation
+        made = {"inception-v3-compat": INCEPTION, "efficientnet-lite0": EFFICIENTNET}
+        if evaluation.extractor not in made:
+            return None
+        return evaluation.weights.path or made[evaluation.extractor]
 
     @property
     def metrics_options(self) -> Words:

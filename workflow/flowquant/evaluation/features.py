@@ -11,6 +11,7 @@ from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor, get_featuresdict_from_dataset
 
 from flowquant.config.evaluation import ExtractorName
+from flowquant.evaluation import efficientnet
 from flowquant.evaluation.classifier import penultimate, read_classifier
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import sha256
@@ -18,6 +19,7 @@ from flowquant.runtime.tensors import read_tensors
 
 # Which of an extractor's outputs are the features, and which the logits of the Inception Score.
 OUTPUTS: dict[ExtractorName, tuple[str, str]] = {
+    "efficientnet-lite0": efficientnet.OUTPUTS,
     "inception-v3-compat": ("2048", "logits_unbiased"),
     "classifier": ("penultimate", "logits"),
 }
@@ -78,7 +80,7 @@ def extract(
 ) -> tuple[Tensor, Tensor]:
     """Features [N, F] and logits [N, classes] of images uint8 [N, C, H, W], float32 on the CPU.
 
-    C is 1 or 3. The weights are a classifier file, or torch-fidelity's Inception weights.
+    C is 1 or 3. The weights are a classifier file, or those of Inception or EfficientNet.
 
     Raises:
         UserError: if the weights are unreadable.
