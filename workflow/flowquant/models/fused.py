@@ -142,8 +142,13 @@ def fuse(network: nn.Module) -> None:
 
 
 def fuse_for_training(network: nn.Module, device: torch.device) -> None:
-    """Make a network's encoder layers compute by `encode_training`, with new seeds every pass."""
+    """Make a network's encoder layers compute by `encode_training`, with new seeds every pass.
+
+    Networks without such layers, of other families, stay as they are.
+    """
     layers = [module for module in network.modules() if isinstance(module, EncoderLayer)]
+    if not layers:
+        return
     seeds = torch.zeros(len(layers), 4, dtype=torch.int64, device=device)
     for layer, own in zip(layers, seeds, strict=True):
         layer.forward = partial(encode_training, layer, own)  # type: ignore[method-assign]
