@@ -10,9 +10,13 @@ import subprocess
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pytest
 import yaml
 
 from flowquant.runtime.digest import PACKAGE, commands
@@ -20,6 +24,17 @@ from flowquant.runtime.digest import PACKAGE, commands
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 STOPWATCH = Path(__file__).parent / "stopwatch"
+
+
+def oracle(name: str) -> ModuleType:
+    """A package to compare with (envs/requirements-oracles.txt); skips without, but not in CI."""
+    if find_spec(name) is None:
+        message = f"{name} is not installed: pip install --no-deps -r envs/requirements-oracles.txt"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return import_module(name)
+
 
 MODULES = sorted(
     str(path.relative_to(PACKAGE).with_suffix("")).replace("/", ".")

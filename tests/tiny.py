@@ -11,27 +11,43 @@ from flowquant.config.model import (
     FlowConfig,
     ImageConfig,
     ModelConfig,
-    NetworkConfig,
 )
+from flowquant.config.network import DitConfig, Network, TransformerConfig, UnetConfig
 from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Split, write_dataset
 from flowquant.models.model import build_network, write_model
 
+TINY_NETWORK = TransformerConfig(
+    patch=2,
+    width=32,
+    heads=4,
+    layers=2,
+    feedforward=64,
+    activation="gelu",
+    dropout=0.1,
+    time="fourier",
+    condition="embedding",
+)
+# One network of each family, for grey images of 8 pixels.
+TINY_NETWORKS: dict[str, Network] = {
+    "transformer": TINY_NETWORK,
+    "unet": UnetConfig(
+        family="unet",
+        channels=32,
+        channel_multipliers=(1, 2),
+        blocks=1,
+        attention=(4,),
+        heads=2,
+        dropout=0.1,
+    ),
+    "dit": DitConfig(
+        family="dit", patch=2, width=32, heads=4, layers=2, feedforward=64, dropout=0.1
+    ),
+}
 TINY_MODEL = ModelConfig(
     image=ImageConfig(channels=1, size=8),
     condition=ConditionConfig(kind="class", count=3),
-    network=NetworkConfig(
-        family="transformer",
-        patch=2,
-        width=32,
-        heads=4,
-        layers=2,
-        feedforward=64,
-        activation="gelu",
-        dropout=0.1,
-        time="fourier",
-        condition="embedding",
-    ),
+    network=TINY_NETWORK,
     flow=FlowConfig(clock="forward", sigma=0.5),
 )
 TRAINING = TrainingConfig(

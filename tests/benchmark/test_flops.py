@@ -9,9 +9,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowquant.benchmark.flops import encoder_products, forward_flops, step_flops
+from flowquant.benchmark.flops import forward_flops, large_products, step_flops
 from flowquant.config.model import ConditionConfig, ModelConfig
 from flowquant.models.model import build_network
+from tiny import TINY_NETWORK
 
 
 def counted(work: Callable[[], object]) -> int:
@@ -29,7 +30,7 @@ def test_forward(
     condition: Literal["embedding", "linear"],
     times: int,
 ) -> None:
-    model = replace(tiny_model, network=replace(tiny_model.network, time=time, condition=condition))
+    model = replace(tiny_model, network=replace(TINY_NETWORK, time=time, condition=condition))
     network = build_network(model).eval()
     x, labels = torch.randn(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64)
     with torch.no_grad():
@@ -38,7 +39,7 @@ def test_forward(
 
 
 def test_attributes(tiny_model: ModelConfig) -> None:
-    network = replace(tiny_model.network, condition="linear")
+    network = replace(TINY_NETWORK, condition="linear")
     condition = ConditionConfig(kind="attributes", count=40)
     model = replace(tiny_model, network=network, condition=condition)
     x, labels = torch.randn(5, 1, 8, 8), torch.ones(5, 40, dtype=torch.uint8)
@@ -57,6 +58,10 @@ def test_a_step_is_three_forward_passes_all_but_first_layers(tiny_model: ModelCo
 
 
 def test_most_operations_are_the_encoders_products(tiny_model: ModelConfig) -> None:
-    products = encoder_products(tiny_model, 5)
-    assert [p.times for p in products] == [2] * 4
-    assert 0.5 < sum(p.flops for p in products) / forward_flops(tiny_model, 5, 1) < 1
+    found = large_products(tiny_model, 5)
+    width, feedforward, rows = TINY_NETWORK.width, TINY_NETWORK.feedforward, 5 * 16
+    layer = {(width, 3 * width), (width, width), (width, feedforward), (feedforward, width)}
+    encoder = {(p.inner, p.columns): p.times for p in found if p.rows == rows}
+    assert layer <= set(encoder)
+    assert {encoder[shape] for shape in layer} == {TINY_NETWORK.layers}
+    assert 0.5 < sum(p.flops for p in found) / forward_flops(tiny_model, 5, 1) < 1

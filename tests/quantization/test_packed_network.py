@@ -18,7 +18,7 @@ from flowquant.quantization.packed_network import PackedLinear
 from flowquant.quantization.packing import pack
 from flowquant.quantization.variant import load_variant
 from flowquant.stages.quantize import quantize
-from tiny import TINY_MODEL, write_tiny_model
+from tiny import TINY_MODEL, TINY_NETWORK, write_tiny_model
 
 
 def packed_file(
@@ -70,7 +70,7 @@ def test_packed_and_expanded_networks_agree(
 
 @pytest.mark.parametrize("kind", ["class", "attributes"])
 def test_conditions_through_a_packed_matrix(kind: str, tmp_path: Path) -> None:
-    linear = replace(TINY_MODEL.network, condition="linear")
+    linear = replace(TINY_NETWORK, condition="linear")
     config = replace(TINY_MODEL, condition=ConditionConfig(kind=kind, count=40), network=linear)  # type: ignore[arg-type]
     path = packed_file(tmp_path, 2, "tensor", "linear", config)
     expanded, _ = load_variant(path)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from flowquant.runtime.errors import UserError
 
@@ -21,10 +22,19 @@ def options(name: str, kind: type, *sections: object) -> list[str]:
         sections: Where the values are; the first section that has a field gives it.
     """
     words: list[str] = []
+    kinds = get_type_hints(kind)
     for field in fields(kind):
         section = next(section for section in sections if hasattr(section, field.name))
-        words += _words(f"{name}.{field.name}".strip("."), getattr(section, field.name))
+        option, value = f"{name}.{field.name}".strip("."), getattr(section, field.name)
+        if sum(map(is_dataclass, get_args(kinds[field.name]))) > 1:
+            words.append(f"{option}:{_hyphenated(type(value).__name__)}".replace("_", "-"))
+        words += _words(option, value)
     return words
+
+
+def _hyphenated(name: str) -> str:
+    """A class's name as tyro writes it: `UnetConfig` is ``unet-config``."""
+    return re.sub("(?<!^)(?=[A-Z])", "-", name).lower()
 
 
 def _words(name: str, value: Any) -> list[str]:
@@ -48,7 +58,8 @@ def run(
     """Call ``stage`` with the arguments of a command line; a user's mistake ends in one line.
 
     Every parameter of the function becomes a named option, a dataclass's fields become
-    ``--parameter.field``. Exit codes: 0 done, 1 a `UserError`, 2 an unusable command line, 130
+    ``--parameter.field``; a field that may be of several kinds is preceded by the word
+    ``parameter.field:kind``. Exit codes: 0 done, 1 a `UserError`, 2 an unusable command line, 130
     interrupted.
 
     Args:
@@ -63,7 +74,8 @@ def run(
             stage,
             prog=f"flowquant {command}",
             args=arguments,
-            config=(tyro.conf.FlagConversionOff,),
+            # A word that says a kind may stand anywhere among the options.
+            config=(tyro.conf.FlagConversionOff, tyro.conf.CascadeSubcommandArgs),
         )
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -58,6 +58,8 @@ WHOLE = BeforeValidator(_integral)
 EACH_ONCE = AfterValidator(_each_once)
 # How a restriction that JSON schema has no word for is put to readers.
 READS = "x-reads"
+# The kind of section that is meant where none is said.
+DEFAULT_TAG = "x-default"
 
 
 # Beyond what any setting means, and within what every type holds.

@@ -26,9 +26,10 @@ def explain(error: ValidationError, content: Mapping[str, Any]) -> UserError:
     """
     problems = error.errors(include_url=False)
     first = next((problem for problem in problems if problem["type"] == UNKNOWN), problems[0])
-    path = _path(first["loc"], content)
+    # What a section's validator refuses lies where the section does: all else are tags.
+    path = _path(first["loc"], content, named_last=first["type"] != "refused")
     if first["type"] == UNKNOWN:
-        return _unknown(path)
+        return _unknown(path, content)
     if first["type"] == "refused":
         parts = first["ctx"]
         return UserError(
@@ -47,7 +48,7 @@ def explain(error: ValidationError, content: Mapping[str, Any]) -> UserError:
         )
     missing = first["type"] in ("missing", "missing_argument", "union_tag_not_found")
     if first["type"].startswith("union_tag"):
-        path = [*path, "kind"]
+        path = [*path, first["ctx"]["discriminator"].strip("'")]
     value = None if missing else _value(path, content)
     return UserError(
         _key(path),
@@ -57,8 +58,8 @@ def explain(error: ValidationError, content: Mapping[str, Any]) -> UserError:
     )
 
 
-def _unknown(path: list[Any]) -> UserError:
-    node = node_at(path[:-1], {})
+def _unknown(path: list[Any], content: Mapping[str, Any]) -> UserError:
+    node = node_at(path[:-1], content)
     known = sorted(node.get("properties", {}))
     near = difflib.get_close_matches(str(path[-1]), known, n=1)
     return UserError(
@@ -87,11 +88,11 @@ def _shortened(value: Any) -> str:
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
-def _path(location: tuple[Any, ...], content: Any) -> list[Any]:
+def _path(location: tuple[Any, ...], content: Any, named_last: bool) -> list[Any]:
     """A location without what is no key: tags of unions, marks of validators."""
     path: list[Any] = []
     for number, part in enumerate(location):
-        last = number == len(location) - 1
+        last = named_last and number == len(location) - 1
         if part == "[key]":
             continue
         inside = isinstance(content, Mapping) and part in content

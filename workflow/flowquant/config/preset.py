@@ -66,6 +66,8 @@ class Preset(ModelConfig):
                 expected="'zeros', since every class is sampled equally often",
                 remedy="Leave `sampling.condition` out, or use attributes.",
             )
+        if self.network.condition == "none":
+            self._check_unconditional()
         if self.sampling.guidance != 1 and self.training.condition_dropout == 0:
             refuse(
                 "sampling.guidance",
@@ -77,6 +79,19 @@ class Preset(ModelConfig):
             )
         self._check_source()
         return self
+
+    def _check_unconditional(self) -> None:
+        for key, found in (
+            ("classifier", self.classifier is not None and "a classifier"),
+            ("sampling.guidance", self.sampling.guidance != 1 and f"{self.sampling.guidance:g}"),
+        ):
+            if found:
+                refuse(
+                    key,
+                    found=f"{found} for a network that sees no classes (`network.condition: none`)",
+                    expected="none, since its images are of any class",
+                    remedy=f"Leave `{key}` out, or use a network with a condition.",
+                )
 
     def _check_source(self) -> None:
         names = self.source.attributes if isinstance(self.source, CelebaSource) else ()

@@ -144,7 +144,7 @@ class Run:
         preset = self.preset(wildcards)
         source = preset.source
         if isinstance(source, ImagesSource) and source.least_side is None:
-            source = replace(source, least_side=preset.network.patch)
+            source = replace(source, least_side=preset.network.cell)
         return [
             *options("source", type(source), source),
             *options("image", ImageConfig, preset.image),
@@ -166,7 +166,8 @@ class Run:
     def check_options(self, wildcards: Wildcards) -> Words:
         """What only the networks can tell of a preset."""
         preset = self.preset(wildcards)
-        words = [f"--levels-of={self.configuration.plot.levels_of}"]
+        levels_of = self.configuration.plot.levels_of
+        words = [f"--levels-of={levels_of}"] if levels_of else []
         if preset.checkpoint:
             words.append(f"--checkpoint={preset.checkpoint}")
         if preset.classifier:

@@ -9,20 +9,33 @@ import torch
 from torch import Tensor, nn
 
 from flowquant.config.model import ModelConfig
-from flowquant.models.transformer import FAMILIES
+from flowquant.models.family import FAMILIES
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.tensors import read_tensors, write_tensors
 
 
 def build_network(model: ModelConfig) -> nn.Module:
     """A fresh network of the configured family, initialised from torch's global generator."""
-    return FAMILIES[model.network.family](model.network, model.image, model.condition)
+    network = FAMILIES[model.network.family](model.network, model.image, model.condition)
+    assert isinstance(network, nn.Module)
+    return network
 
 
 def empty_network(model: ModelConfig) -> nn.Module:
     """A network on the device "meta": names and shapes, but no memory for weights."""
     with torch.device("meta"):
         return build_network(model)
+
+
+def empty_inputs(model: ModelConfig, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, times and conditions as `VelocityNetwork.forward` takes them, on "meta"."""
+    image, condition = model.image, model.condition
+    with torch.device("meta"):
+        x = torch.empty(batch, image.channels, image.size, image.size)
+        time = torch.empty(batch)
+        if condition.kind == "class":
+            return x, time, torch.empty(batch, dtype=torch.int64)
+        return x, time, torch.empty(batch, condition.count)
 
 
 def write_model(

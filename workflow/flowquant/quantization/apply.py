@@ -12,8 +12,8 @@ from torch import Tensor
 
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ModelConfig
+from flowquant.models.family import linear_weights
 from flowquant.models.model import empty_network
-from flowquant.models.transformer import linear_weights
 from flowquant.quantization.codebook import Codebook, group_size, with_levels
 from flowquant.quantization.levels import QUANTIZERS
 from flowquant.quantization.lloyd import FEW_GROUPS

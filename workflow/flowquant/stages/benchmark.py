@@ -11,7 +11,7 @@ from tqdm import tqdm
 from flowquant.benchmark.bench import CEILING, Bench, machine
 from flowquant.benchmark.ceiling import matrix_ceiling
 from flowquant.benchmark.comparison import as_page, as_row
-from flowquant.benchmark.flops import forward_flops, tokens
+from flowquant.benchmark.flops import forward_flops
 from flowquant.benchmark.quantizing import compare_quantizing
 from flowquant.benchmark.speed import compare_features, compare_sampling, compare_training
 from flowquant.config.evaluation import ExtractorName
@@ -87,7 +87,6 @@ def benchmark(
         "seed": seed,
         "network": {
             "parameters": sum(tensor.numel() for tensor in values.values()),
-            "tokens": tokens(model),
             "flops_an_image": forward_flops(model, 1, 1),
         },
         "precision": {

@@ -22,7 +22,7 @@ def check(
     dataset: str,
     model: ModelConfig,
     training: TrainingConfig,
-    levels_of: str,
+    levels_of: str | None = None,
     checkpoint: Path | None = None,
     architecture: str | None = None,
     devices: int = 1,
@@ -35,7 +35,7 @@ def check(
         dataset: Name of the preset.
         model: Network, image, condition and flow.
         training: How it is trained; not looked at with a checkpoint.
-        levels_of: The weight whose levels are to be drawn.
+        levels_of: The weight whose levels are to be drawn, if one is named.
         checkpoint: A published checkpoint to import.
         architecture: Of the classifier, if there is one.
         devices: How many share a batch.
@@ -45,7 +45,7 @@ def check(
         UserError: if there is no such weight or architecture, or checkpoint or memory do not fit.
     """
     weights = {name: tensor.numel() for name, tensor in empty_network(model).state_dict().items()}
-    if levels_of not in weights:
+    if levels_of is not None and levels_of not in weights:
         raise UserError(
             "configuration key `plot.levels_of`",
             found=f"'{levels_of}'",

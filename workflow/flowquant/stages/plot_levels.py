@@ -19,7 +19,7 @@ def plot_levels(
     model: Path,
     quantized: tuple[Path, ...],
     names: tuple[str, ...],
-    tensor: str,
+    tensor: str | None,
     outputs: tuple[Path, ...],
     data: Path,
     dpi: int,
@@ -32,7 +32,8 @@ def plot_levels(
         model: Model file.
         quantized: Quantized model files.
         names: Name of each, for its panel.
-        tensor: Which tensor; the first group's levels are drawn where it has several.
+        tensor: Which tensor, or the largest; the first group's levels are drawn where it has
+            several.
         outputs: Figures to write, format by suffix.
         data: JSON to write: what was drawn.
         dpi: Resolution of PNG files.
@@ -41,6 +42,9 @@ def plot_levels(
         UserError: if a file lacks the tensor.
     """
     weights, _ = read_model(model)
+    if tensor is None:
+        # The first by name of those of one size, whatever the file's order.
+        tensor = max(sorted(weights), key=lambda name: weights[name].numel())
     if tensor not in weights:
         raise UserError(
             "plot.levels_of",
