@@ -1,13 +1,14 @@
 """What any family of networks must be: a new one needs a tiny section in `tiny.py`, no test."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from flowquant.config.model import ConditionConfig, ModelConfig
+from flowquant.config.network import Network
 from flowquant.models.family import FAMILIES, linear_weights
 from flowquant.models.model import build_network, empty_inputs, empty_network, load_network
 from tiny import TINY_MODEL, TINY_NETWORKS
@@ -34,6 +35,13 @@ def network(model: ModelConfig) -> nn.Module:
 def given() -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(1)
     return torch.randn(3, 1, 8, 8), torch.tensor([0.0, 0.4, 1.0]), CLASSES
+
+
+def test_every_family_that_can_be_said_is_there_and_tested() -> None:
+    sections = get_args(get_args(Network)[0])
+    said = {get_args(get_type_hints(section)["family"])[0]: section for section in sections}
+    assert set(said) == set(FAMILIES)
+    assert {name: type(section) for name, section in TINY_NETWORKS.items()} == said
 
 
 def test_all_that_is_stored_are_parameters_whose_names_the_configuration_tells(

@@ -22,6 +22,7 @@ from flowquant.stages.quantize import quantize
 from flowquant.stages.refine import refine
 from flowquant.stages.sample import sample
 from flowquant.stages.train import train
+from flowquant.training import flow_matching
 from tiny import TINY_MODEL, TINY_NETWORKS, TRAINING
 
 
@@ -50,6 +51,24 @@ class OneConvolution(nn.Module):
         if kept is not None:
             shift = shift * kept[:, None]
         return self.kernel(torch.cat([x, clock], 1)) + shift[..., None, None]
+
+
+@pytest.mark.parametrize("name", [name for name in family.FAMILIES if name != "transformer"])
+def test_a_working_copy_in_bfloat16_learns_alike(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, but for the capture: float32 weights, a bfloat16 copy, one vector of both."""
+    model = replace(TINY_MODEL, network=TINY_NETWORKS[name])
+    split = Split(torch.randint(256, (16, 1, 8, 8), dtype=torch.uint8), torch.arange(16) % 3)
+    losses = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr(flow_matching, "compute_dtype", lambda *_, found=dtype: found)
+        training = flow_matching.Training(model, TRAINING, 0, torch.device("cpu"))
+        rows = torch.arange(16)
+        losses[dtype] = [training.step(split, rows, 10).item() for _ in range(20)]
+    exact, reduced = (torch.tensor(found) for found in losses.values())
+    assert exact[-5:].mean() < exact[:5].mean()
+    torch.testing.assert_close(reduced, exact, rtol=0.02, atol=0)
 
 
 @pytest.mark.parametrize("name", ["unknown", *family.FAMILIES])
