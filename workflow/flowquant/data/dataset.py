@@ -129,15 +129,22 @@ def check_fits(path: Path, split: Split, image: ImageConfig, condition: Conditio
             expected=f"{expected}, as the preset's `image` says",
             remedy="Correct `image.channels` and `image.size`, or the source.",
         )
+    check_labels(path, split.labels, condition)
+
+
+def check_labels(path: Path, labels: Tensor, condition: ConditionConfig) -> None:
+    """Check that labels, int64 [N] or uint8 [N, A], are those of a preset.
+
+    Raises:
+        UserError: if their shape or range differs.
+    """
     if condition.kind == "attributes":
-        fits = split.labels.dim() == 2 and split.labels.shape[1] == condition.count
-        fits = fits and int(split.labels.max()) <= 1
-        found = f"labels of shape {tuple(split.labels.shape)} up to {int(split.labels.max())}"
+        of_count = labels.dim() == 2 and labels.shape[1] == condition.count
+        fits = of_count and int(labels.max()) <= 1
+        found = f"labels of shape {tuple(labels.shape)} up to {int(labels.max())}"
     else:
-        fits = split.labels.dim() == 1 and not bool(
-            ((split.labels < 0) | (split.labels >= condition.count)).any()
-        )
-        found = f"labels from {int(split.labels.min())} to {int(split.labels.max())}"
+        fits = labels.dim() == 1 and not bool(((labels < 0) | (labels >= condition.count)).any())
+        found = f"labels from {int(labels.min())} to {int(labels.max())}"
     if not fits:
         raise UserError(
             path,

@@ -69,6 +69,7 @@ class RefineMetadata:
 class PackedMetadata:
     """What a packed file must say besides its tensors; docs/format.md explains it."""
 
+    version: int
     packed: dict[str, PackedEntry]
     model: ModelConfig
     method: MethodMetadata

@@ -39,7 +39,7 @@ def distances(model: Path, quantized: Path, output: Path, dataset: str, variant:
         "dataset": dataset,
         "variant": variant,
         "method": metadata["method"],
-        "refined": "refine" in metadata,
+        "refined": bool(metadata.get("refine")),
         "effective_bits": effective_bits(contents),
         "tensors": tensors,
     }

@@ -81,7 +81,8 @@ def _method(metadata: dict[str, Any]) -> str:
     """The method in words: quantizer, width, granularity, scope, refinement."""
     method = metadata["method"]
     width = f"{metadata['bits']} bits" if metadata["bits"] else "mixed widths"
-    refined = f", refined for {metadata['refine']['steps']} steps" if "refine" in metadata else ""
+    refine = metadata.get("refine")
+    refined = f", refined for {refine['steps']} steps" if refine else ""
     return (
         f"{method['levels']}, {width}, granularity {method['granularity']}, "
         f"scope {method['scope']}{refined}"
