@@ -131,6 +131,11 @@ class UnetConfig:
         return 1 << len(self.channel_multipliers) - 1
 
     @property
+    def layers(self) -> int:
+        """Residual blocks on the way down."""
+        return self.blocks * len(self.channel_multipliers)
+
+    @property
     def for_attributes(self) -> str:
         """The ``condition`` to choose where several attributes hold at once."""
         return "none"
