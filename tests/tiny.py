@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from flowquant.config.custom import CustomConfig
 from flowquant.config.model import (
     ConditionConfig,
     FlowConfig,
@@ -16,6 +17,9 @@ from flowquant.config.network import DitConfig, Network, TransformerConfig, Unet
 from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Split, write_dataset
 from flowquant.models.model import build_network, write_model
+from flowquant.runtime import own_code
+
+own_code.allow(["own_net:Net"])
 
 TINY_NETWORK = TransformerConfig(
     patch=2,
@@ -39,6 +43,13 @@ TINY_NETWORKS: dict[str, Network] = {
         attention=(4,),
         heads=2,
         dropout=0.1,
+    ),
+    "custom": CustomConfig(
+        family="custom",
+        class_="own_net:Net",
+        arguments='{"classes": 4, "width": 32}',
+        call="t, x, labels=y",
+        null_class=3,
     ),
     "dit": DitConfig(
         family="dit", patch=2, width=32, heads=4, layers=2, feedforward=64, dropout=0.1

@@ -67,7 +67,7 @@ DIT = {"family": "dit", "patch": 4, "width": 48, "heads": 3, "layers": 2, "feedf
 @pytest.mark.parametrize(
     ("network", "rest", "message"),
     [
-        ({"family": "gan"}, {}, "network.family`: found 'gan'; expected one of dit, transf"),
+        ({"family": "gan"}, {}, "network.family`: found 'gan'; expected one of custom, dit"),
         (
             UNET | {"width": 3},
             {},

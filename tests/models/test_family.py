@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from flowquant.config.model import ConditionConfig, ModelConfig
 from flowquant.config.network import Network
+from flowquant.models.custom import CustomNetwork
 from flowquant.models.family import FAMILIES, linear_weights
 from flowquant.models.model import build_network, empty_inputs, empty_network, load_network
 from tiny import TINY_MODEL, TINY_NETWORKS
@@ -129,8 +130,11 @@ def test_a_reduced_precision_is_near(network: nn.Module, given: tuple[Tensor, ..
     exact = network(*given)
     network.cast(torch.bfloat16)  # type: ignore[operator]
     reduced = [p.numel() for p in network.parameters() if p.dtype == torch.bfloat16]
-    assert sum(reduced) > 0.5 * sum(p.numel() for p in network.parameters())
     out = network(*given)
+    if isinstance(network, CustomNetwork):  # whose layers cast for themselves
+        assert not reduced and not torch.equal(out, exact)
+    else:
+        assert sum(reduced) > 0.5 * sum(p.numel() for p in network.parameters())
     assert out.dtype == torch.float32
     assert (out - exact).norm() / exact.norm() < 0.03
 
@@ -147,7 +151,8 @@ def test_time_is_exact_in_a_reduced_precision(
 
 
 def test_what_it_takes_is_counted_without_memory(model: ModelConfig) -> None:
-    assert empty_network(model).train()(*empty_inputs(model, 5)).shape == (5, 1, 8, 8)
+    network = empty_network(model).to("meta").train()
+    assert network(*empty_inputs(model, 5)).shape == (5, 1, 8, 8)
 
 
 def test_the_middle_is_a_part_whose_output_has_dimensions(
@@ -166,7 +171,7 @@ def test_most_weights_multiply(network: nn.Module) -> None:
     assert sum(sizes[name] for name in linear_weights(network)) > 0.9 * sum(sizes.values())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES.keys() - {"custom"})
 def test_attributes_are_taken_or_not_seen(family: str) -> None:
     """By the condition that is advised for them."""
     section: Any = TINY_NETWORKS[family]

@@ -22,10 +22,10 @@ from flowquant.quantization.codebook import (
 from flowquant.quantization.packed_file import read_quantized, write_quantized
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.tensors import content_sha256
-from tiny import TINY_MODEL
+from tiny import TINY_MODEL, TINY_NETWORK
 
 # No network has more layers than tensors.
-MODEL = replace(TINY_MODEL, network=replace(TINY_MODEL.network, layers=1))
+MODEL = replace(TINY_MODEL, network=replace(TINY_NETWORK, layers=1))
 METADATA: dict[str, Any] = {
     "model": asdict(MODEL),
     "method": {"levels": "lloyd", "granularity": "row", "scope": "all"},

@@ -17,7 +17,7 @@ rule check_preset:
         runtime="10m",
     params:
         options=RUN.check_options,
-        code=digest("check"),
+        code=RUN.code("check"),
     message:
         "{wildcards.dataset}: checking network, classifier, checkpoint and memory"
     shell:

@@ -22,7 +22,7 @@ rule collect:
     conda:
         ENVIRONMENT
     params:
-        code=digest("collect"),
+        code=RUN.code("collect"),
     message:
         f"{RUN.name}: gathering all results"
     shell:

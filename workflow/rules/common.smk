@@ -11,6 +11,7 @@ from snakemake.exceptions import WorkflowError
 
 from flowquant.config.run import EFFICIENTNET, INCEPTION, Run
 from flowquant.config.shell import Shell
+from flowquant.runtime import own_code
 from flowquant.runtime.digest import digest
 from flowquant.runtime.errors import UserError
 
@@ -19,6 +20,8 @@ try:
     RUN = Run.read(config, SOURCE, settings.configfiles, settings.config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
+
+own_code.allow(RUN.classes.values())
 
 ENVIRONMENT = SOURCE / "envs" / "flowquant.yaml"
 CONFIG = RUN.configuration

@@ -27,7 +27,7 @@ rule sample:
     params:
         sampling=RUN.sampling_options,
         data=sampled_attributes,
-        code=digest("sample"),
+        code=RUN.code("sample"),
     message:
         "{wildcards.dataset}: sampling {wildcards.variant}, seed {wildcards.seed}"
     shell:
@@ -56,7 +56,7 @@ rule sample_real:
         runtime="10m",
     params:
         images=RUN.samples,
-        code=digest("sample_real"),
+        code=RUN.code("sample_real"),
     message:
         "{wildcards.dataset}: drawing real images, seed {wildcards.seed}"
     shell:

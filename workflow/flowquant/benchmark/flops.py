@@ -65,7 +65,8 @@ def products(model: ModelConfig, images: int, times: int) -> tuple[Product, ...]
 
     ``times`` in the batch: one for each image in training, one for all in sampling.
     """
-    network, counted = empty_network(model).eval(), _Products()
+    # Constants of a class of the user's own are there otherwise.
+    network, counted = empty_network(model).to("meta").eval(), _Products()
     x, time, condition = empty_inputs(model, images)
     with torch.no_grad(), counted:
         network(x, time[:times], condition)

@@ -38,7 +38,8 @@ def _hyphenated(name: str) -> str:
 
 
 def _words(name: str, value: Any) -> list[str]:
-    option = f"--{name.replace('_', '-')}"
+    # As tyro has it: `class_` keeps its last sign.
+    option = "--" + re.sub(r"_(?!$|\.)", "-", name)
     if is_dataclass(value):
         return options(name, type(value), value)
     if isinstance(value, list | tuple):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import TypeAdapter, model_validator
 
+from flowquant.config.custom import CustomConfig
 from flowquant.config.fields import WHOLE, Count, Positive, refuse, section, whole
 from flowquant.config.network import Network
 
@@ -92,5 +93,16 @@ class ModelConfig:
                 found="'embedding' for attributes",
                 expected=f"'{other}', since several attributes hold at once",
                 remedy=f"Set `condition: {other}`.",
+            )
+        if (
+            isinstance(self.network, CustomConfig)
+            and self.network.null_class is not None
+            and self.condition.kind == "attributes"
+        ):
+            refuse(
+                "network.null_class",
+                found=f"{self.network.null_class} for attributes",
+                expected="null, since no class is seen",
+                remedy="Leave it out.",
             )
         return self

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from flowquant.config.custom import CustomConfig
 from flowquant.config.fields import (
     DEFAULT_TAG,
     EACH_ONCE,
@@ -249,11 +250,15 @@ def _refuse_heads(heads: int, width: int) -> None:
 
 
 def _of_a_family(content: Any) -> Any:
-    return {"family": DEFAULT_FAMILY, **content} if isinstance(content, Mapping) else content
+    if not isinstance(content, Mapping):
+        return content
+    # What comes from JSON is Python's from here on, where strict types tell lists from tuples.
+    listed = {k: tuple(value) if isinstance(value, list) else value for k, value in content.items()}
+    return {"family": DEFAULT_FAMILY, **listed}
 
 
 Network = Annotated[
-    TransformerConfig | UnetConfig | DitConfig,
+    TransformerConfig | UnetConfig | DitConfig | CustomConfig,
     Field(discriminator="family", json_schema_extra={DEFAULT_TAG: DEFAULT_FAMILY}),
     BeforeValidator(_of_a_family),
 ]

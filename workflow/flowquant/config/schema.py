@@ -44,9 +44,9 @@ def json_schema() -> dict[str, Any]:
 def sentence(section: type, field: str) -> str:
     """The sentence below a field, wherever in the section's ancestry it stands."""
     for base in section.__mro__:
-        own = getattr(base, "__pydantic_fields__", {}).get(field)
-        if own is not None and own.description:
-            return " ".join(str(own.description).split())
+        for name, own in getattr(base, "__pydantic_fields__", {}).items():
+            if field in (name, own.alias) and own.description:
+                return " ".join(str(own.description).split())
     raise LookupError(f"{section.__name__}.{field} has no sentence below it")
 
 

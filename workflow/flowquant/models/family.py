@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from flowquant.config.model import ConditionConfig, ImageConfig
+from flowquant.models.custom import CustomNetwork
 from flowquant.models.dit import Dit
 from flowquant.models.transformer import FlowTransformer
 from flowquant.models.unet import Unet
@@ -50,7 +51,12 @@ class VelocityNetwork(Protocol):
 
 # From its own section, the images and the condition; initialised from torch's global generator.
 Family = Callable[[Any, ImageConfig, ConditionConfig], VelocityNetwork]
-FAMILIES: dict[str, Family] = {"transformer": FlowTransformer, "unet": Unet, "dit": Dit}
+FAMILIES: dict[str, Family] = {
+    "transformer": FlowTransformer,
+    "unet": Unet,
+    "dit": Dit,
+    "custom": CustomNetwork,
+}
 
 
 def linear_weights(network: nn.Module) -> set[str]:

@@ -55,7 +55,7 @@ def empty_network(model: ModelConfig) -> nn.Module:
         return build_network(model)
 
 
-def empty_inputs(model: ModelConfig, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+def empty_inputs(model: ModelConfig, batch: int) -> tuple[Tensor, ...]:
     """Images, times and conditions as `VelocityNetwork.forward` takes them, on "meta"."""
     image, condition = model.image, model.condition
     with torch.device("meta"):

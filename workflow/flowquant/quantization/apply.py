@@ -17,6 +17,7 @@ from flowquant.models.model import empty_network
 from flowquant.quantization.codebook import Codebook, group_size, with_levels
 from flowquant.quantization.levels import QUANTIZERS
 from flowquant.quantization.lloyd import FEW_GROUPS
+from flowquant.quantization.own_levels import own_quantizer
 
 # Values quantized in one call on a GPU, to bound memory.
 MOST_VALUES = 1 << 24
@@ -37,7 +38,8 @@ def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: int) 
     size = group_size(tuple(tensors[0].shape), method.granularity)
     groups = [tensor.reshape(-1, size) for tensor in tensors]
     counts = [len(part) for part in groups]
-    levels, indices = QUANTIZERS[method.levels](torch.cat(groups), 2**bits)
+    quantizer = QUANTIZERS.get(method.levels) or own_quantizer(method.levels)
+    levels, indices = quantizer(torch.cat(groups), 2**bits)
     return [
         with_levels(
             Codebook(own_levels, own_indices, tuple(tensor.shape)).compact(),

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 from tqdm import tqdm
 
+from flowquant.config.custom import CustomConfig
 from flowquant.config.model import ModelConfig
 from flowquant.config.refinement import RefineConfig
 from flowquant.data.dataset import Split
@@ -51,7 +52,10 @@ class Refinement(Optimization):
         self.model, self.config, self.condition_dropout = model, config, condition_dropout
         self.full = {name: tensor.to(device) for name, tensor in full.items()}
         self.teacher = load_network(self.full, model)
-        still = replace(model, network=replace(model.network, dropout=0.0))
+        network = model.network
+        if not isinstance(network, CustomConfig):
+            network = replace(network, dropout=0.0)
+        still = replace(model, network=network)
         self.student = empty_network(still).eval()
         if compute_dtype(device, config.precision) == torch.bfloat16:
             use_bfloat16(self.student, self.teacher, device)
