@@ -1,0 +1,47 @@
+"""A network class and levels of the user's own through the workflow."""
+
+import re
+from pathlib import Path
+
+from project import ROOT, TINY, Workflow
+
+MODEL = "results/tiny/models/digits_model.safetensors"
+
+
+def test_an_edit_makes_the_jobs_stale_that_run_it_and_no_others(fresh: Workflow) -> None:
+    for page, name in (("levels", "my_levels.py"), ("network", "my_net.py")):
+        text = (ROOT / f"docs/howto/{page}.md").read_text(encoding="utf-8")
+        block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+        assert block is not None
+        (fresh.folder / name).write_text(block[1])
+    network = {
+        "family": "custom",
+        "class": "my_net.py:MyNet",
+        "arguments": {"width": 8},
+        "call": "t, x, labels=y",
+        "null_class": 10,
+    }
+    own = {"methods": TINY["methods"] | {"own": {"levels": "my_levels.py:ternary"}}}
+    own["presets"] = {"digits": {"network": network}}
+    fresh.configure("own.yaml", own)
+    sample = "results/tiny/sampling/digits/own/2bit/seed0.safetensors"
+    targets, base = ("quantized", sample), ("tiny.yaml", "own.yaml")
+    done = fresh.snakemake(*targets, config=base)
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert fresh.jobs(base=base, targets=targets) == {}
+    edit(fresh.folder / "my_levels.py")
+    stale = {"check_preset": 1, "quantize": 1, "quantized": 1, "sample": 1}
+    assert fresh.jobs(base=base, targets=targets) == stale
+    done = fresh.snakemake(*targets, config=base)
+    assert done.returncode == 0, done.stdout[-5000:]
+    edit(fresh.folder / "my_net.py")
+    stale = {"check_preset": 1, "train": 1, "quantize": 3, "quantized": 1, "sample": 1}
+    assert fresh.jobs(base=base, targets=targets) == stale
+    # A file that names a class has it run nowhere else.
+    refused = fresh.stage("inspect", MODEL)
+    assert refused.returncode == 1
+    assert "'my_net.py:MyNet', which is not allowed" in refused.stdout
+
+
+def edit(path: Path) -> None:
+    path.write_text(path.read_text() + "\n# Another line.\n")
