@@ -5,7 +5,7 @@ from pathlib import Path
 
 from project import ROOT, TINY, Workflow
 
-MODEL = "results/tiny/models/digits_model.safetensors"
+PACKED = "results/tiny/quantized_models/digits/ot/2bit.safetensors"
 
 
 def test_an_edit_makes_the_jobs_stale_that_run_it_and_no_others(fresh: Workflow) -> None:
@@ -21,24 +21,24 @@ def test_an_edit_makes_the_jobs_stale_that_run_it_and_no_others(fresh: Workflow)
         "call": "t, x, labels=y",
         "null_class": 10,
     }
-    own = {"methods": TINY["methods"] | {"own": {"levels": "my_levels.py:ternary"}}}
-    own["presets"] = {"digits": {"network": network}}
-    fresh.configure("own.yaml", own)
+    digits = TINY["presets"]["digits"] | {"network": network}
+    methods = TINY["methods"] | {"own": {"levels": "my_levels.py:ternary"}}
+    fresh.configure("own.yaml", TINY | {"methods": methods, "presets": {"digits": digits}})
     sample = "results/tiny/sampling/digits/own/2bit/seed0.safetensors"
-    targets, base = ("quantized", sample), ("tiny.yaml", "own.yaml")
+    targets, base = ("quantized", sample), ("own.yaml",)
     done = fresh.snakemake(*targets, config=base)
     assert done.returncode == 0, done.stdout[-5000:]
     assert fresh.jobs(base=base, targets=targets) == {}
     edit(fresh.folder / "my_levels.py")
-    stale = {"check_preset": 1, "quantize": 1, "quantized": 1, "sample": 1}
+    stale = {"quantize": 1, "quantized": 1, "sample": 1}
     assert fresh.jobs(base=base, targets=targets) == stale
     done = fresh.snakemake(*targets, config=base)
     assert done.returncode == 0, done.stdout[-5000:]
     edit(fresh.folder / "my_net.py")
-    stale = {"check_preset": 1, "train": 1, "quantize": 3, "quantized": 1, "sample": 1}
+    stale = {"train": 1, "quantize": 3, "quantized": 1, "sample": 1}
     assert fresh.jobs(base=base, targets=targets) == stale
     # A file that names a class has it run nowhere else.
-    refused = fresh.stage("inspect", MODEL)
+    refused = fresh.stage("inspect", PACKED)
     assert refused.returncode == 1
     assert "'my_net.py:MyNet', which is not allowed" in refused.stdout
 

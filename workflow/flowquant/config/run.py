@@ -131,19 +131,19 @@ class Run:
         """A params function: a hash of the code that a command runs, the user's own included.
 
         A file of the user's own counts for the jobs that run it: a class for its dataset, where
-        networks are made; levels for their method, where they are chosen, or for what is done
-        for all methods.
+        networks are made; levels for their method, where they are chosen.
         """
         modules = imported_modules(module_of(command))
         classes = self.classes if "models.custom" in modules else {}
         functions = self.functions if "quantization.own_levels" in modules else {}
 
         def code(wildcards: Wildcards) -> str:
-            method = getattr(wildcards, "method", None)
-            rows = functions if method is None else functions.keys() & {method}
-            own = [classes[d] for d in classes.keys() & {getattr(wildcards, "dataset", None)}]
-            own += sorted({functions[row] for row in rows})
-            return " ".join([digest(command), *filter(None, map(content_digest, own))])
+            own = (
+                classes.get(getattr(wildcards, "dataset", "")),
+                functions.get(getattr(wildcards, "method", "")),
+            )
+            found = [content_digest(name) for name in own if name is not None]
+            return " ".join([digest(command), *filter(None, found)])
 
         return code
 
