@@ -102,6 +102,16 @@ def test_impossible_networks(network: dict[str, Any], rest: dict[str, Any], mess
         check(config)
 
 
+def test_another_family_replaces_the_presets_network() -> None:
+    def network(change: dict[str, Any]) -> Any:
+        over = {"presets": {"mnist": {"network": change}}}
+        return check(merged(configuration(), over)).presets["mnist"].network
+
+    assert network(UNET).channels == 64
+    assert (network({"width": 96}).width, network({"width": 96}).heads) == (96, 12)
+    assert network({"family": "transformer", "width": 96}).heads == 12
+
+
 @pytest.mark.parametrize("network", [UNET, DIT, UNET | {"attention": [14], "head_channels": 32}])
 def test_other_families_are_presets_like_any(network: dict[str, Any]) -> None:
     config = configuration() | {"datasets": ["mnist"]}

@@ -20,6 +20,8 @@ from flowquant.config.fields import (
     whole,
 )
 
+# What is meant where no family is said: configurations and model files have always read so.
+DEFAULT_FAMILY = "transformer"
 Dropout = Annotated[float, number(ge=0, lt=1)]
 
 
@@ -241,13 +243,12 @@ def _refuse_heads(heads: int, width: int) -> None:
         )
 
 
-def _transformer_unless_said(content: Any) -> Any:
-    """Without a family it is the paper's: configurations and model files have always read so."""
-    return {"family": "transformer", **content} if isinstance(content, Mapping) else content
+def _of_a_family(content: Any) -> Any:
+    return {"family": DEFAULT_FAMILY, **content} if isinstance(content, Mapping) else content
 
 
 Network = Annotated[
     TransformerConfig | UnetConfig | DitConfig,
-    Field(discriminator="family", json_schema_extra={DEFAULT_TAG: "transformer"}),
-    BeforeValidator(_transformer_unless_said),
+    Field(discriminator="family", json_schema_extra={DEFAULT_TAG: DEFAULT_FAMILY}),
+    BeforeValidator(_of_a_family),
 ]
