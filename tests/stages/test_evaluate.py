@@ -55,7 +55,13 @@ def test_samples_equal_to_real_images_are_perfect(tmp_path: Path) -> None:
     assert (found["dataset"], found["variant"], found["seed"]) == ("squares", "full", 4)
     assert (found["n"], found["n_real"], found["extractor"]) == (30, 30, "classifier")
 
-    write_tensors(tmp_path / "real.safetensors", {"features": images}, {"weights_sha256": "other"})
-    with pytest.raises(UserError, match="found features by weights other"):
+    metadata = {"extractor": "classifier", "weights_sha256": "other", "neighbours": 3}
+    of_others = {"features": torch.zeros(30, 7), "radii": torch.zeros(30).double()}
+    write_tensors(tmp_path / "real.safetensors", of_others, metadata)
+    with pytest.raises(UserError, match="found features by classifier with weights other"):
+        evaluate(**given, output=tmp_path / "no.json")
+    metadata["weights_sha256"] = found["weights_sha256"]
+    write_tensors(tmp_path / "real.safetensors", of_others, metadata)
+    with pytest.raises(UserError, match="found features of 7 numbers; expected features of 512"):
         evaluate(**given, output=tmp_path / "no.json")
     assert not (tmp_path / "no.json").exists()

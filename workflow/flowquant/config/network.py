@@ -126,6 +126,11 @@ class UnetConfig:
     not see it."""
 
     @property
+    def layers(self) -> int:
+        """Residual blocks on the way down."""
+        return self.blocks * len(self.channel_multipliers)
+
+    @property
     def cell(self) -> int:
         """Pixels of which an image's side is a multiple."""
         return 1 << len(self.channel_multipliers) - 1

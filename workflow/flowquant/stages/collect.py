@@ -1,7 +1,9 @@
 """Gather a run's results: two JSON files in the reference's schema, and one table."""
 
+from dataclasses import asdict
 from pathlib import Path
 
+from flowquant.report.results import Downstream, Evaluation, Fidelity, Judge, Size
 from flowquant.report.summary import (
     COLUMNS,
     DOWNSTREAM,
@@ -40,10 +42,11 @@ def collect(
         classifiers: Reports of the classifiers.
         fidelities: What `fidelity` wrote for each dataset, variant and seed.
     """
-    evaluated = average_evaluations(read_results(evaluations))
-    judged = averages(read_results(downstreams), DOWNSTREAM)
-    near = averages(read_results(fidelities), FIDELITY)
-    sizes, accuracies = read_results(models), map(read_json, classifiers)
+    evaluated = average_evaluations(read_results(evaluations, Evaluation))
+    judged = averages(read_results(downstreams, Downstream), DOWNSTREAM)
+    near = averages(read_results(fidelities, Fidelity), FIDELITY)
+    sizes = read_results(models, Size)
+    accuracies = [asdict(read_json(path, Judge)) for path in classifiers]
     rows = table_rows(evaluated, judged, near, sizes, accuracies)
     write_json(evaluation_results, nest(evaluated))
     write_json(downstream_results, nest({n: judged[n] for n in evaluated if n in judged}))
