@@ -249,7 +249,11 @@ def _refuse_heads(heads: int, width: int) -> None:
 
 
 def _of_a_family(content: Any) -> Any:
-    return {"family": DEFAULT_FAMILY, **content} if isinstance(content, Mapping) else content
+    """With the family that is meant, and tuples, which strict types ask for, in place of lists."""
+    if not isinstance(content, Mapping):
+        return content
+    said = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
+    return {"family": DEFAULT_FAMILY, **said}
 
 
 Network = Annotated[

@@ -1,0 +1,72 @@
+"""Each family of networks through one run of the workflow, from its preset to the figures."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from flowquant.models.family import FAMILIES
+from project import TINY, Workflow
+from tiny import TINY_NETWORKS
+
+PRESET: dict[str, Any] = {
+    "source": {"kind": "digits"},
+    "image": {"channels": 1, "size": 8},
+    "condition": {"kind": "class", "count": 10},
+    "flow": {"clock": "forward", "sigma": 0.5},
+    "training": {
+        "epochs": 1,
+        "batch": 256,
+        "learning_rate": 1e-3,
+        "schedule": "constant",
+        "validation": 8,
+    },
+    "sampling": {"steps": 2, "per_class": 1},
+}
+METHOD: dict[str, Any] = {
+    "levels": "lloyd",
+    "granularity": "row",
+    "scope": "matrices",
+    "levels_dtype": "float16",
+    "float_dtype": "float16",
+    "budget": 9,
+    "sensitivity": {"widths": [1, 3], "images": 4},
+    "refine": {"steps": 4, "batch": 8},
+}
+
+
+def network(family: str) -> dict[str, Any]:
+    """The tiny network of a family as YAML says it."""
+    content: dict[str, Any] = json.loads(json.dumps(asdict(TINY_NETWORKS[family])))
+    return content
+
+
+def test_every_family_to_the_figures(fresh: Workflow) -> None:
+    presets = {family: PRESET | {"network": network(family)} for family in FAMILIES}
+    content = TINY | {
+        "run": "families",
+        "datasets": list(presets),
+        "presets": presets,
+        "methods": {"mixed": METHOD},
+        "packed": True,
+    }
+    fresh.configure("families.yaml", content)
+    run = fresh.folder / "results/families"
+    figures = {
+        f"results/families/plots/{family}_{name}.png"
+        for family in FAMILIES
+        for name in ("levels", "samples", "mixed_9bit_allocation")
+    }
+    done = fresh.snakemake("--max-threads", "1", *sorted(figures), config=("families.yaml",))
+    assert done.returncode == 0, done.stdout[-5000:]
+    for family in FAMILIES:
+        report = json.loads((run / f"quantized_models/{family}/mixed/9bit.json").read_text())
+        assert report["effective_bits"] <= 9
+        error = report["velocity_error"]
+        assert error["after"] < error["before"]
+        drawn = json.loads((run / f"plots/{family}_levels.json").read_text())
+        assert drawn["levels"]["mixed/9bit"]
+    for figure in figures:
+        assert np.asarray(Image.open(fresh.folder / figure).convert("L")).std() > 5, figure
