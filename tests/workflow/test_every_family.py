@@ -18,8 +18,6 @@ METHOD: dict[str, Any] = {
     "scope": "matrices",
     "levels_dtype": "float16",
     "float_dtype": "float16",
-    "budget": 9,
-    "sensitivity": {"widths": [1, 3], "images": 4},
 }
 
 
@@ -37,7 +35,7 @@ def test_every_family_to_the_figures(fresh: Workflow) -> None:
         "run": "families",
         "datasets": list(presets),
         "presets": presets,
-        "methods": {"mixed": METHOD},
+        "methods": {"lloyd": METHOD},
         "packed": True,
     }
     fresh.configure("families.yaml", content)
@@ -45,14 +43,14 @@ def test_every_family_to_the_figures(fresh: Workflow) -> None:
     figures = {
         f"results/families/plots/{family}_{name}.png"
         for family in FAMILIES
-        for name in ("levels", "samples", "mixed_9bit_allocation")
+        for name in ("levels", "samples")
     }
     done = fresh.snakemake("--max-threads", "1", *sorted(figures), config=("families.yaml",))
     assert done.returncode == 0, done.stdout[-5000:]
     for family in FAMILIES:
-        report = json.loads((run / f"quantized_models/{family}/mixed/9bit.json").read_text())
-        assert report["effective_bits"] <= 9
+        report = json.loads((run / f"quantized_models/{family}/lloyd/2bit.json").read_text())
+        assert 2 < report["effective_bits"] < 9
         drawn = json.loads((run / f"plots/{family}_levels.json").read_text())
-        assert drawn["levels"]["mixed/9bit"]
+        assert drawn["levels"]["lloyd/2bit"]
     for figure in figures:
         assert np.asarray(Image.open(fresh.folder / figure).convert("L")).std() > 5, figure
