@@ -54,7 +54,7 @@ def originals() -> dict[str, tuple[Path, Reader]]:
         model=model,
         output=packed,
         report=folder / "report.json",
-        method=MethodConfig(levels="lloyd", granularity="row", scope="linear"),
+        method=MethodConfig(levels="lloyd", granularity="row", scope="matrices"),
         dataset="tiny",
         variant="lloyd/3bit",
         bits=3,

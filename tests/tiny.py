@@ -79,10 +79,13 @@ TRAINING = TrainingConfig(
 
 
 def write_tiny_model(folder: Path, config: ModelConfig = TINY_MODEL) -> Path:
-    """A model file with random weights."""
+    """A model file with random weights, also where a fresh network has zeros."""
     torch.manual_seed(0)
     path = folder / "model.safetensors"
-    write_model(path, build_network(config).state_dict(), config, {})
+    weights = build_network(config).state_dict()
+    for tensor in weights.values():
+        tensor.add_(0.05 * torch.randn_like(tensor) * (not tensor.any()))
+    write_model(path, weights, config, {})
     return path
 
 

@@ -122,6 +122,11 @@ MISTAKES: list[tuple[str, Any, str]] = [
         {"group": 1},
         "`methods.ot.granularity`: found {'group': 1}; expected .*≥ 2",
     ),
+    (
+        "methods/ot/scope",
+        "linear",
+        "found 'linear'; expected one of all, matrices.*`linear` is called `matrices` now",
+    ),
     ("methods/ot/budget", 17, "`methods.ot.budget.0`: found 17; expected .*≤ 16"),
     ("methods/ot/budget", [2, 0], r"`methods.ot.budget.1`: found 0; expected a number, > 0"),
     (

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from flowquant.config.model import ConditionConfig, ImageConfig, ModelConfig
-from flowquant.models.family import linear_weights
+from flowquant.models.family import matrices
 from flowquant.models.model import build_network, empty_network
 from flowquant.models.transformer import FourierFeatures
 from tiny import TINY_NETWORK
@@ -111,8 +111,8 @@ def test_dropout_is_off_outside_training(tiny_model: ModelConfig) -> None:
     assert torch.equal(network(*args), network(*args))
 
 
-def test_linear_weights_are_matrices_without_embeddings(tiny_model: ModelConfig) -> None:
-    names = linear_weights(empty_network(tiny_model))
+def test_matrices_are_what_tokens_are_multiplied_by(tiny_model: ModelConfig) -> None:
+    names = matrices(empty_network(tiny_model))
     layer = {f"transformer.layers.{i}." for i in range(2)}
     per_layer = (
         "self_attn.in_proj_weight",
@@ -123,8 +123,6 @@ def test_linear_weights_are_matrices_without_embeddings(tiny_model: ModelConfig)
     assert names == {
         "patch_proj.weight",
         "out_proj.weight",
-        "time_mlp.1.weight",
-        "time_mlp.3.weight",
     } | {prefix + name for prefix in layer for name in per_layer}
 
 

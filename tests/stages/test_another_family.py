@@ -40,6 +40,10 @@ class OneConvolution(nn.Module):
     def middle(self) -> nn.Module:
         return self.kernel
 
+    @property
+    def embedders(self) -> tuple[nn.Module, ...]:
+        return (self.shift,)
+
     def cast(self, dtype: torch.dtype) -> None:
         self.to(dtype)
 
@@ -98,7 +102,7 @@ def test_nothing_after_the_network_knows_its_inside(
     learning = {"curve": tmp_path / "curve.jsonl", "checkpoint": tmp_path / "c.pt"}
     train(data=data, output=trained, model=model, training=training, **named, **learning)  # type: ignore[arg-type]
     method = MethodConfig(
-        levels="uniform", granularity="row", scope="linear", keep=(), least_values=5
+        levels="uniform", granularity="row", scope="matrices", keep=(), least_values=5
     )
     what = {"method": method, "variant": "u/4bit", "bits": 4}
     quantize(model=trained, output=packed, **what, **named)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ METRICS: dict[str, Any] = {"metrics": {"is_splits": 1, "neighbours": 1}}
 REFINED: dict[str, Any] = {
     "levels": "lloyd",
     "granularity": "row",
-    "scope": "linear",
+    "scope": "matrices",
     "levels_dtype": "float16",
     "float_dtype": "float16",
     "refine": {"steps": 20, "batch": 8},

@@ -83,7 +83,7 @@ class PlotSection:
 
     levels_of: Words | None = None
     """The weight whose histogram is drawn with its levels, such as
-    ``transformer.layers.0.linear1.weight``; ``null``: each network's largest."""
+    ``transformer.layers.0.linear1.weight``; ``null``: each network's largest quantized one."""
 
 
 @section

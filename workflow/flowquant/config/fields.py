@@ -60,6 +60,8 @@ EACH_ONCE = AfterValidator(_each_once)
 READS = "x-reads"
 # The kind of section that is meant where none is said.
 DEFAULT_TAG = "x-default"
+# Values by the names that they had before.
+RENAMED = "x-renamed"
 
 
 # Beyond what any setting means, and within what every type holds.

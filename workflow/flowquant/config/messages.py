@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from flowquant.config.fields import RENAMED
 from flowquant.config.schema import describe, node_at
 from flowquant.runtime.errors import UserError
 
@@ -49,12 +50,12 @@ def explain(error: ValidationError, content: Mapping[str, Any]) -> UserError:
     missing = first["type"] in ("missing", "missing_argument", "union_tag_not_found")
     if first["type"].startswith("union_tag"):
         path = [*path, first["ctx"]["discriminator"].strip("'")]
-    value = None if missing else _value(path, content)
+    value, node = None if missing else _value(path, content), node_at(path, content)
     return UserError(
         _key(path),
         found="nothing" if missing else _shortened(value),
-        expected=describe(node_at(path, content)),
-        remedy=_number_as_text(value) or REFERENCE,
+        expected=describe(node),
+        remedy=_renamed(value, node) or _number_as_text(value) or REFERENCE,
     )
 
 
@@ -109,6 +110,11 @@ def _value(path: list[Any], content: Any) -> Any:
         with suppress(TypeError, KeyError, IndexError):
             content = content[part]
     return content
+
+
+def _renamed(value: Any, node: Mapping[str, Any]) -> str | None:
+    new = node.get(RENAMED, {}).get(value) if isinstance(value, str) else None
+    return new and f"`{value}` is called `{new}` now."
 
 
 def _number_as_text(value: Any) -> str | None:

@@ -12,6 +12,7 @@ from flowquant.config.fields import (
     OWN,
     OWN_READS,
     READS,
+    RENAMED,
     WHOLE,
     Count,
     Item,
@@ -112,8 +113,12 @@ class MethodConfig:
     """Values that share levels: a whole ``tensor``, each ``row`` (index of axis 0), or ``{group:
     g}``, g consecutive values of a row (a row that ``group`` does not divide is one group)."""
 
-    scope: Literal["all", "linear"] = "all"
-    """``all`` parameters (the paper), or only the weights of ``linear`` layers and convolutions."""
+    scope: Annotated[
+        Literal["all", "matrices"], Field(json_schema_extra={RENAMED: {"linear": "matrices"}})
+    ] = "all"
+    """``all`` parameters (the paper), or only ``matrices``: the weights of linear layers, attention
+    and convolutions, a row for each output. Biases, norms, tables of embeddings and the layers that
+    time and condition go through first stay float."""
 
     keep: tuple[Item, ...] = ()
     """Name patterns of parameters to leave in float32, ``*`` matching anything."""

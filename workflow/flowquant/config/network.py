@@ -250,11 +250,11 @@ def _refuse_heads(heads: int, width: int) -> None:
 
 
 def _of_a_family(content: Any) -> Any:
+    """With the family that is meant, and tuples, which strict types ask for, in place of lists."""
     if not isinstance(content, Mapping):
         return content
-    # What comes from JSON is Python's from here on, where strict types tell lists from tuples.
-    listed = {k: tuple(value) if isinstance(value, list) else value for k, value in content.items()}
-    return {"family": DEFAULT_FAMILY, **listed}
+    said = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
+    return {"family": DEFAULT_FAMILY, **said}
 
 
 Network = Annotated[

@@ -28,6 +28,8 @@ class CustomNetwork(nn.Module):
     """
 
     middle: nn.Module
+    # `keep` names what is to stay float: which modules they are cannot be known.
+    embedders: tuple[nn.Module, ...] = ()
 
     def __init__(
         self, config: CustomConfig, image: ImageConfig, condition: ConditionConfig

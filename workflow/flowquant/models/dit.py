@@ -161,6 +161,12 @@ class Dit(nn.Module):
         """The block in the middle."""
         return self.blocks[len(self.blocks) // 2]
 
+    @property
+    def embedders(self) -> tuple[nn.Module, ...]:
+        """What time and class go through on their way to the blocks."""
+        label = (self.y_embedder,) if hasattr(self, "y_embedder") else ()
+        return self.t_embedder, *label
+
     def forward(
         self, x: Tensor, time: Tensor, condition: Tensor, kept: Tensor | None = None
     ) -> Tensor:
@@ -182,9 +188,8 @@ class Dit(nn.Module):
     def cast(self, dtype: torch.dtype) -> None:
         """Compute in ``dtype``, but what becomes of times and classes."""
         self.to(dtype)
-        self.t_embedder.float()
-        if hasattr(self, "y_embedder"):
-            self.y_embedder.float()
+        for module in self.embedders:
+            module.float()
 
 
 def places(side: int, like: Tensor) -> Tensor:

@@ -27,6 +27,15 @@ class VelocityNetwork(Protocol):
         """The module whose output, [B, N, D] or [B, D, H, W], is looked at for its latents."""
         ...
 
+    @property
+    def embedders(self) -> tuple[nn.Module, ...]:
+        """The modules that time and condition go through before anything else sees them.
+
+        They are small, and all that the network does hangs on them: the scope ``matrices`` leaves
+        them float.
+        """
+        ...
+
     def forward(
         self, x: Tensor, time: Tensor, condition: Tensor, kept: Tensor | None = None
     ) -> Tensor:
@@ -57,14 +66,22 @@ FAMILIES: dict[str, Family] = {
     "dit": Dit,
     "custom": CustomNetwork,
 }
+CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
 
 
-def linear_weights(network: nn.Module) -> set[str]:
-    """Names of the weights that multiply: matrices, but not embedding tables, and kernels."""
+def matrices(network: nn.Module) -> set[str]:
+    """Names of the weights that activations are multiplied by, a row for each output.
+
+    They are the weights of linear layers and attention [out, in] and of convolutions [out, in, …].
+    Tables of embeddings are no such weights, and the network's `VelocityNetwork.embedders` are left
+    out.
+    """
+    embedders = {part for module in getattr(network, "embedders", ()) for part in module.modules()}
     return {
         f"{module_name}.{name}".lstrip(".")
         for module_name, module in network.named_modules()
+        if module not in embedders
         for name, parameter in module.named_parameters(recurse=False)
         if (parameter.dim() == 2 and not isinstance(module, nn.Embedding))
-        or (name == "weight" and isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d))
+        or (name == "weight" and isinstance(module, CONVOLUTIONS))
     }

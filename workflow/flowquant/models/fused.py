@@ -26,7 +26,7 @@ def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
     attend = layer.self_attn
     mixed = attend.out_proj(attention(attend.project(x), attend.heads))
     x = add_norm(x, mixed, layer.norm1.weight, layer.norm1.bias, layer.norm1.eps)
-    if layer.activation is F.relu and isinstance(layer.linear1, nn.Linear):
+    if layer.activation is F.relu and isinstance(layer.linear1.weight, Tensor):
         # `linear1` and ReLU by themselves are two passes over the widest activations.
         weight = layer.linear1.weight.t()
         hidden = torch._addmm_activation(layer.linear1.bias, x.flatten(0, -2), weight)

@@ -36,15 +36,11 @@ class SelfAttention(nn.Module):
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
-        # Replaces the weight and bias above where weights stay packed in memory.
-        self.in_projection: nn.Module | None = None
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
     def project(self, x: Tensor) -> Tensor:
         """Queries, keys and values side by side, [B, N, 3·D]."""
-        if self.in_projection is not None:
-            return self.in_projection(x)
         return F.linear(x, self.in_proj_weight, self.in_proj_bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,6 +139,11 @@ class FlowTransformer(nn.Module):
     def middle(self) -> nn.Module:
         """The encoder layer in the middle."""
         return self.transformer.layers[len(self.transformer.layers) // 2]
+
+    @property
+    def embedders(self) -> tuple[nn.Module, ...]:
+        """What time and condition go through on their way to the tokens."""
+        return self.time_mlp, self.class_emb if hasattr(self, "class_emb") else self.attr_emb
 
     def _embed(self, condition: Tensor, factor: Tensor | None) -> Tensor:
         """The condition's embedding [B, D], times ``factor`` [B, 1] before a bias is added."""

@@ -101,7 +101,7 @@ class Attention(nn.Module):
         batch, channels, height, width = x.shape
         # Convolutions over one pixel are linear layers: pixels that way are rows.
         pixels = self.norm(x).flatten(2).transpose(1, 2)
-        projected = F.linear(pixels, self.qkv.weight.squeeze(-1), self.qkv.bias)
+        projected = F.linear(pixels, self.qkv.weight.flatten(1), self.qkv.bias)
         size = channels // self.heads
         if self.apart:
             split = projected.view(batch, -1, 3, self.heads, size).permute(2, 0, 3, 1, 4)
@@ -110,7 +110,7 @@ class Attention(nn.Module):
         query, key, value = split
         mixed = F.scaled_dot_product_attention(query, key, value)
         mixed = mixed.transpose(1, 2).reshape(batch, -1, channels)
-        out = F.linear(mixed, self.proj_out.weight.squeeze(-1), self.proj_out.bias)
+        out = F.linear(mixed, self.proj_out.weight.flatten(1), self.proj_out.bias)
         return x + out.transpose(1, 2).reshape(batch, channels, height, width)
 
 
@@ -183,6 +183,12 @@ class Unet(nn.Module):
         """The stage of the smallest images."""
         return self.middle_block
 
+    @property
+    def embedders(self) -> tuple[nn.Module, ...]:
+        """What time and class go through on their way to the blocks."""
+        label = (self.label_emb,) if hasattr(self, "label_emb") else ()
+        return self.time_embed, *label
+
     def forward(
         self, x: Tensor, time: Tensor, condition: Tensor, kept: Tensor | None = None
     ) -> Tensor:
@@ -206,12 +212,8 @@ class Unet(nn.Module):
     def cast(self, dtype: torch.dtype) -> None:
         """Compute in ``dtype``, but norms and what becomes of times and classes."""
         self.to(dtype)
-        self.time_embed.float()
-        if hasattr(self, "label_emb"):
-            self.label_emb.float()
-        for module in self.modules():
-            if isinstance(module, Norm):
-                module.float()
+        for module in (*self.embedders, *(m for m in self.modules() if isinstance(m, Norm))):
+            module.float()
 
 
 def zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Conv1d | nn.Conv2d:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ModelConfig
-from flowquant.models.family import linear_weights
+from flowquant.models.family import matrices
 from flowquant.models.model import empty_network
 from flowquant.quantization.codebook import Codebook, group_size, with_levels
 from flowquant.quantization.levels import QUANTIZERS
@@ -53,7 +53,7 @@ def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: int) 
 
 def selected(weights: Mapping[str, Tensor], config: ModelConfig, method: MethodConfig) -> set[str]:
     """Names of the weights that the method quantizes."""
-    scope = set(weights) if method.scope == "all" else linear_weights(empty_network(config))
+    scope = set(weights) if method.scope == "all" else matrices(empty_network(config))
     return {
         name
         for name, tensor in weights.items()

@@ -11,6 +11,7 @@ from flowquant.quantization.packed_file import check_same_weights, read_quantize
 from flowquant.report.style import COLOURS, save
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.files import write_json
+from flowquant.runtime.tensors import read_metadata
 
 MOST_LEVELS = 64
 
@@ -32,8 +33,8 @@ def plot_levels(
         model: Model file.
         quantized: Quantized model files.
         names: Name of each, for its panel.
-        tensor: Which tensor, or the largest; the first group's levels are drawn where it has
-            several.
+        tensor: Which tensor, or the largest that a variant quantizes; the first group's levels are
+            drawn where it has several.
         outputs: Figures to write, format by suffix.
         data: JSON to write: what was drawn.
         dpi: Resolution of PNG files.
@@ -43,8 +44,9 @@ def plot_levels(
     """
     weights, _ = read_model(model)
     if tensor is None:
+        packed = {name for path in quantized for name in read_metadata(path).get("packed", ())}
         # The first by name of those of one size, whatever the file's order.
-        tensor = max(sorted(weights), key=lambda name: weights[name].numel())
+        tensor = max(sorted(packed & weights.keys() or weights), key=lambda n: weights[n].numel())
     if tensor not in weights:
         raise UserError(
             "plot.levels_of",
