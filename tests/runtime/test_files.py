@@ -11,7 +11,7 @@ import torch
 
 from flowquant.report.tables import write_table
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import REFUSALS, atomic, write_json, write_text
+from flowquant.runtime.files import REFUSALS, atomic, read_json, write_json, write_text
 from flowquant.runtime.tensors import read_tensors, write_tensors
 
 
@@ -72,6 +72,14 @@ def test_no_result_holds_what_is_no_number(number: float, tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"for `0.fid`"):
         write_table(tmp_path / "out.csv", ["fid"], [{"fid": number}])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_number_is_not_read(number: str, tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    path.write_text(f'{{"fid": [1.0, {number}]}}')
+    with pytest.raises(UserError, match=f"found.json: found {number}, which is no number"):
+        read_json(path)
 
 
 def test_a_changed_tensor_file_is_not_read(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_report_shows_figures_under_captions(finished: Workflow) -> None:
     figures = {f"digits_{name}.png" for name in ("fid", "is", "accuracy", "samples", "levels")}
     assert shown == figures | {"summary.csv", "report.html"}
     assert "The samples of digits over bits a weight" in page
+    assert "few_images" in page
     assert "seeds 0. FID" in page.replace("\\n", " ")
 
 
@@ -96,6 +97,10 @@ def test_the_table_says_how_it_was_made(finished: Workflow) -> None:
     assert rows["ot/2bit"]["evaluations"] == "2.0"
     assert rows["real"]["evaluations"] == ""
     assert rows["real"]["accuracy"] == ""
+    # A hundred samples for 512 features.
+    assert all("few_images" in row["caveats"].split() for row in rows.values())
+    log = finished.folder / RUN / "logs/collect.log"
+    assert "warning: digits, real: no more images" in log.read_text()
 
 
 def test_nothing_is_left_to_do(finished: Workflow) -> None:
@@ -122,6 +127,10 @@ def test_nothing_is_left_to_do(finished: Workflow) -> None:
             {"sample": 3, "evaluate": 3, "downstream": 3, "collect": 1, "plot_metrics": 3}
             | {"plot_samples": 1, "all": 1},
         ),
+        (
+            {"presets": {"digits": {"classifier": {"reference_accuracy": 0.5}}}},
+            {"collect": 1, "plot_metrics": 3, "all": 1},
+        ),
         ({"sweep": {"evaluations": [7]}}, {}),
         ({"batch": 7}, {}),
         ({"presets": {"digits": {"training": {"devices": 2}, "sampling": {"devices": 2}}}}, {}),
@@ -129,7 +138,7 @@ def test_nothing_is_left_to_do(finished: Workflow) -> None:
         ({"run": "another"}, None),
     ],
     ids=[
-        *("plot", "bits", "method", "seed", "metrics", "steps", "sweep"),
+        *("plot", "bits", "method", "seed", "metrics", "steps", "reference", "sweep"),
         *("batch", "devices", "data_root", "run"),
     ],
 )

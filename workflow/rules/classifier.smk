@@ -18,6 +18,8 @@ rule classifier:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
+        # Only warned of: changing it must not train again what everything else hangs on.
+        reference=lambda wildcards: RUN.reference_accuracies([wildcards.dataset])[0],
         mem_mb=8000,
         runtime="4h",
     params:
@@ -29,5 +31,6 @@ rule classifier:
         stage(
             "classifier",
             "--data={input.data} --output={output.classifier} --report={output.report} "
-            "--dataset={wildcards.dataset} --device={resources.device} {params.options}",
+            "--dataset={wildcards.dataset} --device={resources.device} "
+            "--reference={resources.reference} {params.options}",
         )

@@ -22,6 +22,7 @@ rule collect:
     conda:
         ENVIRONMENT
     params:
+        references=RUN.reference_accuracies(RUN.classified),
         code=digest("collect"),
     message:
         f"{RUN.name}: gathering all results"
@@ -30,7 +31,8 @@ rule collect:
             "collect",
             "--evaluations {input.evaluations} --models {input.models} "
             "--downstreams {input.downstreams} --fidelities {input.fidelities} "
-            "--classifiers {input.classifiers} --evaluation-results={output.evaluation_results} "
+            "--classifiers {input.classifiers} --references {params.references} "
+            "--evaluation-results={output.evaluation_results} "
             "--downstream-results={output.downstream_results} --summary={output.summary} "
             "--table={output.table}",
         )

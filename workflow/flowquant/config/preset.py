@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from flowquant.config.classifier import ClassifierConfig
+from flowquant.config.classifier import ClassifierSection
 from flowquant.config.fields import Text, Words, refuse, section
 from flowquant.config.model import ModelConfig
 from flowquant.config.sampling import SamplingSection
@@ -35,7 +35,7 @@ class Preset(ModelConfig):
     sampling: SamplingSection
     """How images are sampled."""
 
-    classifier: ClassifierConfig | None = None
+    classifier: ClassifierSection | None = None
     """The classifier that judges samples; ``null`` for none."""
 
     @property

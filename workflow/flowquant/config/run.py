@@ -200,6 +200,11 @@ class Run:
             *options("settings", ClassifierConfig, preset.classifier),
         ]
 
+    def reference_accuracies(self, datasets: Iterable[str]) -> Words:
+        """What classifiers of these datasets, which have one, should come near to."""
+        found = (self.presets[name].classifier for name in datasets)
+        return [str(classifier.reference_accuracy) for classifier in found if classifier]
+
     def method_options(self, wildcards: Wildcards) -> Words:
         """What a method does to a tensor; its widths are wildcards of their own."""
         return options("method", MethodConfig, self.methods[wildcards.method])

@@ -18,6 +18,7 @@ NETWORK_ERRORS = (
     TimeoutError,
     ConnectionError,
 )
+BY_HAND = "Put the file there by hand, or set `data_root` to the folder that has it."
 
 
 def fetch(urls: tuple[str, ...], path: Path, sha256: str | None = None) -> Path:
@@ -39,10 +40,13 @@ def fetch(urls: tuple[str, ...], path: Path, sha256: str | None = None) -> Path:
     return path
 
 
-def download(urls: tuple[str, ...], path: Path, sha256: str | None = None) -> None:
+def download(
+    urls: tuple[str, ...], path: Path, sha256: str | None = None, remedy: str = BY_HAND
+) -> None:
     """Fetch a file from the first mirror that has it, tried in order.
 
     Nothing is written unless all of it arrived and has the SHA-256 that is given, if any.
+    ``remedy`` is what to do where there is no network.
 
     Raises:
         UserError: if no mirror answers, or the file has another SHA-256.
@@ -70,5 +74,5 @@ def download(urls: tuple[str, ...], path: Path, sha256: str | None = None) -> No
         path,
         found="no such file, and no answer from " + "; ".join(failures or ["any mirror"]),
         expected="the file in place, or a network to download it from",
-        remedy="Put the file there by hand, or set `data_root` to the folder that has it.",
+        remedy=remedy,
     )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from flowquant.config.classifier import ArchitectureConfig
 from flowquant.config.model import ImageConfig
 from flowquant.data.pixels import to_unit
+from flowquant.models.model import check_finite
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.tensors import read_tensors, write_tensors
 
@@ -88,8 +89,14 @@ def penultimate(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def write_classifier(path: Path, network: nn.Module, config: ArchitectureConfig) -> None:
-    """Write a classifier's weights and architecture."""
-    write_tensors(path, network.state_dict(), {"architecture": asdict(config)})
+    """Write a classifier's weights and architecture.
+
+    Raises:
+        UserError: if a weight is NaN or infinite.
+    """
+    weights = network.state_dict()
+    check_finite(path, weights)
+    write_tensors(path, weights, {"architecture": asdict(config)})
 
 
 def read_classifier(path: Path) -> tuple[nn.Module, ArchitectureConfig]:

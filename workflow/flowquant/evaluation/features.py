@@ -81,10 +81,19 @@ def extract(
     C is 1 or 3. The weights are a classifier file, or torch-fidelity's Inception weights.
 
     Raises:
-        UserError: if the weights are unreadable.
+        UserError: if the weights are unreadable, or give features that are no numbers.
     """
     network = load_extractor(extractor, weights, device)
-    return run_extractor(network, images, device, batch)
+    features, logits = run_extractor(network, images, device, batch)
+    if not bool(features.isfinite().all() and logits.isfinite().all()):
+        raise UserError(
+            weights,
+            found="NaN or infinite features of some images",
+            expected="weights of a network that has learned",
+            remedy="Train the classifier anew with a lower `classifier.learning_rate`, or name "
+            "other weights under `evaluation.weights.path`.",
+        )
+    return features, logits
 
 
 def load_extractor(
@@ -161,5 +170,5 @@ def _check_plain_weights(path: Path) -> None:
             found=f"no plain weights ({type(error).__name__})",
             expected="torch-fidelity's weights-inception-2015-12-05-6726825d.pth",
             remedy="Delete the file to have it downloaded, or name the right one under "
-            "`evaluation.weights`.",
+            "`evaluation.weights.path`.",
         ) from error

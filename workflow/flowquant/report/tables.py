@@ -1,6 +1,7 @@
 """Results read from files, and tables of them: CSV for programs, Markdown for people."""
 
 import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def read_table(
 
     Raises:
         UserError: if the file is unreadable, lacks a column or the dataset, or a cell is neither a
-            number nor a variant where one is asked for.
+            finite number nor a variant where one is asked for.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -78,14 +79,17 @@ def read_table(
         if not cell and name in optional:
             return None
         try:
-            return float(cell)
+            value = float(cell)
         except ValueError:
-            raise UserError(
-                f"{path}, line {line}, column `{name}`",
-                found=repr(cell),
-                expected="a number",
-                remedy=REMEDY,
-            ) from None
+            value = math.nan
+        if math.isfinite(value):
+            return value
+        raise UserError(
+            f"{path}, line {line}, column `{name}`",
+            found=repr(cell),
+            expected="a finite number",
+            remedy=REMEDY,
+        )
 
     return [
         {name: row[name] for name in text}

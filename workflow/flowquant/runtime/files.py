@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from flowquant.runtime.errors import UserError
 
@@ -126,10 +126,14 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: if the file is missing or is not JSON.
+        UserError: if the file is missing or is not JSON, which has no NaN and no infinity.
     """
+
+    def refuse(name: str) -> NoReturn:
+        raise ValueError(f"{name}, which is no number")
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except (OSError, ValueError) as error:
         raise UserError(
             path,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flowquant.report.caveats import warn
 from flowquant.report.summary import (
     COLUMNS,
     DOWNSTREAM,
@@ -26,6 +27,7 @@ def collect(
     downstreams: tuple[Path, ...] = (),
     classifiers: tuple[Path, ...] = (),
     fidelities: tuple[Path, ...] = (),
+    references: tuple[float, ...] = (),
 ) -> None:
     """Gather results.
 
@@ -39,12 +41,18 @@ def collect(
         downstreams: What `downstream` wrote for each dataset, variant and seed.
         classifiers: Reports of the classifiers.
         fidelities: What `fidelity` wrote for each dataset, variant and seed.
+        references: The accuracy 0…1 that the dataset of each classifier allows; 1 without.
     """
     evaluated = average_evaluations(read_results(evaluations))
     judged = averages(read_results(downstreams), DOWNSTREAM)
     near = averages(read_results(fidelities), FIDELITY)
-    sizes, accuracies = read_results(models), map(read_json, classifiers)
-    rows = table_rows(evaluated, judged, near, sizes, accuracies)
+    sizes, accuracies = read_results(models), list(map(read_json, classifiers))
+    named = (report["dataset"] for report in accuracies)
+    allowed = dict(zip(named, references, strict=False))
+    rows = table_rows(evaluated, judged, near, sizes, accuracies, allowed)
+    for row in rows:
+        for caveat in row["caveats"].split():
+            warn(f"{row['dataset']}, {row['variant']}", caveat)
     write_json(evaluation_results, nest(evaluated))
     write_json(downstream_results, nest({n: judged[n] for n in evaluated if n in judged}))
     write_table(summary, COLUMNS, rows)
