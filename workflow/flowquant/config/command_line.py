@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import regular
 
 
 def options(name: str, kind: type, *sections: object) -> list[str]:
@@ -48,6 +47,9 @@ def interrupted(command: str) -> int:
 
 def _careful(stage: Callable[..., None], command: str) -> Callable[..., None]:
     """The stage, which opens no pipes and devices, and what a machine lacks as a `UserError`."""
+
+    # Not to list the commands.
+    from flowquant.runtime.files import regular
 
     @wraps(stage)
     def called(*arguments: Any, **named: Any) -> None:

@@ -11,6 +11,7 @@ from flowquant.data.decode import Recipe
 from flowquant.data.prepare import SplitFiles, prepare
 from flowquant.data.tensor_stream import Array
 from flowquant.runtime.errors import UserError, some
+from flowquant.runtime.files import regular
 
 IMAGES = ("img_align_celeba", "img_align_celeba.zip")
 ATTRIBUTES = "list_attr_celeba.txt"
@@ -83,7 +84,7 @@ def find(root: Path, *names: str) -> Path:
     for name in names:
         for subfolder in SUBFOLDERS:
             if (path := root / subfolder / name).exists():
-                return path
+                return regular(path, or_folder=True)
     raise UserError(
         root / names[0],
         found="no such file" if len(names) == 1 else f"neither {' nor '.join(names)}",
