@@ -80,7 +80,7 @@ def _run_helper(link: Connection, work: Callable[..., Any], arguments: tuple[Any
     # A cluster that ends a job signals all its processes; the main one knows what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     # Bars here share no lock with other processes: if this one is killed, nothing is left behind.
     tqdm.set_lock(threading.RLock())
     try:
@@ -91,7 +91,7 @@ def _run_helper(link: Connection, work: Callable[..., Any], arguments: tuple[Any
     os._exit(0)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process when its parent has ended, however that came about."""
     parent = parent_process()
     assert parent is not None
