@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from flowquant.runtime import interrupt
 from flowquant.runtime.errors import UserError
 
 
@@ -36,12 +37,6 @@ def _words(name: str, value: Any) -> list[str]:
     return [f"{option}={value}"]
 
 
-def interrupted(command: str) -> int:
-    """Say that a command was interrupted, in one line; the exit code of SIGINT."""
-    print(f"interrupted: {command or 'flowquant'}", file=sys.stderr)
-    return 130
-
-
 def run(
     stage: Callable[..., None], command: str = "", arguments: Sequence[str] | None = None
 ) -> None:
@@ -56,19 +51,22 @@ def run(
         command: What it is called, for its help.
         arguments: The command's own arguments; without them, those of this process.
     """
-    import tyro
-
+    interrupt.at_work()
     try:
+        import tyro
+
         tyro.cli(
             stage,
             prog=f"flowquant {command}",
             args=arguments,
             config=(tyro.conf.FlagConversionOff,),
         )
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(interrupted(command))
-    except BrokenPipeError:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or interrupt.asked():
+            interrupt.leave(str(error) if isinstance(error, KeyboardInterrupt) else "")
+        if isinstance(error, UserError):
+            sys.exit(f"error: {error}")
+        if not isinstance(error, BrokenPipeError):
+            raise
         # The reader of our output went away (`… | head`); there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from flowquant.data.archive import Entry
 from flowquant.runtime.errors import UserError
+from flowquant.runtime.processes import follow_parent
 
 # Files that a process decodes at a time.
 CHUNK = 64
@@ -125,7 +126,7 @@ def decode_all(entries: Sequence[Entry], recipe: Recipe, processes: int) -> Iter
     if processes == 1 or len(entries) <= CHUNK:
         yield from (decode_entries(chunk, recipe) for chunk in chunks)
         return
-    with ProcessPoolExecutor(processes) as pool:
+    with ProcessPoolExecutor(processes, initializer=follow_parent) as pool:
         try:
             waiting: deque[Future[Decoded]] = deque()
             waiting.extend(
@@ -144,3 +145,5 @@ def decode_all(entries: Sequence[Entry], recipe: Recipe, processes: int) -> Iter
                 expected=f"{processes} running processes",
                 remedy="Most often memory ran out: use fewer cores (`--cores`).",
             ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
