@@ -51,7 +51,7 @@ def run(
         command: What it is called, for its help.
         arguments: The command's own arguments; without them, those of this process.
     """
-    interrupt.at_work()
+    interrupt.at_work(command or "flowquant")
     try:
         import tyro
 
@@ -61,6 +61,7 @@ def run(
             args=arguments,
             config=(tyro.conf.FlagConversionOff,),
         )
+        interrupt.done()
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) or interrupt.asked():
             interrupt.leave(str(error) if isinstance(error, KeyboardInterrupt) else "")

@@ -147,7 +147,7 @@ def _failure(job: dict[str, Any]) -> Iterator[str]:
 def _last_lines(log: Path) -> list[str]:
     """The end of a log: the message to the user, or what there is."""
     try:
-        text = log.read_text(encoding="utf-8", errors="replace")
+        text = log.read_bytes().decode(errors="replace")
     except OSError:
         return []
     # A bar is drawn over and over in its line.

@@ -48,9 +48,16 @@ def prepare(command: str) -> None:
     threading.Thread(target=_watch, args=(told, wanted_by), daemon=True).start()
 
 
-def at_work() -> None:
+def at_work(command: str) -> None:
     """From now on there is something to clean up: an interruption is a `KeyboardInterrupt`."""
+    _Process.command = command
     _Process.at_work = True
+
+
+def done() -> None:
+    """From now on there is nothing left to interrupt."""
+    if _Process.number == os.getpid():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def asked() -> bool:
