@@ -23,7 +23,7 @@ folder.mkdir(parents=True)
 names = [folder / f"0.{kind}.lock" for kind in ("input", "output")]
 for name in names:
     name.write_text("results/x")
-claim(map(str, names))
+claim(str(name.resolve()) for name in names)
 print("locked", flush=True)
 signal.pause()
 """

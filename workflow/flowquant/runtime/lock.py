@@ -37,7 +37,7 @@ def claim(files: Iterable[str]) -> None:
         {
             "host": socket.gethostname(),
             "process": os.getpid(),
-            "locks": {str(lock): _mark(lock) for lock in locks},
+            "locks": {lock.name: _mark(lock) for lock in locks},
         },
         owner,
     )
@@ -50,7 +50,7 @@ def release() -> str | None:
     Returns:
         Why the folder stays locked, if it does.
     """
-    locked = {str(path): _mark(path) for path in (FOLDER / "locks").glob("*.lock")}
+    locked = {path.name: _mark(path) for path in (FOLDER / "locks").glob("*.lock")}
     for owner, path, living in list(_owners()):
         own = [name for name, mark in owner["locks"].items() if locked.get(name) == mark]
         who = f"process {owner['process']} on {owner['host']}"
@@ -62,7 +62,7 @@ def release() -> str | None:
         if living or not here:
             continue
         for name in own:
-            Path(name).unlink(missing_ok=True)
+            (FOLDER / "locks" / name).unlink(missing_ok=True)
             del locked[name]
         if own:
             print(f"unlocked this folder: {who} is gone", file=sys.stderr)
