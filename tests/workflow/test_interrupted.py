@@ -96,7 +96,8 @@ def test_an_interrupted_run(fresh: Workflow, whom: str) -> None:
     last = said(fresh).rstrip().rpartition("\n")[2]
     assert last == f"interrupted: train: kept the state in {CHECKPOINT}"
     assert (fresh.folder / CHECKPOINT).exists()
-    assert not list((fresh.folder / ".snakemake/locks").glob("*"))
+    for kind in ("locks", "owners"):
+        assert not list((fresh.folder / ".snakemake" / kind).glob("*"))
 
 
 def test_a_killed_run(fresh: Workflow) -> None:

@@ -37,7 +37,7 @@ stage = Shell(
 
 
 onstart:
-    session.start(logger, workflow.persistence)
+    session.start(logger, workflow)
 
 
 onerror:

@@ -9,7 +9,6 @@ gone.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import threading
@@ -31,19 +30,24 @@ GRACEFUL = "Will exit after finishing currently running jobs (scheduler)."
 class Session:
     """The run that this process is.
 
-    Snakemake ends with exit code 1, or a traceback, when it is interrupted, after all jobs have
-    ended by themselves. Here they are made to end, and the exit code is that of SIGINT.
+    Snakemake ends with exit code 1, or a traceback, when it is interrupted, after all jobs on this
+    machine have ended by themselves. Here they are made to end, and the exit code is that of
+    SIGINT. Jobs of a cluster it cancels itself.
     """
 
     def __init__(self) -> None:
         self.interrupted = False
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        # Jobs are this process's.
+        self._local = False
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, self._interrupt)
             sys.excepthook = self._except
 
-    def start(self, logger: logging.Logger, persistence: Any) -> None:
-        """Jobs are about to run: Snakemake has its lock of the folder, and a screen."""
-        lock.claim(getattr(persistence, "_lockfile", {}).values())
+    def start(self, logger: logging.Logger, workflow: Any) -> None:
+        """Jobs are about to run: Snakemake has a scheduler, a screen and its lock of the folder."""
+        self._local = workflow.local_exec
+        lock.claim(getattr(workflow.persistence, "_lockfile", {}).values())
         for handler in logger.handlers:
             if handler.get_name() == "DefaultStreamHandler":
                 screen = Screen(handler, lambda: self.interrupted)
@@ -59,30 +63,26 @@ class Session:
         if self.interrupted:
             return
         self.interrupted = True
-        # What a scheduler does when it is asked to stop; none, before there is one.
+        # What the scheduler does when it is asked to stop.
         stop = signal.getsignal(signal.SIGTERM)
-        scheduling = callable(stop)
-        threading.Thread(target=_stop, args=(stop if scheduling else None,), daemon=True).start()
-        if not scheduling:
+        if not self._local or not callable(stop):
             raise KeyboardInterrupt
+        threading.Thread(target=_stop, args=(stop,), daemon=True).start()
 
     def _except(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
-        if not issubclass(kind, KeyboardInterrupt):
+        if issubclass(kind, KeyboardInterrupt):
+            print("interrupted; the same command goes on from here", file=sys.stderr, flush=True)
+        else:
             sys.__excepthook__(kind, error, trace)
-            return
-        print("interrupted; the same command goes on from here", file=sys.stderr, flush=True)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
 
 
-def _stop(scheduler: Callable[[int, None], object] | None) -> None:
+def _stop(scheduler: Callable[[int, None], object]) -> None:
     """Let the scheduler start nothing more, and end all jobs."""
     import psutil
 
-    if scheduler is not None:
-        scheduler(signal.SIGTERM, None)
+    scheduler(signal.SIGTERM, None)
     started = time.monotonic()
     # Once more and again for a job that was just about to start; the others heed the first.
     while True:

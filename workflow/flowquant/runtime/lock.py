@@ -5,6 +5,7 @@ in a file of its own, which it keeps locked (``flock``): the kernel lets go of t
 ends, however it ends. A lock that no such file lists is never touched.
 """
 
+import atexit
 import fcntl
 import json
 import os
@@ -25,9 +26,10 @@ def claim(files: Iterable[str]) -> None:
     locks = [Path(name) for name in files]
     if not locks:
         return
-    path = FOLDER / "owners" / f"{socket.gethostname()}-{os.getpid()}.json"
+    path = FOLDER.resolve() / "owners" / f"{socket.gethostname()}-{os.getpid()}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     owner = path.open("w", encoding="utf-8")
+    atexit.register(path.unlink, missing_ok=True)
     _claims.append(owner)
     try:
         fcntl.flock(owner, fcntl.LOCK_EX)
