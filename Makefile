@@ -8,8 +8,10 @@ RESULTS := results/quickstart
 .PHONY: quickstart test lint ruff ruff-format mypy snakefmt fix install clean
 
 # Networks this small train no faster on two cores: model and classifier train side by side.
+# This is `snakemake` that also removes the lock of a run that was killed.
 quickstart: $(VENV)/.run
-	$(BIN)/snakemake --cores $(CORES) --set-threads train=1 classifier=1 quantize=1 --quiet rules \
+	@PYTHONPATH=workflow $(BIN)/python -m flowquant.config.session --cores $(CORES) \
+		--set-threads train=1 classifier=1 quantize=1 --quiet host reason \
 		--configfile config/quickstart.yaml
 	@echo
 	@cat $(RESULTS)/summary.md

@@ -7,6 +7,15 @@ from pathlib import Path
 SOURCE = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(SOURCE / "workflow"))
 
+from flowquant.config.session import Session
+
+# First, for interruptions. Another workflow that uses this one as a module has its own ways.
+session = (
+    Session()
+    if workflow.is_main_process and workflow.modifier.is_main_snakefile()
+    else None
+)
+
 from snakemake.exceptions import WorkflowError
 
 from flowquant.config.run import INCEPTION, Run
@@ -25,6 +34,14 @@ CONFIG = RUN.configuration
 stage = Shell(
     SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method)
 ).stage
+
+
+onstart:
+    session.start(logger, workflow)
+
+
+onerror:
+    session.end()
 
 
 pathvars:

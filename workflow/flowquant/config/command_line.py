@@ -11,6 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from flowquant.runtime import interrupt
 from flowquant.runtime.errors import UserError
 
 
@@ -37,12 +38,6 @@ def _words(name: str, value: Any) -> list[str]:
     if isinstance(value, list | tuple):
         return [option, *map(str, value)]
     return [f"{option}={value}"]
-
-
-def interrupted(command: str) -> int:
-    """Say that a command was interrupted, in one line; the exit code of SIGINT."""
-    print(f"interrupted: {command or 'flowquant'}", file=sys.stderr)
-    return 130
 
 
 def _careful(stage: Callable[..., None], command: str) -> Callable[..., None]:
@@ -106,19 +101,23 @@ def run(
         command: What it is called, for its help.
         arguments: The command's own arguments; without them, those of this process.
     """
-    import tyro
-
+    interrupt.at_work(command or "flowquant")
     try:
+        import tyro
+
         tyro.cli(
             _careful(stage, command),
             prog=f"flowquant {command}",
             args=arguments,
             config=(tyro.conf.FlagConversionOff,),
         )
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(interrupted(command))
-    except BrokenPipeError:
+        interrupt.done()
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or interrupt.asked():
+            interrupt.leave(str(error) if isinstance(error, KeyboardInterrupt) else "")
+        if isinstance(error, UserError):
+            sys.exit(f"error: {error}")
+        if not isinstance(error, BrokenPipeError):
+            raise
         # The reader of our output went away (`… | head`); there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

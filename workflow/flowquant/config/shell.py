@@ -11,9 +11,13 @@ import shlex
 import sys
 from pathlib import Path
 
-# A cluster that ends a job tells all its processes (SIGTERM): the shell waits for the stage, which
-# may have a state to keep, and `tee` for what the stage says; without `tee`, saying it kills it.
-LAST_WORDS = """trap : TERM; tee() { ( trap "" TERM; exec tee "$@" ); }; """
+from flowquant.runtime.interrupt import FOR
+
+# A cluster that ends a job tells all its processes (SIGTERM), and so does a terminal (SIGINT): the
+# shell waits for the stage, which may have a state to keep, and `tee` for what the stage says;
+# without `tee`, saying it kills it. The stage too ignores SIGINT until it can say something.
+LAST_WORDS = """trap : TERM; trap "" INT; tee() { ( trap "" TERM; exec tee "$@" ); }; """
+LAST_WORDS += f"export {FOR}=$PPID; "
 FIELD = re.compile(r"\{([a-z][\w.]*)\}")
 
 

@@ -2,8 +2,6 @@
 
 import io
 import os
-import signal
-import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from flowquant.data.archive import Entry
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.processes import end_with_parent
+from flowquant.runtime.processes import follow_parent
 
 # Files that a process decodes at a time.
 CHUNK = 64
@@ -132,7 +130,7 @@ def decode_all(entries: Sequence[Entry], recipe: Recipe, processes: int) -> Iter
     if processes == 1 or len(entries) <= CHUNK:
         yield from (decode_entries(chunk, recipe) for chunk in chunks)
         return
-    with ProcessPoolExecutor(processes, initializer=_begin) as pool:
+    with ProcessPoolExecutor(processes, initializer=follow_parent) as pool:
         try:
             waiting: deque[Future[Decoded]] = deque()
             waiting.extend(
@@ -151,12 +149,5 @@ def decode_all(entries: Sequence[Entry], recipe: Recipe, processes: int) -> Iter
                 expected=f"{processes} running processes",
                 remedy="Most often memory ran out: use fewer cores (`--cores`).",
             ) from error
-
-
-def _begin() -> None:
-    """What a process that decodes does first: it leaves interrupts to its parent, and ends with it.
-
-    One that outlived its parent would hold the locks of the files that are being written.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with_parent, daemon=True).start()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
