@@ -12,6 +12,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from flowquant import __version__
 from flowquant.runtime.digest import PACKAGE
 from project import ROOT, STAGES
 
@@ -102,7 +103,7 @@ def test_the_oldest_python_is_said_once() -> None:
 
 def test_the_version_is_the_one_that_is_cited() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == PROJECT["version"]
+    assert citation["version"] == PROJECT["version"] == __version__
     assert citation["references"][0]["url"] == PROJECT["urls"]["Paper"]
 
 

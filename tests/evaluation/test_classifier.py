@@ -1,6 +1,7 @@
 """Classifiers of small images: their stems, their predictions, their files."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from flowquant.config.classifier import ArchitectureConfig
 from flowquant.config.model import ImageConfig
 from flowquant.evaluation.classifier import (
     build_classifier,
+    check_judges,
     classify,
     predict,
     read_classifier,
@@ -41,3 +43,36 @@ def test_predictions_do_not_depend_on_the_batch_or_on_the_file(tmp_path: Path) -
     assert found == config
     expected = classify(network, images).argmax(1)
     assert predict(again, images, CPU, batch=2).equal(expected)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "expected"),
+    [
+        ((3, 8), [0, 1], r"one of images \[3, 8, 8\]"),
+        ((1, 12), [0, 1], r"one of images \[1, 12, 12\]"),
+        ((1, 8), [0, 12], r"one that knows the labels 0 to 12"),
+        ((1, 8), [-1, 0], r"one that knows the labels -1 to 0"),
+        ((1, 8), [[0, 1], [1, 1]], r"the samples have attributes"),
+    ],
+)
+def test_what_a_classifier_cannot_judge(
+    images: tuple[int, int], labels: list[Any], expected: str
+) -> None:
+    config = ArchitectureConfig(name="resnet18", image=ImageConfig(channels=1, size=8), classes=10)
+    channels, size = images
+    shown = torch.zeros(2, channels, size, size, dtype=torch.uint8)
+    with pytest.raises(UserError, match=rf"c\.safetensors: found a classifier of .*{expected}"):
+        check_judges(Path("c.safetensors"), config, shown, torch.tensor(labels))
+
+
+def test_a_damaged_classifier_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    config = ArchitectureConfig(
+        name="squeezenet1_1", image=ImageConfig(channels=1, size=8), classes=3
+    )
+    write_classifier(path, build_classifier(config), config)
+    content = bytearray(path.read_bytes())
+    content[-1000:] = bytes(1000)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="SHA-256"):
+        read_classifier(path)

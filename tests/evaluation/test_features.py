@@ -28,6 +28,8 @@ def test_extractor_gives_the_classifiers_own_features(tmp_path: Path) -> None:
     torch.manual_seed(0)
     write_classifier(classifier, build_classifier(config).eval(), config)
     images = torch.randint(0, 256, (7, 1, 8, 8), dtype=torch.uint8)
+    with pytest.raises(UserError, match=r"classifier of images \[1, 8, 8\], .*\[3, 8, 8\]"):
+        extract(images.expand(-1, 3, -1, -1), "classifier", classifier, CPU)
     features, logits = extract(images, "classifier", classifier, CPU, batch=3)
     network: Any = read_classifier(classifier)[0]
     by_hand = penultimate(network, images)
@@ -43,13 +45,12 @@ def test_inception_weights_that_would_execute_code(tmp_path: Path) -> None:
             return (print, ("executed",))
 
     torch.save({"a": Evil()}, tmp_path / "weights.pth")
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
     with pytest.raises(UserError, match="found no plain weights"):
-        extract(
-            torch.zeros(2, 1, 8, 8, dtype=torch.uint8),
-            "inception-v3-compat",
-            tmp_path / "weights.pth",
-            CPU,
-        )
+        extract(images, "inception-v3-compat", tmp_path / "weights.pth", CPU)
+    torch.save({"a": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"other\.pth: found no plain weights of inception"):
+        extract(images, "inception-v3-compat", tmp_path / "other.pth", CPU)
 
 
 def test_inception_with_weights_of_the_right_shape(tmp_path: Path) -> None:

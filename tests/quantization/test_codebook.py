@@ -1,6 +1,7 @@
 """Codebooks and the packed file: exact round trips, and what a reader refuses."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from flowquant.models.transformer import FAMILIES
 from flowquant.quantization.codebook import (
     Codebook,
     effective_bits,
@@ -20,8 +22,40 @@ from flowquant.quantization.codebook import (
 from flowquant.quantization.packed_file import read_quantized, write_quantized
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.tensors import content_sha256
+from tiny import TINY_MODEL
 
-METADATA: dict[str, Any] = {"model": {}, "tensors": {}, "method": {"levels": "lloyd"}}
+# No network has more layers than tensors.
+MODEL = replace(TINY_MODEL, network=replace(TINY_MODEL.network, layers=1))
+METADATA: dict[str, Any] = {
+    "model": asdict(MODEL),
+    "method": {"levels": "lloyd", "granularity": "row", "scope": "all"},
+    "bits": None,
+    "source_sha256": "",
+    "tensors": {},
+}
+# The weights of the network that the files of these tests are of.
+WEIGHTS: dict[str, tuple[int, ...]] = {}
+
+
+class AnyWeights(nn.Module):
+    """A network whose weights are `WEIGHTS`."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__()
+        for name, shape in WEIGHTS.items():
+            self.register_parameter(name, nn.Parameter(torch.empty(shape)))
+
+
+@pytest.fixture(autouse=True)
+def network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "transformer", AnyWeights)
+
+
+def write(path: Path, quantized: dict[str, Codebook | Tensor]) -> None:
+    """Write a file of a network with these very weights."""
+    WEIGHTS.clear()
+    WEIGHTS.update({name: tuple(content.shape) for name, content in quantized.items()})
+    write_quantized(path, quantized, METADATA)
 
 
 def codebook(
@@ -51,7 +85,7 @@ def rewrite(
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "2bit.safetensors"
-    write_quantized(path, {"w": codebook(2), "b": torch.randn(5).half()}, METADATA)
+    write(path, {"w": codebook(2), "b": torch.randn(5).half()})
     return path
 
 
@@ -61,7 +95,7 @@ def test_round_trip_is_exact(bits: int, dtype: torch.dtype, tmp_path: Path) -> N
     path = tmp_path / "packed.safetensors"
     book, floats = codebook(bits, dtype=dtype), {"b": torch.randn(4, 3), "h": torch.randn(7).half()}
     given: dict[str, Codebook | Tensor] = {"w": book, **floats}
-    write_quantized(path, given, METADATA)
+    write(path, given)
     found, metadata = read_quantized(path)
     assert isinstance(found["w"], Codebook)
     assert found["w"].levels.dtype == dtype
@@ -83,7 +117,7 @@ def test_the_file_is_as_small_as_it_says(tmp_path: Path) -> None:
         torch.randint(4, (64, 4096), generator=draws, dtype=torch.int32),
         (64, 4096),
     )
-    write_quantized(path, {"w": book}, METADATA)
+    write(path, {"w": book})
     assert stored_bits({"w": book}) == 2 * 64 * 4096 + 16 * 4 * 64
     assert path.stat().st_size < stored_bits({"w": book}) / 8 + 2048
 
@@ -137,13 +171,42 @@ def test_index_past_the_levels_is_refused(file: Path) -> None:
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"w.indices": torch.zeros(9, dtype=torch.uint8)}, "9 bytes of indices"),
-        ({"w.levels": torch.zeros(2, 4)}, r"levels \[2, 4\]"),
-        ({"w.levels": torch.zeros(0)}, "without its indices or levels"),
+        (
+            {"w.indices": torch.zeros(9, dtype=torch.uint8)},
+            r"uint8 \[9\] for uint8 \[27\]",
+        ),
+        ({"w.levels": torch.zeros(2, 4)}, r"levels \[2, 4\] for 105 values"),
+        ({"w.levels": torch.zeros(0)}, "missing: w.levels"),
+        ({"w.levels": torch.zeros(3, 5)}, r"levels \[3, 5\] for 105 values of 2 bits"),
+        ({"w.levels": torch.zeros(3, 4, dtype=torch.int32)}, r"w.levels, int32 \[3, 4\]"),
+        ({"w.levels": torch.full((3, 4), torch.nan)}, "NaN or infinite values in w.levels"),
+        ({"b": torch.full((5,), torch.inf)}, "NaN or infinite values in b"),
+        ({"w": torch.zeros(3, 35)}, "unexpected: w;"),
+        ({"x.levels": torch.zeros(3, 4)}, "unexpected: x.levels"),
     ],
 )
 def test_wrong_lengths_are_refused(file: Path, tensors: dict[str, Tensor], message: str) -> None:
     rewrite(file, tensors)
+    with pytest.raises(UserError, match=message):
+        read_quantized(file)
+
+
+@pytest.mark.parametrize(
+    ("packed", "message"),
+    [
+        ({"w": {"shape": [3, 35], "bits": 0}}, r"0 for `packed\.w\.bits`"),
+        ({"w": {"shape": [3, 35], "bits": 17}}, r"17 for `packed\.w\.bits`"),
+        ({"w": {"shape": [3, 35], "bits": "2"}}, r"'2' for `packed\.w\.bits`"),
+        ({"w": {"shape": [3, 35], "bits": True}}, r"packed\.w\.bits"),
+        ({"w": {"shape": [-3, -35], "bits": 2}}, r"-3 for `packed\.w\.shape\.0`"),
+        ({"w": {"shape": [35, 3], "bits": 2}}, r"metadata about w \[35, 3\]"),
+        ({"w": {"shape": [3, 35], "bits": 2}, "x": {"shape": [3], "bits": 2}}, r"about x \[3\]"),
+        ([], r"`packed`"),
+        ({}, "missing: w; unexpected: w.indices, w.levels"),
+    ],
+)
+def test_impossible_metadata_are_refused(file: Path, packed: Any, message: str) -> None:
+    rewrite(file, packed=packed)
     with pytest.raises(UserError, match=message):
         read_quantized(file)
 
@@ -180,6 +243,6 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 def test_the_documented_example(tmp_path: Path) -> None:
     path = tmp_path / "example.safetensors"
     book = Codebook(torch.arange(8.0)[None], torch.tensor([[5, 1, 7]], dtype=torch.int32), (3,))
-    write_quantized(path, {"P": book}, METADATA)
+    write(path, {"P": book})
     with safe_open(path, framework="pt") as file:
         assert bytes(file.get_tensor("P.indices").tolist()) == bytes.fromhex("CD01")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flowquant.config.variants import Variant
+from flowquant.report.results import Result
 from flowquant.report.tables import markdown, read_results, read_table, shown, write_table
 from flowquant.runtime.errors import UserError
 
@@ -82,11 +83,12 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
 
 def test_results_of_variants(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    path.write_text(json.dumps({"dataset": "mnist", "variant": "ot/2bit"}))
-    assert read_results([path]) == [{"dataset": "mnist", "variant": Variant("ot", 2)}]
+    path.write_text(json.dumps({"dataset": "mnist", "variant": "ot/2bit", "more": 1}))
+    expected = [{"dataset": "mnist", "variant": Variant("ot", 2)}]
+    assert read_results([path], Result) == expected
     path.write_text(json.dumps({"dataset": "mnist"}))
-    with pytest.raises(UserError, match=r"result\.json"):
-        read_results([path])
+    with pytest.raises(UserError, match=r"result\.json: found no `variant`"):
+        read_results([path], Result)
 
 
 def test_markdown() -> None:

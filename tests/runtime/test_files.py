@@ -95,8 +95,8 @@ def test_no_result_holds_what_is_no_number(number: float, tmp_path: Path) -> Non
 def test_what_is_no_number_is_not_read(number: str, tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     path.write_text(f'{{"fid": [1.0, {number}]}}')
-    with pytest.raises(UserError, match=f"found.json: found {number}, which is no number"):
-        read_json(path)
+    with pytest.raises(UserError, match=f"found.json: found {number}, which is no finite number"):
+        read_json(path, dict[str, list[float]])
 
 
 def test_a_changed_tensor_file_is_not_read(tmp_path: Path) -> None:

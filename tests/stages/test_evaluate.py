@@ -62,8 +62,14 @@ def test_samples_equal_to_real_images_are_perfect(
     told = f"warning: 30 samples, 30 real images, 512 features: {MEANINGS['few_images']}\n"
     assert told in capsys.readouterr().err
 
-    write_tensors(tmp_path / "real.safetensors", {"features": images}, {"weights_sha256": "other"})
-    with pytest.raises(UserError, match="found features by weights other"):
+    metadata = {"extractor": "classifier", "weights_sha256": "other", "neighbours": 3}
+    of_others = {"features": torch.zeros(30, 7), "radii": torch.zeros(30).double()}
+    write_tensors(tmp_path / "real.safetensors", of_others, metadata)
+    with pytest.raises(UserError, match="found features by classifier with weights other"):
+        evaluate(**given, output=tmp_path / "no.json")
+    metadata["weights_sha256"] = found["weights_sha256"]
+    write_tensors(tmp_path / "real.safetensors", of_others, metadata)
+    with pytest.raises(UserError, match="found features of 7 numbers; expected features of 512"):
         evaluate(**given, output=tmp_path / "no.json")
     assert not (tmp_path / "no.json").exists()
 

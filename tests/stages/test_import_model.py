@@ -59,7 +59,8 @@ def test_every_wrapping(
     assert config == tiny_model
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weights[name]) for name in weights)
-    assert read_json(report)["parameters"] == sum(w.numel() for w in weights.values())
+    count = sum(tensor.numel() for tensor in weights.values())
+    assert read_json(report, dict[str, Any])["parameters"] == count
 
 
 @pytest.mark.parametrize("how", ["plain", "parallel"])
@@ -126,8 +127,8 @@ def test_mismatch_lists_ten_names_of_each_kind(
     assert missing == f"missing: {', '.join(names[:10])} and 2 more"
     assert unexpected.startswith("unexpected: unknown.00, unknown.01")
     assert unexpected.endswith("unknown.09 and 1 more")
-    assert shapes.startswith("of another shape: ")
-    assert shapes.count("(2, 2, 2) for ") == 10
+    assert shapes.startswith("of another form: ")
+    assert shapes.count(", float32 [2, 2, 2] for float16|bfloat16|float32|float64 [") == 10
     assert shapes.endswith("and 3 more")
     assert not (tmp_path / "out").exists()
 
@@ -138,7 +139,7 @@ def test_weights_that_are_not_finite(
 ) -> None:
     weights["pos_emb"][0, 0, 0] = value
     torch.save(weights, tmp_path / "published.pt")
-    with pytest.raises(UserError, match="NaN or infinite weights in pos_emb"):
+    with pytest.raises(UserError, match="NaN or infinite values in pos_emb"):
         import_into(tmp_path, tmp_path / "published.pt", tiny_model)
     assert not (tmp_path / "out").exists()
 
@@ -195,3 +196,58 @@ def test_nowhere_to_write_to(tmp_path: Path, tiny_model: ModelConfig) -> None:
             model=tiny_model,
             output=tmp_path / "model",
         )
+
+
+def sparse(tensor: Tensor) -> Tensor:
+    return tensor.to_sparse()
+
+
+def quantized(tensor: Tensor) -> Tensor:
+    return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own, of sparse and quantized tensors
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (Tensor.long, "pos_emb, int64"),
+        (Tensor.bool, "pos_emb, bool"),
+        (lambda tensor: tensor + 0j, "pos_emb, complex64"),
+        (sparse, "pos_emb, sparse_coo float32"),
+        (quantized, "pos_emb, quantized qint8"),
+        (lambda tensor: tensor.to("meta"), "pos_emb, meta float32"),
+        (lambda tensor: tensor.to(torch.float8_e4m3fn), "pos_emb, float8_e4m3fn"),
+        (lambda tensor: tensor.double() + 1e300, "NaN or infinite values in pos_emb.*past float32"),
+    ],
+)
+def test_tensors_that_are_no_weights(
+    tmp_path: Path,
+    tiny_model: ModelConfig,
+    weights: dict[str, Tensor],
+    change: Callable[[Tensor], Tensor],
+    found: str,
+) -> None:
+    weights["pos_emb"] = change(weights["pos_emb"])
+    torch.save(weights, tmp_path / "published.pt")
+    with pytest.raises(UserError, match=rf"published\.pt: found .*{found}"):
+        import_into(tmp_path, tmp_path / "published.pt", tiny_model)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_weight_named_twice(
+    tmp_path: Path, tiny_model: ModelConfig, weights: dict[str, Tensor]
+) -> None:
+    torch.save(weights | {"module.pos_emb": weights["pos_emb"] + 1}, tmp_path / "published.pt")
+    with pytest.raises(UserError, match=r"with and without `module\.` in front: pos_emb;"):
+        import_into(tmp_path, tmp_path / "published.pt", tiny_model)
+
+
+def test_weights_that_share_memory(
+    tmp_path: Path, tiny_model: ModelConfig, weights: dict[str, Tensor]
+) -> None:
+    first, second = "transformer.layers.0.norm1.weight", "transformer.layers.0.norm2.weight"
+    weights[second] = weights[first]
+    torch.save(weights, tmp_path / "published.pt")
+    output, _ = import_into(tmp_path, tmp_path / "published.pt", tiny_model)
+    found, _ = read_model(output)
+    assert found[second].equal(weights[first])

@@ -26,10 +26,13 @@ ROWS = [
 ]
 
 
-def test_published_values() -> None:
-    content = {"celebA": {"full": {"fid": 1}, "ot": {"ot_2bit": {"fid": 2}}}}
-    assert published_values(content, "celeba", "fid") == {Variant("full"): 1, Variant("ot", 2): 2}
-    assert published_values(content, "mnist", "fid") == {}
+def test_published_values(tmp_path: Path) -> None:
+    path = tmp_path / "published.json"
+    path.write_text('{"celebA": {"full": {"fid": 1}, "ot": {"ot_2bit": {"fid": 2}}}}')
+    assert published_values(path, "celeba", "fid") == {Variant("full"): 1, Variant("ot", 2): 2}
+    assert published_values(path, "mnist", "fid") == {}
+    with pytest.raises(UserError, match=r"published\.json: found no `accuracy` of full for celeba"):
+        published_values(path, "celeba", "accuracy")
 
 
 def test_a_line_for_each_method() -> None:

@@ -1,13 +1,14 @@
 """Quantizing a model file: scope, sizes, reports, bad input."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from flowquant.config.method import MethodConfig
+from flowquant.config.model import ConditionConfig
 from flowquant.config.reading import check
 from flowquant.models.model import read_model, write_model
 from flowquant.quantization.codebook import Codebook
@@ -82,7 +83,7 @@ def test_weights_that_are_not_finite_are_refused(bad: float, tmp_path: Path) -> 
     weights = {name: tensor.clone() for name, tensor in weights.items()}
     weights["out_proj.bias"][1] = bad
     write_model(path, weights, TINY_MODEL, {})
-    with pytest.raises(UserError, match=r"NaN or infinite weights in out_proj\.bias"):
+    with pytest.raises(UserError, match=r"NaN or infinite values in out_proj\.bias"):
         quantize(
             model=path,
             output=tmp_path / "o",
@@ -155,6 +156,7 @@ def test_inspect_prints_every_tensor(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_inspect_refuses_another_model(tmp_path: Path) -> None:
     output, _ = run(tmp_path)
     other = tmp_path / "other.safetensors"
-    write_model(other, {"w": torch.zeros(3)}, TINY_MODEL, {})
+    config = replace(TINY_MODEL, condition=ConditionConfig(kind="class", count=4))
+    write_tiny_model(tmp_path, config).rename(other)
     with pytest.raises(UserError, match="other tensors"):
         inspect(output, other)

@@ -229,7 +229,7 @@ def test_weights_that_are_not_finite(
     write_model(tmp_path / "model.safetensors", weights, tiny_model, {})
     with pytest.raises(
         UserError,
-        match=r"NaN or infinite weights in (out_proj|pos_emb)",
+        match=r"NaN or infinite values in (out_proj|pos_emb)",
     ):
         sample(
             model=tmp_path / "model.safetensors",

@@ -106,7 +106,7 @@ def test_a_checkpoint_with_nan(fresh: Workflow, model: ModelConfig) -> None:
     weights["pos_emb"][0, 0, 0] = float("nan")
     torch.save(weights, fresh.folder / "mine.pt")
     fresh.configure("mistake.yaml", {"presets": {"digits": {"checkpoint": "mine.pt"}}})
-    fails(fresh, "models", message="mine.pt: found NaN or infinite weights in pos_emb")
+    fails(fresh, "models", message="mine.pt: found NaN or infinite values in pos_emb")
 
 
 @pytest.mark.parametrize(

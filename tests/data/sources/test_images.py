@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from flowquant import __version__
 from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.config.sources import ImagesSource, Layout
 from flowquant.data import download
@@ -82,6 +83,9 @@ def test_reads_a_folder(tmp_path: Path, channels: Literal[1, 3]) -> None:
     assert test.labels.tolist() == train.labels.tolist()
     assert read_validation(output) is None
     assert read_metadata(output) == {
+        "kind": "dataset",
+        "version": 1,
+        "made_by": f"flowquant {__version__}",
         "names": ["cat", "dog", "eel"],
         "skipped": 0,
         "source": "images of mine",

@@ -1,6 +1,7 @@
 """Packed networks: their memory and speed, and the fused kernel's speed and error."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ def evaluations(
     for bits in WIDTHS:
         name, path = f"packed {bits} bits", folder / f"{bits}bit.safetensors"
         widths = dict.fromkeys(selected(full, config, method), bits)
-        write_quantized(path, quantize_weights(full, method, widths), {"tensors": {}})
+        metadata = {"model": asdict(config), "method": asdict(method), "bits": bits}
+        metadata |= {"source_sha256": "", "tensors": {}}
+        write_quantized(path, quantize_weights(full, method, widths), metadata)
         packed = load_packed(read_packed(path)[0], config).to(device)
         found |= _by_batch(name, packed, config, device)
         found[name] = {"file_mib": path.stat().st_size / MIB}

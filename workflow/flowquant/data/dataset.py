@@ -10,7 +10,30 @@ from torch import Tensor
 
 from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.tensors import read_tensors, write_tensors
+from flowquant.runtime.tensors import Kind, read_file, write_tensors
+
+
+@dataclass(frozen=True)
+class DatasetMetadata:
+    """Nothing that a dataset's metadata must say: where it came from is for people."""
+
+
+IMAGES = "uint8 [{n}, 1, S, S] or uint8 [{n}, 3, S, S]"
+LABELS = "int64 [{n}] or uint8 [{n}, A]"
+
+
+def _forms(part: str, n: str) -> dict[str, str]:
+    return {f"{part}_images": IMAGES.format(n=n), f"{part}_labels": LABELS.format(n=n)}
+
+
+DATASET = Kind(
+    "dataset",
+    "`dataset`",
+    DatasetMetadata,
+    _forms("train", "N") | _forms("test", "M"),
+    _forms("validation", "V"),
+    digest=False,
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +79,7 @@ def write_dataset(
         "test_images": test.images,
         "test_labels": test.labels,
     }
-    write_tensors(path, tensors, provenance)
+    write_tensors(path, tensors, provenance, DATASET)
 
 
 def read_dataset(path: Path) -> tuple[Split, Split]:
@@ -65,30 +88,21 @@ def read_dataset(path: Path) -> tuple[Split, Split]:
     Raises:
         UserError: if the file is unreadable or is no dataset.
     """
-    tensors, _ = read_tensors(path)
-    try:
-        return tuple(  # type: ignore[return-value]
-            Split(tensors[f"{part}_images"], tensors[f"{part}_labels"])
-            for part in ("train", "test")
-        )
-    except KeyError as error:
-        raise UserError(
-            path,
-            found=f"no tensor {error}",
-            expected="train_images, train_labels, test_images, test_labels",
-            remedy="Delete the file and run the `dataset` rule again.",
-        ) from error
+    tensors = read_file(path, DATASET).tensors
+    train, test = (Split(tensors[f"{p}_images"], tensors[f"{p}_labels"]) for p in ("train", "test"))
+    return train, test
 
 
 def read_validation(path: Path) -> Split | None:
     """The dataset's own validation split, memory-mapped; None if it has none.
 
     Raises:
-        UserError: if the file is unreadable.
+        UserError: as `read_dataset`.
     """
-    tensors, _ = read_tensors(path)
-    images, labels = (tensors.get(f"validation_{part}") for part in ("images", "labels"))
-    return None if images is None or labels is None else Split(images, labels)
+    tensors = read_file(path, DATASET).tensors
+    if "validation_images" not in tensors:
+        return None
+    return Split(tensors["validation_images"], tensors["validation_labels"])
 
 
 def place(split: Split, device: torch.device) -> Split:
@@ -115,14 +129,22 @@ def check_fits(path: Path, split: Split, image: ImageConfig, condition: Conditio
             expected=f"{expected}, as the preset's `image` says",
             remedy="Correct `image.channels` and `image.size`, or the source.",
         )
+    check_labels(path, split.labels, condition)
+
+
+def check_labels(path: Path, labels: Tensor, condition: ConditionConfig) -> None:
+    """Check that labels, int64 [N] or uint8 [N, A], are those of a preset.
+
+    Raises:
+        UserError: if their shape or range differs.
+    """
     if condition.kind == "attributes":
-        fits = split.labels.dim() == 2 and split.labels.shape[1] == condition.count
-        found = f"labels of shape {tuple(split.labels.shape)}"
+        of_count = labels.dim() == 2 and labels.shape[1] == condition.count
+        fits = of_count and int(labels.max()) <= 1
+        found = f"labels of shape {tuple(labels.shape)} up to {int(labels.max())}"
     else:
-        fits = split.labels.dim() == 1 and not bool(
-            ((split.labels < 0) | (split.labels >= condition.count)).any()
-        )
-        found = f"labels from {int(split.labels.min())} to {int(split.labels.max())}"
+        fits = labels.dim() == 1 and not bool(((labels < 0) | (labels >= condition.count)).any())
+        found = f"labels from {int(labels.min())} to {int(labels.max())}"
     if not fits:
         raise UserError(
             path,

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from flowquant.config.sources import OnBadImage
 from flowquant.data.archive import Entry
+from flowquant.data.dataset import DATASET
 from flowquant.data.decode import Recipe, decode_all
 from flowquant.data.tensor_stream import Array, stream_tensors
 from flowquant.runtime.errors import UserError, some
@@ -78,7 +79,7 @@ def prepare(
             left = split.labels[np.concatenate(good[part])]
             _check_what_is_left(source, part, split.labels, left)
             labels[f"{part}_labels"] = left
-        stream.finish(labels, {**metadata, "skipped": len(bad)})
+        stream.finish(labels, DATASET.label({**metadata, "skipped": len(bad)}))
     if bad:
         print(f"left out {len(bad):,} of {total:,} images: {some(bad)}", file=sys.stderr)
 

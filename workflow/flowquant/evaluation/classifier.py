@@ -1,6 +1,6 @@
 """torchvision classifiers with a stem for small images: built, run, written and read."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -10,9 +10,25 @@ from torch import Tensor, nn
 from flowquant.config.classifier import ArchitectureConfig
 from flowquant.config.model import ImageConfig
 from flowquant.data.pixels import to_unit
-from flowquant.models.model import check_finite
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.tensors import read_tensors, write_tensors
+from flowquant.runtime.tensors import (
+    Kind,
+    check_finite,
+    check_tensors,
+    forms_of,
+    read_file,
+    write_tensors,
+)
+
+
+@dataclass(frozen=True)
+class ClassifierMetadata:
+    """What a classifier file must say besides its weights."""
+
+    architecture: ArchitectureConfig
+
+
+CLASSIFIER = Kind("classifier", "`classifier`", ClassifierMetadata)
 
 
 def build_classifier(config: ArchitectureConfig) -> nn.Module:
@@ -95,29 +111,66 @@ def write_classifier(path: Path, network: nn.Module, config: ArchitectureConfig)
         UserError: if a weight is NaN or infinite.
     """
     weights = network.state_dict()
-    check_finite(path, weights)
-    write_tensors(path, weights, {"architecture": asdict(config)})
+    check_finite(path, weights, "Lower `classifier.learning_rate`, and train again.")
+    write_tensors(path, weights, {"architecture": asdict(config)}, CLASSIFIER)
 
 
 def read_classifier(path: Path) -> tuple[nn.Module, ArchitectureConfig]:
     """The classifier of a file, in evaluation mode, without gradients.
 
     Raises:
-        UserError: if the file is unreadable or no classifier.
+        UserError: if the file is unreadable or no classifier, or has other weights than its
+            architecture or some that are not finite.
     """
-    weights, metadata = read_tensors(path)
-    if "architecture" not in metadata:
+    content = read_file(path, CLASSIFIER)
+    config, weights = content.described.architecture, content.tensors
+    try:
+        with torch.device("meta"):
+            network = build_classifier(config)
+    except Exception as error:  # whatever torchvision raises for what it cannot build
         raise UserError(
             path,
-            found="tensors without an architecture",
-            expected="a file written by `classifier`",
-            remedy="Delete the file and run the workflow again.",
-        )
-    content = metadata["architecture"]
-    config = ArchitectureConfig(
-        name=content["name"], image=ImageConfig(**content["image"]), classes=content["classes"]
-    )
-    with torch.device("meta"):
-        network = build_classifier(config)
+            found=f"an impossible classifier ({str(error).partition(chr(10))[0]})",
+            expected=CLASSIFIER.described,
+            remedy=CLASSIFIER.remedy,
+        ) from error
+    expected = "the weights of its architecture"
+    check_tensors(path, weights, forms_of(network), expected, CLASSIFIER.remedy)
+    check_finite(path, weights, CLASSIFIER.remedy)
     network.load_state_dict(weights, assign=True)
     return network.eval().requires_grad_(False), config
+
+
+def check_sees(path: Path, config: ArchitectureConfig, images: Tensor) -> None:
+    """Check that a classifier was made for such images, uint8 [N, C, H, W].
+
+    Raises:
+        UserError: naming the file of the classifier, ``path``.
+    """
+    made_for = [config.image.channels, config.image.size, config.image.size]
+    if list(images.shape[1:]) != made_for:
+        raise UserError(
+            path,
+            found=f"a classifier of images {made_for}, channels, height and width",
+            expected=f"one of images {list(images.shape[1:])}",
+            remedy="Name the classifier of the samples' own dataset and preset.",
+        )
+
+
+def check_judges(path: Path, config: ArchitectureConfig, images: Tensor, labels: Tensor) -> None:
+    """Check that a classifier can say whether images have their labels, int64 [N].
+
+    Raises:
+        UserError: as `check_sees`; or if there are no classes, or others than the classifier's.
+    """
+    check_sees(path, config, images)
+    is_class = labels.dim() == 1
+    if not is_class or not 0 <= int(labels.min()) <= int(labels.max()) < config.classes:
+        raise UserError(
+            path,
+            found=f"a classifier of {config.classes} classes",
+            expected=f"one that knows the labels {int(labels.min())} to {int(labels.max())}"
+            if is_class
+            else "one of classes; but the samples have attributes",
+            remedy="Name the classifier of the samples' own dataset and preset.",
+        )

@@ -1,9 +1,11 @@
 """Features of images for FID, KID, precision and recall, extracted through torch-fidelity."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
@@ -11,10 +13,10 @@ from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor, get_featuresdict_from_dataset
 
 from flowquant.config.evaluation import ExtractorName
-from flowquant.evaluation.classifier import penultimate, read_classifier
+from flowquant.evaluation.classifier import check_sees, penultimate, read_classifier
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import sha256
-from flowquant.runtime.tensors import read_tensors
+from flowquant.runtime.tensors import Kind, read_file, write_tensors
 
 # Which of an extractor's outputs are the features, and which the logits of the Inception Score.
 OUTPUTS: dict[ExtractorName, tuple[str, str]] = {
@@ -34,8 +36,8 @@ class ClassifierFeatures(FeatureExtractorBase):  # type: ignore[misc]
         **_: object,
     ) -> None:
         super().__init__(name, features_list)
-        self.network, config = read_classifier(Path(feature_extractor_weights_path))
-        self.channels = config.image.channels
+        self.path = Path(feature_extractor_weights_path)
+        self.network, self.config = read_classifier(self.path)
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:
@@ -52,7 +54,7 @@ class ClassifierFeatures(FeatureExtractorBase):  # type: ignore[misc]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """uint8 [B, 3, H, W] → the requested of (penultimate [B, F], logits [B, classes])."""
-        found = penultimate(self.network, images[:, : self.channels])
+        found = penultimate(self.network, images[:, : self.config.image.channels])
         by_name = dict(zip(self.get_provided_features_list(), found, strict=True))
         return tuple(by_name[name] for name in self.features_list)
 
@@ -81,7 +83,8 @@ def extract(
     C is 1 or 3. The weights are a classifier file, or torch-fidelity's Inception weights.
 
     Raises:
-        UserError: if the weights are unreadable, or give features that are no numbers.
+        UserError: if the weights are unreadable, a classifier's of other images, or give features
+            that are no numbers.
     """
     network = load_extractor(extractor, weights, device)
     features, logits = run_extractor(network, images, device, batch)
@@ -100,15 +103,27 @@ def load_extractor(
     extractor: ExtractorName, weights: Path, device: torch.device
 ) -> FeatureExtractorBase:
     """The network for `run_extractor`; raises as `extract` does."""
-    if extractor == "inception-v3-compat":
-        _check_plain_weights(weights)
-    return create_feature_extractor(
-        extractor,
-        list(OUTPUTS[extractor]),
-        cuda=device.type == "cuda",
-        feature_extractor_weights_path=str(weights),
-        verbose=False,
-    )
+    try:
+        if extractor == "inception-v3-compat":
+            # Nothing that executes code: torch-fidelity unpickles it without restriction.
+            torch.load(weights, weights_only=True, map_location="cpu")
+        return create_feature_extractor(
+            extractor,
+            list(OUTPUTS[extractor]),
+            cuda=device.type == "cuda",
+            feature_extractor_weights_path=str(weights),
+            verbose=False,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # whatever other weights make of a network
+        raise UserError(
+            weights,
+            found=f"no plain weights of {extractor} ({type(error).__name__})",
+            expected="torch-fidelity's weights-inception-2015-12-05-6726825d.pth",
+            remedy="Delete the file to have it downloaded, or name the right one under "
+            "`evaluation.weights`.",
+        ) from error
 
 
 def run_extractor(
@@ -118,7 +133,13 @@ def run_extractor(
     batch: int,
     verbose: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """What `extract` returns, by a network of `load_extractor`."""
+    """What `extract` returns, by a network of `load_extractor`.
+
+    Raises:
+        UserError: if the network is a classifier of other images.
+    """
+    if isinstance(network, ClassifierFeatures):
+        check_sees(network.path, network.config, images)
     rgb, on_gpu = _RgbImages(images), device.type == "cuda"
     # `save_cpu_ram` means: no worker processes; the images are in memory already.
     found = get_featuresdict_from_dataset(
@@ -126,6 +147,23 @@ def run_extractor(
     )
     features, logits = (found[name].float() for name in network.features_list)
     return features, logits
+
+
+@dataclass(frozen=True)
+class FeaturesMetadata:
+    """Which network's features a file holds, and how far a neighbourhood reaches."""
+
+    extractor: ExtractorName
+    weights_sha256: str
+    neighbours: Annotated[int, Field(ge=1)]
+
+
+FEATURES = Kind(
+    "file of features",
+    "`real_features`",
+    FeaturesMetadata,
+    {"features": "float32 [N, F]", "radii": "float64 [N]"},
+)
 
 
 @dataclass(frozen=True)
@@ -142,33 +180,55 @@ class RealFeatures:
     digest: str
 
 
-def read_features(path: Path, weights: Path) -> RealFeatures:
-    """Read what `real_features` wrote.
+def write_features(
+    path: Path,
+    features: Tensor,
+    radii: Tensor,
+    extractor: ExtractorName,
+    weights: Path,
+    neighbours: int,
+) -> None:
+    """Write what `RealFeatures` holds; the ``weights`` are the extractor's."""
+    metadata = FeaturesMetadata(extractor, sha256(weights), neighbours)
+    write_tensors(path, {"features": features, "radii": radii}, asdict(metadata), FEATURES)
+
+
+def read_features(path: Path, extractor: ExtractorName, weights: Path) -> RealFeatures:
+    """Read what `write_features` wrote.
 
     Raises:
-        UserError: if the file is unreadable, or its features come from other weights.
+        UserError: if the file is unreadable, or its features come from another network or weights.
     """
-    tensors, metadata = read_tensors(path)
-    digest = sha256(weights)
-    if metadata.get("weights_sha256") != digest:
+    content, digest = read_file(path, FEATURES), sha256(weights)
+    made = content.described
+    if (made.extractor, made.weights_sha256) != (extractor, digest):
         raise UserError(
             path,
-            found=f"features by weights {metadata.get('weights_sha256')}",
-            expected=f"features by {weights} ({digest})",
+            found=f"features by {made.extractor} with weights {made.weights_sha256}",
+            expected=f"features by {extractor} with weights {digest}, those of {weights}",
             remedy="Delete the file and run the workflow again.",
         )
-    return RealFeatures(tensors["features"], tensors["radii"], metadata["neighbours"], digest)
-
-
-def _check_plain_weights(path: Path) -> None:
-    """Refuse a file that executes code: torch-fidelity unpickles it without restriction."""
-    try:
-        torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:
+    tensors = content.tensors
+    if made.neighbours >= len(tensors["features"]):
         raise UserError(
             path,
-            found=f"no plain weights ({type(error).__name__})",
-            expected="torch-fidelity's weights-inception-2015-12-05-6726825d.pth",
-            remedy="Delete the file to have it downloaded, or name the right one under "
-            "`evaluation.weights.path`.",
-        ) from error
+            found=f"{made.neighbours} neighbours among {len(tensors['features'])} features",
+            expected="fewer than there are",
+            remedy="Use more test images, or fewer `evaluation.neighbours`.",
+        )
+    return RealFeatures(tensors["features"], tensors["radii"], made.neighbours, digest)
+
+
+def check_comparable(path: Path, real: RealFeatures, features: Tensor) -> None:
+    """Refuse to compare real features with those [N, F] of another network.
+
+    Raises:
+        UserError: naming the file of real features, ``path``.
+    """
+    if real.features.shape[1] != features.shape[1]:
+        raise UserError(
+            path,
+            found=f"features of {real.features.shape[1]} numbers",
+            expected=f"features of {features.shape[1]}, as the extractor gives them",
+            remedy=FEATURES.remedy,
+        )

@@ -1,7 +1,7 @@
 """A velocity model as a file: float32 weights and all that is needed to use them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,36 @@ from torch import Tensor, nn
 
 from flowquant.config.model import ModelConfig
 from flowquant.models.transformer import FAMILIES
-from flowquant.runtime.errors import UserError, some
-from flowquant.runtime.tensors import read_tensors, write_tensors
+from flowquant.runtime.errors import UserError
+from flowquant.runtime.tensors import (
+    Kind,
+    check_finite,
+    check_tensors,
+    forms_of,
+    read_file,
+    write_tensors,
+)
+
+DIVERGED = (
+    "The training that made them diverged: lower the learning rate and train again, or use another "
+    "checkpoint."
+)
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What a model file must say besides its weights."""
+
+    model: ModelConfig
+
+
+MODEL = Kind(
+    "model",
+    "`train` or `import_model`",
+    ModelMetadata,
+    remedy="Name a published checkpoint under `checkpoint:` in its dataset's preset, so that the "
+    "workflow imports it; or delete the file and run the workflow again.",
+)
 
 
 def build_network(model: ModelConfig) -> nn.Module:
@@ -30,26 +58,47 @@ def write_model(
 ) -> None:
     """Write float32 weights, the model's configuration and where the weights came from."""
     content = {name: tensor.float() for name, tensor in weights.items()}
-    write_tensors(path, content, {"model": asdict(config), **provenance})
+    write_tensors(path, content, {"model": asdict(config), **provenance}, MODEL)
 
 
 def read_model(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
     """Read what `write_model` wrote.
 
     Raises:
-        UserError: if the file is unreadable, is no model, or has weights that are NaN or infinite.
+        UserError: if the file is unreadable, is no model, or has other weights than its network or
+            some that are NaN or infinite.
     """
-    weights, metadata = read_tensors(path)
-    if "model" not in metadata:
+    content = read_file(path, MODEL)
+    config = content.described.model
+    forms = network_forms(path, config, "float32", len(content.tensors))
+    check_tensors(path, content.tensors, forms, "the weights of its network", MODEL.remedy)
+    check_finite(path, content.tensors, DIVERGED)
+    return content.tensors, config
+
+
+def network_forms(path: Path, config: ModelConfig, types: str, tensors: int) -> dict[str, str]:
+    """The names and forms of the weights of a file's network, for `check_tensors`.
+
+    Args:
+        path: The file, for the error.
+        config: What it says its network is.
+        types: What the weights may be stored as.
+        tensors: How many there are, which no network has more layers than.
+
+    Raises:
+        UserError: if there can be no such network.
+    """
+    try:
+        if config.network.layers > tensors:
+            raise ValueError(f"{config.network.layers} layers, for which {tensors} tensors are few")
+        return forms_of(empty_network(config), types)
+    except (RuntimeError, ValueError) as error:  # whatever sizes no tensor can have
         raise UserError(
             path,
-            found="tensors without a model configuration",
-            expected="a model written by `train` or `import_model`",
-            remedy="Name a published checkpoint under `checkpoint:` in its dataset's preset, so "
-            "that the workflow imports it.",
-        )
-    check_finite(path, weights)
-    return weights, ModelConfig.from_dict(metadata["model"])
+            found=f"no such network as it says ({str(error).partition(chr(10))[0]})",
+            expected=f"{MODEL.described}, or quantized from one",
+            remedy=MODEL.remedy,
+        ) from error
 
 
 def load_network(weights: Mapping[str, Tensor], config: ModelConfig) -> nn.Module:
@@ -57,19 +106,6 @@ def load_network(weights: Mapping[str, Tensor], config: ModelConfig) -> nn.Modul
     network = empty_network(config)
     network.load_state_dict(dict(weights), strict=True, assign=True)
     return network.eval().requires_grad_(False)
-
-
-def check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights with NaN or infinity by a `UserError` that names the tensors at fault."""
-    bad = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
-    if bad:
-        raise UserError(
-            path,
-            found=f"NaN or infinite weights in {some(bad)}",
-            expected="finite weights",
-            remedy="The training that made them diverged: lower the learning rate and train "
-            "again, or use another checkpoint.",
-        )
 
 
 def describe_model(path: Path, dataset: str) -> dict[str, Any]:

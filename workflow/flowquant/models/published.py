@@ -1,5 +1,6 @@
 """Published checkpoints: state dicts in any of their usual wrappings, checked against a preset."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ import torch
 from torch import Tensor
 
 from flowquant.config.model import ModelConfig
-from flowquant.models.model import check_finite, empty_network
+from flowquant.models.model import DIVERGED, empty_network
 from flowquant.runtime.errors import UserError, some
-from flowquant.runtime.tensors import read_tensors
+from flowquant.runtime.tensors import check_finite, check_tensors, forms_of, read_tensors
+
+# What weights are published as, and float32 holds.
+FLOATS = "float16|bfloat16|float32|float64"
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -19,7 +23,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     A state dict may be nested under ``model`` or ``state_dict``; a prefix ``module.`` is removed.
 
     Raises:
-        UserError: if the file is unreadable or holds no state dict.
+        UserError: if the file is unreadable, holds no state dict, or names a weight twice.
     """
     if path.suffix == ".safetensors":
         content: Any = read_tensors(path)[0]
@@ -45,33 +49,31 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             expected="tensors by name, at the top or under `model` or `state_dict`",
             remedy="Save `model.state_dict()` alone and name that file.",
         )
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    names = [str(name).removeprefix("module.") for name in content]
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise UserError(
+            path,
+            found=f"weights both with and without `module.` in front: {some(twice)}",
+            expected="each weight once",
+            remedy="Save one of the two alone and name that file.",
+        )
+    return dict(zip(names, content.values(), strict=True))
 
 
 def fitting_weights(path: Path, model: ModelConfig) -> dict[str, Tensor]:
-    """The weights of a checkpoint that fits a preset.
+    """The weights of a checkpoint that fits a preset, float32.
 
     Raises:
-        UserError: if it is unreadable or not finite; or it does not fit, naming what is missing,
-            unexpected and of another shape, ten of each at most.
+        UserError: if it is unreadable or does not fit, naming what is missing, unexpected and of
+            another form, ten of each at most; or if weights are not finite as float32.
     """
-    weights = read_checkpoint(path)
-    wanted = {name: tuple(t.shape) for name, t in empty_network(model).state_dict().items()}
-    problems = {
-        "missing": sorted(set(wanted) - set(weights)),
-        "unexpected": sorted(set(weights) - set(wanted)),
-        "of another shape": [
-            f"{name} {tuple(weights[name].shape)} for {shape}"
-            for name, shape in wanted.items()
-            if name in weights and tuple(weights[name].shape) != shape
-        ],
+    weights, forms = read_checkpoint(path), forms_of(empty_network(model), FLOATS)
+    expected = f"the {len(forms)} weights of the preset's network"
+    remedy = "Correct the preset's `network`, `image` and `condition`, or the checkpoint."
+    check_tensors(path, weights, forms, expected, remedy)
+    # A copy: weights of a checkpoint may share memory, which a file of ours does not.
+    single = {
+        name: tensor.detach().to(torch.float32, copy=True) for name, tensor in weights.items()
     }
-    if any(problems.values()):
-        raise UserError(
-            path,
-            found="; ".join(f"{kind}: {some(what)}" for kind, what in problems.items() if what),
-            expected=f"the {len(wanted)} weights of the preset's network",
-            remedy="Correct the preset's `network`, `image` and `condition`, or the checkpoint.",
-        )
-    check_finite(path, weights)
-    return weights
+    check_finite(path, single, f"{DIVERGED} Values past float32 count as infinite.")
+    return single

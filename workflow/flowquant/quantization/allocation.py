@@ -3,7 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
+
+from flowquant.config.fields import Bits
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.files import read_json
 
@@ -15,6 +19,51 @@ class Option:
     width: int
     stored_bits: int
     distortion: float
+
+
+@dataclass(frozen=True)
+class MeasuredWidth:
+    """One width of one tensor, as `sensitivity` measured it."""
+
+    width: Bits
+    stored_bits: Annotated[int, Field(ge=1)]
+    velocity_error: float
+
+
+@dataclass(frozen=True)
+class MeasuredTensor:
+    """How many values a tensor has, and what each width would do to it."""
+
+    values: Annotated[int, Field(ge=1)]
+    options: Annotated[list[MeasuredWidth], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What `sensitivity` wrote."""
+
+    dataset: str
+    parameters: Annotated[int, Field(ge=1)]
+    fixed_bits: Annotated[int, Field(ge=0)]
+    tensors: dict[str, MeasuredTensor]
+
+
+@dataclass(frozen=True)
+class AllottedWidth:
+    """The width that a tensor was given."""
+
+    width: Bits
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What `allocate` wrote."""
+
+    dataset: str
+    variant: str
+    budget: float
+    effective_bits: float
+    tensors: dict[str, AllottedWidth]
 
 
 def worthwhile(options: Iterable[Option]) -> list[Option]:
@@ -88,8 +137,7 @@ def read_allocation(path: Path, names: Iterable[str]) -> dict[str, int]:
     Raises:
         UserError: if the file is unreadable or is about other tensors than ``names``.
     """
-    content = read_json(path)
-    widths = {name: entry["width"] for name, entry in content.get("tensors", {}).items()}
+    widths = {name: entry.width for name, entry in read_json(path, Allocation).tensors.items()}
     if differing := set(names) ^ set(widths):
         raise UserError(
             path,

@@ -1,20 +1,86 @@
 """The packed artefact: a quantized model as one safetensors file. See ``docs/format.md``."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from flowquant.config.fields import Bits
+from flowquant.config.model import ModelConfig
+from flowquant.models.model import network_forms
 from flowquant.quantization.codebook import Codebook, Quantized, effective_bits
 from flowquant.quantization.packing import pack, packed_bytes, unpack
-from flowquant.runtime.errors import UserError
-from flowquant.runtime.tensors import read_tensors, write_tensors
+from flowquant.runtime.errors import UserError, some
+from flowquant.runtime.tensors import Kind, check_finite, check_tensors, read_file, write_tensors
 
-FORMAT_VERSION = 1
 REMEDY = "The file was cut off or changed: delete it and run `quantize` again."
+# What levels, and parameters that are not quantized, are stored as.
+FLOATS = "float16|float32"
+Size = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class PackedEntry:
+    """A quantized parameter: its shape and the width of an index."""
+
+    shape: list[Size]
+    bits: Bits
+
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class MethodMetadata:
+    """What is read of a method's row."""
+
+    levels: str
+    granularity: str
+    scope: str
+
+
+@dataclass(frozen=True)
+class TensorMetadata:
+    """What is said of a stored parameter, against the full-precision one."""
+
+    values: int
+    bytes: int
+    bits: int
+    granularity: str
+    mean_squared_error: float
+    w2: float
+
+
+@dataclass(frozen=True)
+class RefineMetadata:
+    """What is read of how a model was refined."""
+
+    steps: int
+
+
+@dataclass(frozen=True)
+class PackedMetadata:
+    """What a packed file must say besides its tensors; docs/format.md explains it."""
+
+    version: int
+    packed: dict[str, PackedEntry]
+    model: ModelConfig
+    method: MethodMetadata
+    bits: Bits | None
+    effective_bits: float
+    source_sha256: str
+    tensors: dict[str, TensorMetadata]
+    refine: RefineMetadata | None = None
+
+
+PACKED = Kind("quantized model", "`quantize` or `refine`", PackedMetadata)
 
 
 @dataclass(frozen=True)
@@ -47,8 +113,8 @@ class PackedTensor:
 def write_quantized(path: Path, quantized: Quantized, metadata: Mapping[str, Any]) -> None:
     """Write codebooks as packed indices and levels, and float tensors as they are.
 
-    ``metadata`` must be JSON-able; the format's version, effective bits and a digest of the whole
-    content are added to it.
+    ``metadata`` must be JSON-able and, to be read again, what `PackedMetadata` says; the format's
+    version, effective bits and a digest of the whole content are added to it.
     """
     tensors: dict[str, Tensor] = {}
     entries: dict[str, dict[str, Any]] = {}
@@ -59,80 +125,96 @@ def write_quantized(path: Path, quantized: Quantized, metadata: Mapping[str, Any
             entries[name] = {"shape": list(content.shape), "bits": content.bits}
         else:
             tensors[name] = content
-    described = {
-        "version": FORMAT_VERSION,
-        "packed": entries,
-        "effective_bits": effective_bits(quantized),
-        **metadata,
-    }
-    write_tensors(path, tensors, described)
+    described = {"packed": entries, "effective_bits": effective_bits(quantized), **metadata}
+    write_tensors(path, tensors, described, PACKED)
 
 
 def read_packed(path: Path) -> tuple[dict[str, PackedTensor | Tensor], dict[str, Any]]:
     """Read what `write_quantized` wrote, indices still packed, and the metadata.
 
     Raises:
-        UserError: if the file is unreadable, of a newer version, changed or inconsistent.
+        UserError: if the file is unreadable, of another version, changed, or inconsistent in itself
+            or with its network.
     """
-    tensors, metadata = read_tensors(path)
-    if not {"version", "packed", "content_sha256"} <= metadata.keys():
-        raise UserError(
-            path,
-            found="tensors without a quantized model's metadata",
-            expected="a file written by `quantize`",
-            remedy="Check the path; the format is described in docs/format.md.",
-        )
-    if metadata["version"] > FORMAT_VERSION:
-        raise UserError(
-            path,
-            found=f"format version {metadata['version']}",
-            expected=f"version {FORMAT_VERSION} or older",
-            remedy="Update flowquant to read this file.",
-        )
+    file = read_file(path, PACKED)
+    tensors, described = file.tensors, file.described
+    forms = network_forms(path, described.model, FLOATS, len(tensors))
+    _check_names(path, described, forms)
+    for name, entry in described.packed.items():
+        del forms[name]
+        size = packed_bytes(entry.count, entry.bits)
+        forms |= {f"{name}.indices": f"uint8 [{size}]", f"{name}.levels": f"{FLOATS} [*, *]"}
+    check_tensors(path, tensors, forms, "the tensors of its network, each packed or float", REMEDY)
+    check_finite(path, tensors, REMEDY)
     packed: dict[str, PackedTensor | Tensor] = {}
-    for name, entry in metadata["packed"].items():
-        parts = [tensors.pop(f"{name}.{part}", None) for part in ("indices", "levels")]
-        packed[name] = _checked(path, name, entry, *parts)
-    return {**packed, **tensors}, metadata
+    for name, entry in described.packed.items():
+        indices, levels = (tensors.pop(f"{name}.{part}") for part in ("indices", "levels"))
+        content = PackedTensor(indices, levels, entry.bits, tuple(entry.shape))
+        _check_levels(path, name, content)
+        packed[name] = content
+    return {**packed, **tensors}, file.metadata
 
 
-def _checked(
-    path: Path, name: str, entry: dict[str, Any], packed: Tensor | None, levels: Tensor | None
-) -> PackedTensor:
-    """A tensor of the file, after checking that its parts fit together."""
-    if packed is None or levels is None:
-        raise UserError(
-            path,
-            found=f"{name} without its indices or levels",
-            expected=f"{name}.indices and {name}.levels",
-            remedy=REMEDY,
-        )
-    shape, bits = tuple(entry["shape"]), entry["bits"]
-    count = torch.Size(shape).numel()
-    wanted = packed_bytes(count, bits)
-    if (
-        packed.dtype != torch.uint8
-        or len(packed) != wanted
-        or levels.dim() != 2
-        or count % len(levels)
+def check_same_weights(
+    path: Path, quantized: Quantized, model: Path, weights: Mapping[str, Tensor]
+) -> None:
+    """Check that a quantized model and a full-precision one have the same weights, by shape.
+
+    Raises:
+        UserError: naming the full-precision model's file and what differs.
+    """
+    if differing := sorted(
+        name
+        for name in weights.keys() | quantized.keys()
+        if name not in weights
+        or name not in quantized
+        or tuple(quantized[name].shape) != tuple(weights[name].shape)
     ):
         raise UserError(
-            path,
-            found=f"{name} with {len(packed)} bytes of indices and levels {list(levels.shape)}",
-            expected=f"{wanted} bytes for {count} indices of {bits} bits",
-            remedy=REMEDY,
+            model,
+            found=f"other tensors than in {path}: {some(differing)}",
+            expected="the model that the file was quantized from",
+            remedy="Name the model file of the same dataset and run.",
         )
-    content = PackedTensor(packed, levels, bits, shape)
-    # With a level for every index of this width, no index can be too large.
-    available = levels.shape[1]
-    if available < 2**bits and (most := int(content.unpack().indices.max())) >= available:
+
+
+def _check_names(path: Path, described: PackedMetadata, forms: Mapping[str, str]) -> None:
+    """Check that the metadata are about the network's parameters, as they are."""
+    shapes = {name: form.partition(" ")[2] for name, form in forms.items()}
+    wrong = [
+        f"{name} {entry.shape}"
+        for name, entry in described.packed.items()
+        if shapes.get(name) != str(entry.shape)
+    ]
+    if wrong := [*wrong, *sorted(described.tensors.keys() - shapes.keys())]:
         raise UserError(
             path,
-            found=f"index {most} in {name}",
+            found=f"metadata about {some(wrong)}",
+            expected="names and shapes of its network",
+            remedy=REMEDY,
+        )
+
+
+def _check_levels(path: Path, name: str, content: PackedTensor) -> None:
+    """Check that a tensor's levels fit its values and its indices."""
+    groups, available = content.levels.shape
+    most = 2**content.bits
+    if content.count % groups or available > most:
+        raise UserError(
+            path,
+            found=f"{name} with levels {[groups, available]} for {content.count} values of "
+            f"{content.bits} bits",
+            expected=f"groups alike in size, of at most {most} levels",
+            remedy=REMEDY,
+        )
+    # With a level for every index of this width, no index can be too large.
+    if available < most and (highest := int(content.unpack().indices.max())) >= available:
+        raise UserError(
+            path,
+            found=f"index {highest} in {name}",
             expected=f"indices below its {available} levels",
             remedy=REMEDY,
         )
-    return content
 
 
 def read_quantized(path: Path) -> tuple[dict[str, Codebook | Tensor], dict[str, Any]]:

@@ -3,10 +3,13 @@
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from flowquant.config.variants import Variant
+from flowquant.report.results import Result
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.files import atomic, read_json, refuse_no_numbers
 
@@ -14,17 +17,14 @@ Row = dict[str, Any]
 REMEDY = "Delete the file and run the workflow again to have it remade."
 
 
-def read_results(paths: Iterable[Path]) -> list[Row]:
+def read_results(paths: Iterable[Path], form: type[Result]) -> list[Row]:
     """What stages wrote as JSON, a file a variant (or a seed of it), ``variant`` as a `Variant`.
 
     Raises:
-        UserError: if a file is unreadable or names no variant.
+        UserError: if a file is unreadable, lacks what the form asks for or names no variant.
     """
-    results = []
-    for path in paths:
-        content = read_json(path)
-        results.append(content | {"variant": Variant.parse(str(content.get("variant")), path)})
-    return results
+    found = [(path, read_json(path, form)) for path in paths]
+    return [asdict(r) | {"variant": Variant.parse(r.variant, path)} for path, r in found]
 
 
 def read_table(
@@ -53,7 +53,7 @@ def read_table(
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, restval="")
+            reader = csv.DictReader(file, restval="", strict=True)
             rows = [(reader.line_num, row) for row in reader]
             columns = reader.fieldnames or ()
     except (OSError, ValueError, csv.Error) as error:
@@ -78,12 +78,9 @@ def read_table(
     def number(line: int, name: str, cell: str) -> float | None:
         if not cell and name in optional:
             return None
-        try:
-            value = float(cell)
-        except ValueError:
-            value = math.nan
-        if math.isfinite(value):
-            return value
+        with suppress(ValueError):
+            if math.isfinite(value := float(cell)):
+                return value
         raise UserError(
             f"{path}, line {line}, column `{name}`",
             found=repr(cell),

@@ -11,9 +11,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TypeVar
 
 from flowquant.runtime.errors import UserError
+from flowquant.runtime.forms import fit, parse_json
+
+T = TypeVar("T")
 
 # Every way in which a disk says no: what is found, what is expected, what to do.
 ELSEWHERE = "Choose another place, or make this one writable."
@@ -194,25 +197,23 @@ def refuse_no_numbers(path: Path, content: object, key: str = "") -> None:
         refuse_no_numbers(path, value, f"{key}.{name}".strip("."))
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def read_json(path: Path, form: type[T]) -> T:
+    """Read a JSON file that the workflow made.
+
+    Args:
+        path: The file.
+        form: What must be in it, as `fit` takes it.
 
     Raises:
-        UserError: if the file is missing or is not JSON, which has no NaN and no infinity.
+        UserError: if the file is missing, is not JSON, or lacks a key or has another type there.
     """
-
-    def refuse(name: str) -> NoReturn:
-        raise ValueError(f"{name}, which is no number")
-
+    expected = "a JSON file that the workflow made"
+    remedy = "Delete the file and run the workflow again to have it remade."
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(
-            path,
-            found=str(error),
-            expected="a JSON file",
-            remedy="Delete the file and run the workflow again to have it remade.",
-        ) from error
+        raise UserError(path, found=str(error), expected=expected, remedy=remedy) from error
+    return fit(path, form, content, expected=expected, remedy=remedy)
 
 
 def sha256(path: Path) -> str:

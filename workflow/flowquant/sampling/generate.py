@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from flowquant.config.model import ConditionConfig, ModelConfig
 from flowquant.config.sampling import Condition, SolverConfig
-from flowquant.data.dataset import read_dataset
+from flowquant.data.dataset import check_labels, read_dataset
 from flowquant.data.pixels import to_uint8
 from flowquant.models.path import initial_noise
 from flowquant.runtime.errors import UserError
@@ -31,12 +31,15 @@ def labels_to_sample(
     """What to sample: as `asked_for`, or with attributes those of the first test images.
 
     Raises:
-        UserError: if there are no dataset file or too few test images to take attributes from.
+        UserError: if there is no dataset file, or its attributes are others or too few.
     """
     labels = asked_for(condition, per_class)
     if attributes == "zeros":
         return labels
-    count, labels = len(labels), torch.empty(0) if data is None else read_dataset(data)[1].labels
+    count, labels = len(labels), torch.empty(0)
+    if data is not None:
+        labels = read_dataset(data)[1].labels
+        check_labels(data, labels, condition)
     if len(labels) < count:
         raise UserError(
             data or "--data",

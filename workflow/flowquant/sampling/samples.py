@@ -1,15 +1,14 @@
 """Generated images as a file, with the labels asked for and where they came from."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import atomic
-from flowquant.runtime.tensors import read_tensors, write_tensors
+from flowquant.runtime.tensors import Kind, read_file, write_tensors
 
 # The most images of a class, and the most classes, that a grid of samples shows.
 GRID_COLUMNS = 10
@@ -33,9 +32,20 @@ class Origin:
     evaluations: float | None = None
 
 
+SAMPLES = Kind(
+    "samples file",
+    "`sample` or `sample_real`",
+    Origin,
+    {
+        "images": "uint8 [N, 1, S, S] or uint8 [N, 3, S, S]",
+        "labels": "int64 [N] or uint8 [N, A]",
+    },
+)
+
+
 def write_samples(path: Path, images: Tensor, labels: Tensor, origin: Origin) -> None:
     """Write uint8 images [N, C, H, W] and their classes [N] or attributes [N, A]."""
-    write_tensors(path, {"images": images, "labels": labels}, asdict(origin))
+    write_tensors(path, {"images": images, "labels": labels}, asdict(origin), SAMPLES)
 
 
 def read_samples(path: Path) -> tuple[Tensor, Tensor, Origin]:
@@ -44,17 +54,8 @@ def read_samples(path: Path) -> tuple[Tensor, Tensor, Origin]:
     Raises:
         UserError: if the file is unreadable or holds no samples.
     """
-    tensors, metadata = read_tensors(path)
-    try:
-        origin = Origin(**{field.name: metadata[field.name] for field in fields(Origin)})
-        return tensors["images"], tensors["labels"], origin
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            path,
-            found=f"no samples ({error})",
-            expected="a file written by `sample`",
-            remedy="Delete the file and run the workflow again.",
-        ) from error
+    content = read_file(path, SAMPLES)
+    return content.tensors["images"], content.tensors["labels"], content.described
 
 
 def write_samples_grid(path: Path, images: Tensor, per_class: int) -> None:

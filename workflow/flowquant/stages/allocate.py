@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flowquant.quantization.allocation import Option, choose_widths
+from flowquant.quantization.allocation import Option, Sensitivity, choose_widths
 from flowquant.runtime.files import read_json, write_json
 
 
@@ -18,25 +18,25 @@ def allocate(sensitivity: Path, output: Path, variant: str, budget: float) -> No
     Raises:
         UserError: if the budget is below the least possible, which the message names.
     """
-    measured = read_json(sensitivity)
+    measured = read_json(sensitivity, Sensitivity)
     options = {
         name: [
-            Option(choice["width"], choice["stored_bits"], choice["velocity_error"])
-            for choice in entry["options"]
+            Option(choice.width, choice.stored_bits, choice.velocity_error)
+            for choice in entry.options
         ]
-        for name, entry in measured["tensors"].items()
+        for name, entry in measured.tensors.items()
     }
-    chosen = choose_widths(options, measured["fixed_bits"], measured["parameters"], budget)
-    spent = measured["fixed_bits"] + sum(option.stored_bits for option in chosen.values())
+    chosen = choose_widths(options, measured.fixed_bits, measured.parameters, budget)
+    spent = measured.fixed_bits + sum(option.stored_bits for option in chosen.values())
     report = {
-        "dataset": measured["dataset"],
+        "dataset": measured.dataset,
         "variant": variant,
         "budget": budget,
-        "effective_bits": spent / measured["parameters"],
+        "effective_bits": spent / measured.parameters,
         "tensors": {
             name: {
                 "width": option.width,
-                "values": measured["tensors"][name]["values"],
+                "values": measured.tensors[name].values,
                 "velocity_error": option.distortion,
             }
             for name, option in chosen.items()

@@ -1,8 +1,10 @@
 """Gather a run's results: two JSON files in the reference's schema, and one table."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from flowquant.report.caveats import warn
+from flowquant.report.results import Downstream, Evaluation, Fidelity, Judge, Size
 from flowquant.report.summary import (
     COLUMNS,
     DOWNSTREAM,
@@ -43,10 +45,11 @@ def collect(
         fidelities: What `fidelity` wrote for each dataset, variant and seed.
         references: The accuracy 0…1 that the dataset of each classifier allows; 1 without.
     """
-    evaluated = average_evaluations(read_results(evaluations))
-    judged = averages(read_results(downstreams), DOWNSTREAM)
-    near = averages(read_results(fidelities), FIDELITY)
-    sizes, accuracies = read_results(models), list(map(read_json, classifiers))
+    evaluated = average_evaluations(read_results(evaluations, Evaluation))
+    judged = averages(read_results(downstreams, Downstream), DOWNSTREAM)
+    near = averages(read_results(fidelities, Fidelity), FIDELITY)
+    sizes = read_results(models, Size)
+    accuracies = [asdict(read_json(path, Judge)) for path in classifiers]
     named = (report["dataset"] for report in accuracies)
     allowed = dict(zip(named, references, strict=False))
     rows = table_rows(evaluated, judged, near, sizes, accuracies, allowed)

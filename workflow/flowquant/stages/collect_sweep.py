@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flowquant.report.results import Sweep
 from flowquant.report.sweep import COLUMNS, as_markdown, sweep_rows
 from flowquant.report.tables import read_results, write_table
 from flowquant.runtime.files import write_text
@@ -15,6 +16,6 @@ def collect_sweep(sweeps: tuple[Path, ...], summary: Path, table: Path) -> None:
         summary: CSV to write, a row for each dataset, variant, solver and setting.
         table: Markdown to write: FID, and whether the ranking of variants holds.
     """
-    rows = sweep_rows(read_results(sweeps))
+    rows = sweep_rows(read_results(sweeps, Sweep))
     write_table(summary, COLUMNS, rows)
     write_text(table, as_markdown(rows))

@@ -6,7 +6,7 @@ from flowquant.models.model import read_model
 from flowquant.quantization.codebook import Codebook, effective_bits
 from flowquant.quantization.describe import errors
 from flowquant.quantization.error import wasserstein2_pot
-from flowquant.quantization.packed_file import read_quantized
+from flowquant.quantization.packed_file import check_same_weights, read_quantized
 from flowquant.runtime.files import write_json
 
 
@@ -19,9 +19,13 @@ def distances(model: Path, quantized: Path, output: Path, dataset: str, variant:
         output: JSON to write.
         dataset: Name to write into it.
         variant: Name to write into it.
+
+    Raises:
+        UserError: if the two are not of the same network.
     """
     weights, _ = read_model(model)
     contents, metadata = read_quantized(quantized)
+    check_same_weights(quantized, contents, model, weights)
     tensors = {}
     for name, content in contents.items():
         if isinstance(content, Codebook):
@@ -35,7 +39,7 @@ def distances(model: Path, quantized: Path, output: Path, dataset: str, variant:
         "dataset": dataset,
         "variant": variant,
         "method": metadata["method"],
-        "refined": "refine" in metadata,
+        "refined": bool(metadata.get("refine")),
         "effective_bits": effective_bits(contents),
         "tensors": tensors,
     }

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from flowquant.evaluation.classifier import predict, read_classifier
+from flowquant.evaluation.classifier import check_judges, predict, read_classifier
 from flowquant.evaluation.scores import scores
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import write_json
@@ -22,9 +22,13 @@ def downstream(
         output: JSON to write: whose samples, how many, and the scores.
         batch: Images at a time.
         device: Where to compute.
+
+    Raises:
+        UserError: if the classifier is of other images or classes.
     """
     images, labels, origin = read_samples(samples)
     network, config = read_classifier(classifier)
+    check_judges(classifier, config, images, labels)
     target = choose_device(device)
     predicted = predict(network.to(target), images, target, batch)
     report = {

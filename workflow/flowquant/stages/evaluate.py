@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from flowquant.config.evaluation import ExtractorName, MetricsConfig
-from flowquant.evaluation.features import extract, read_features
+from flowquant.evaluation.features import check_comparable, extract, read_features
 from flowquant.evaluation.metrics import image_metrics
 from flowquant.report.caveats import warn_of_few_images
 from flowquant.runtime.device import choose_device
@@ -38,8 +38,9 @@ def evaluate(
         UserError: if the real features come from other weights.
     """
     images, _, origin = read_samples(samples)
-    of_real, target = read_features(real, weights), choose_device(device)
+    of_real, target = read_features(real, extractor, weights), choose_device(device)
     features, logits = extract(images, extractor, weights, target)
+    check_comparable(real, of_real, features)
     size = features.shape[1]
     warn_of_few_images(len(images), len(of_real.features), size)
     report = {

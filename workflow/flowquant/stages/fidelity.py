@@ -34,19 +34,28 @@ def fidelity(
         device: Where to compute.
 
     Raises:
-        UserError: if the samples are not of the same noise and labels.
+        UserError: if samples are not of the same noise and labels, or models not of one network.
     """
     reference, labels, full_origin = read_samples(model_samples)
     images, its_labels, origin = read_samples(quantized_samples)
-    if origin.seed != full_origin.seed or not labels.equal(its_labels):
+    same = labels.equal(its_labels) and images.shape == reference.shape
+    if origin.seed != full_origin.seed or not same:
         raise UserError(
             quantized_samples,
-            found=f"seed {origin.seed} and {len(its_labels)} labels",
-            expected=f"the seed {full_origin.seed} and labels of {model_samples}",
+            found=f"seed {origin.seed} and images {list(images.shape)}",
+            expected=f"the seed {full_origin.seed}, images {list(reference.shape)} and labels of "
+            f"{model_samples}",
             remedy="Sample both with the same seed and number of samples.",
         )
     target = choose_device(device)
-    (full, config), (other, _) = load_variant(model), load_variant(quantized)
+    (full, config), (other, its_config) = load_variant(model), load_variant(quantized)
+    if its_config != config:
+        raise UserError(
+            quantized,
+            found="another network than the full-precision one",
+            expected=f"what {model} was quantized to",
+            remedy="Name the files of the same dataset and run.",
+        )
     report = {
         **asdict(origin),
         "n": len(images),

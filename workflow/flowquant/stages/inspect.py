@@ -10,8 +10,7 @@ from flowquant.models.model import read_model
 from flowquant.quantization.codebook import Codebook, Quantized, effective_bits, values_of
 from flowquant.quantization.describe import errors
 from flowquant.quantization.error import wasserstein2_pot
-from flowquant.quantization.packed_file import read_quantized
-from flowquant.runtime.errors import UserError, some
+from flowquant.quantization.packed_file import check_same_weights, read_quantized
 
 HEADER = ("tensor", "shape", "bits", "granularity", "levels", "W2", "squared error", "bytes")
 
@@ -56,17 +55,7 @@ def _measure(
 ) -> dict[str, Any]:
     """The entries of a report with errors measured anew against a model file."""
     weights, _ = read_model(against)
-    if differing := {
-        n
-        for n in weights.keys() | quantized.keys()
-        if n not in weights or n not in quantized or values_of(quantized[n]) != weights[n].numel()
-    }:
-        raise UserError(
-            against,
-            found=f"other tensors than in {file}: {some(sorted(differing))}",
-            expected="the model that the file was quantized from",
-            remedy="Name the model file of the same dataset and run.",
-        )
+    check_same_weights(file, quantized, against, weights)
     return {
         name: entry | errors(quantized[name], weights[name], wasserstein2_pot)
         for name, entry in described.items()
@@ -92,7 +81,8 @@ def _method(metadata: dict[str, Any]) -> str:
     """The method in words: quantizer, width, granularity, scope, refinement."""
     method = metadata["method"]
     width = f"{metadata['bits']} bits" if metadata["bits"] else "mixed widths"
-    refined = f", refined for {metadata['refine']['steps']} steps" if "refine" in metadata else ""
+    refine = metadata.get("refine")
+    refined = f", refined for {refine['steps']} steps" if refine else ""
     return (
         f"{method['levels']}, {width}, granularity {method['granularity']}, "
         f"scope {method['scope']}{refined}"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from flowquant.quantization.allocation import Allocation
 from flowquant.report.style import COLOURS, save
 from flowquant.runtime.files import read_json
 
@@ -16,9 +17,9 @@ def plot_allocation(allocation: Path, outputs: tuple[Path, ...], dpi: int) -> No
         outputs: Figures to write, format by suffix.
         dpi: Resolution of PNG files.
     """
-    content = read_json(allocation)
-    names = list(content["tensors"])
-    widths = [content["tensors"][name]["width"] for name in names]
+    content = read_json(allocation, Allocation)
+    names = list(content.tensors)
+    widths = [content.tensors[name].width for name in names]
     figure = Figure(figsize=(6, 0.6 + 0.17 * len(names)), layout="constrained")
     axes = figure.subplots()
     axes.barh(range(len(names)), widths, color=COLOURS[0])
@@ -26,8 +27,8 @@ def plot_allocation(allocation: Path, outputs: tuple[Path, ...], dpi: int) -> No
     axes.invert_yaxis()
     axes.set_xlabel("bits of an index")
     axes.set_title(
-        f"{content['dataset']}, {content['variant']}: {content['effective_bits']:.2f} effective "
-        f"bits of {content['budget']:g}"
+        f"{content.dataset}, {content.variant}: {content.effective_bits:.2f} effective "
+        f"bits of {content.budget:g}"
     )
     axes.grid(False, axis="y")
     save(figure, outputs, dpi)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from flowquant.report.results import Fidelity
 from flowquant.report.style import save, series_style
 from flowquant.report.tables import read_results
 
@@ -26,7 +27,7 @@ def plot_fidelity(results: tuple[Path, ...], outputs: tuple[Path, ...], dpi: int
         outputs: Figures to write, format by suffix.
         dpi: Resolution of PNG files.
     """
-    found = read_results(results)
+    found = read_results(results, Fidelity)
     if len(found) > MOST_LINES:
         low = [result for result in found if result["variant"].bits < FEW_BITS]
         found = (low or found)[:MOST_LINES]

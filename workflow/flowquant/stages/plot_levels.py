@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from flowquant.models.model import read_model
 from flowquant.quantization.codebook import Codebook
-from flowquant.quantization.packed_file import read_quantized
+from flowquant.quantization.packed_file import check_same_weights, read_quantized
 from flowquant.report.style import COLOURS, save
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.files import write_json
@@ -38,7 +38,7 @@ def plot_levels(
         dpi: Resolution of PNG files.
 
     Raises:
-        UserError: if a file lacks the tensor.
+        UserError: if the model lacks the tensor, or a file is of another model.
     """
     weights, _ = read_model(model)
     if tensor not in weights:
@@ -51,7 +51,9 @@ def plot_levels(
     counts, edges = np.histogram(weights[tensor].numpy(), bins=120)
     levels = {}
     for name, path in zip(names, quantized, strict=True):
-        content = read_quantized(path)[0][tensor]
+        contents, _ = read_quantized(path)
+        check_same_weights(path, contents, model, weights)
+        content = contents[tensor]
         if isinstance(content, Codebook) and content.levels.shape[1] <= MOST_LEVELS:
             levels[name] = content.levels[0].tolist()
     figure = Figure(figsize=(6, 1 + 1.3 * max(1, len(levels))), layout="constrained")

@@ -12,6 +12,7 @@ from flowquant.config.variants import Variant
 from flowquant.report.caveats import concerning
 from flowquant.report.style import REFERENCE_LINE, footnote, save, series_style
 from flowquant.report.tables import Row, read_table
+from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import read_json
 
 PUBLISHED_EXTRACTOR = "inception-v3-compat"
@@ -39,17 +40,32 @@ STYLES: dict[Metric, MetricStyle] = {
 }
 
 
-def published_values(content: Row, dataset: str, key: str) -> dict[Variant, float]:
-    """The values of a published results file by variant; empty if it lacks the dataset."""
+# Dataset → ``full`` → metric → value, and dataset → method → method_Nbit → metric → value.
+Published = dict[str, dict[str, dict[str, float | dict[str, float]]]]
+
+
+def published_values(path: Path, dataset: str, key: str) -> dict[Variant, float]:
+    """The values of a published results file by variant; empty if it lacks the dataset.
+
+    Raises:
+        UserError: if the file is unreadable, or a variant lacks the metric.
+    """
+    content = read_json(path, Published)
     named = {name.lower(): found for name, found in content.items()}.get(dataset.lower(), {})
     values = {}
     for method, found in named.items():
-        if method == "full":
-            values[Variant(method)] = found[key]
-        else:
-            for name, result in found.items():
-                width = name.removeprefix(f"{method}_")
-                values[Variant.parse(f"{method}/{width}")] = result[key]
+        for name, result in ({"full": found} if method == "full" else found).items():
+            width = name.removeprefix(f"{method}_")
+            variant = Variant.parse(name if method == "full" else f"{method}/{width}", path)
+            value = result.get(key) if isinstance(result, dict) else None
+            if not isinstance(value, float):
+                raise UserError(
+                    path,
+                    found=f"no `{key}` of {variant} for {dataset}",
+                    expected="one for each of its variants",
+                    remedy="Take the file from a fresh copy of the project.",
+                )
+            values[variant] = value
     return values
 
 
@@ -133,7 +149,7 @@ def plot_metrics(
     # the published FID's extractor alone, where a reader expects the paper's own figures.
     values = {}
     if any(row["extractor"] == PUBLISHED_EXTRACTOR for row in rows):
-        values = published_values(read_json(published), dataset, STYLES[metric].published_key)
+        values = published_values(published, dataset, STYLES[metric].published_key)
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.subplots()
     draw(axes, rows, metric, values)

@@ -4,13 +4,11 @@ from pathlib import Path
 
 from flowquant.config.evaluation import ExtractorName
 from flowquant.data.dataset import read_dataset
-from flowquant.evaluation.features import extract
+from flowquant.evaluation.features import extract, write_features
 from flowquant.evaluation.metrics import radii
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import sha256
 from flowquant.runtime.names import DeviceName
-from flowquant.runtime.tensors import write_tensors
 
 
 def real_features(
@@ -44,8 +42,5 @@ def real_features(
         )
     target = choose_device(device)
     features, _ = extract(test.images, extractor, weights, target)
-    write_tensors(
-        output,
-        {"features": features, "radii": radii(features.to(target).double(), neighbours).cpu()},
-        {"extractor": extractor, "weights_sha256": sha256(weights), "neighbours": neighbours},
-    )
+    reach = radii(features.to(target).double(), neighbours).cpu()
+    write_features(output, features, reach, extractor, weights, neighbours)

@@ -14,7 +14,7 @@ from flowquant.data.dataset import check_fits, read_dataset
 from flowquant.models.model import read_model
 from flowquant.quantization.codebook import effective_bits
 from flowquant.quantization.describe import measure
-from flowquant.quantization.packed_file import read_quantized, write_quantized
+from flowquant.quantization.packed_file import check_same_weights, read_quantized, write_quantized
 from flowquant.runtime import random
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import remove, sha256, write_json
@@ -62,6 +62,7 @@ def refine(
     """
     full, config = read_model(model)
     quantized, metadata = read_quantized(unrefined)
+    check_same_weights(unrefined, quantized, model, full)
     split, _ = read_dataset(data)
     check_fits(data, split, config.image, config.condition)
     job = Refinement(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flowquant.config.evaluation import ExtractorName
 from flowquant.config.sampling import BATCH, SolverConfig, SweepConfig
-from flowquant.evaluation.features import extract, read_features
+from flowquant.evaluation.features import check_comparable, extract, read_features
 from flowquant.evaluation.metrics import frechet_distance, moments
 from flowquant.models.solver import STEPS
 from flowquant.quantization.variant import load_variant
@@ -73,7 +73,7 @@ def sweep(
     """
     network, config = load_variant(model, packed)
     labels = labels_to_sample(config.condition, settings.per_class, settings.condition, data)
-    of_real = read_features(real, weights)
+    of_real = read_features(real, extractor, weights)
     real_moments = moments(of_real.features)
     target = choose_device(device)
     rows, size = [], of_real.features.shape[1]
@@ -83,6 +83,7 @@ def sweep(
         images, evaluations = generate(network, config, labels, solver, seed, batch, target)
         seconds = time.monotonic() - started
         features, _ = extract(images, extractor, weights, target)
+        check_comparable(real, of_real, features)
         adaptive = solver.solver == "dopri5"
         rows.append(
             {

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flowquant.report.results import Distances
 from flowquant.report.style import save
 from flowquant.report.tables import read_results, read_table
 from flowquant.report.theory import as_figure, as_markdown, summarise
@@ -29,7 +30,9 @@ def theory(
         dpi: Resolution of PNG files.
     """
     rows = read_table(summary, dataset, numbers=("fid",))
-    found = summarise(read_results(distances), {row["variant"]: row["fid"] for row in rows})
+    found = summarise(
+        read_results(distances, Distances), {row["variant"]: row["fid"] for row in rows}
+    )
     write_json(data, found)
     write_text(table, as_markdown(found))
     save(as_figure(found), outputs, dpi)
