@@ -9,6 +9,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from campaigns import configurations, inputs, kills
+from campaigns import configurations, inputs, kills, workflow_kills
 from campaigns.outcome import Outcome, table
 from campaigns.reference import Reference
 from flowquant.runtime.digest import commands, module_of
@@ -28,6 +29,7 @@ def main() -> None:
     """Make the tiny run, share the trials among processes, and print what they found."""
     parser = argparse.ArgumentParser(prog="python -m campaigns", description=__doc__)
     parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--workflow-kills", type=int, default=60)
     parser.add_argument("--inputs", type=int, default=1000)
     parser.add_argument("--configurations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
@@ -35,6 +37,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="stages whose name starts so")
     parser.add_argument("--folder", type=Path, help="where to work; what failed stays there")
     given = parser.parse_args()
+    # A shell that runs this in the background has it ignored, here and in what this starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     folder = given.folder or Path(tempfile.mkdtemp(prefix="campaign-"))
     # Children import it by name.
@@ -49,6 +53,7 @@ def main() -> None:
     failed = 0
     for name, trials, count in (
         ("kills", kills.trials, given.kills),
+        ("workflow_kills", workflow_kills.trials, given.workflow_kills),
         ("inputs", inputs.trials, given.inputs),
         ("configurations", configurations.trials, given.configurations),
     ):

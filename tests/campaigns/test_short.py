@@ -10,7 +10,7 @@ from project import ROOT
 
 def test_whatever_happens_ends_well(tmp_path: Path) -> None:
     """Some stages killed and run again, some inputs and configurations that are none."""
-    counts = ["--kills=30", "--inputs=60", "--configurations=100"]
+    counts = ["--kills=30", "--workflow-kills=0", "--inputs=60", "--configurations=100"]
     done = subprocess.run(
         [sys.executable, "-m", "campaigns", *counts, f"--folder={tmp_path}"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([f"{ROOT}/workflow", f"{ROOT}/tests"])},

@@ -44,7 +44,9 @@ class Ending:
         told = text[text.rfind("Traceback (most recent call last)") :].splitlines()
         place = [line.strip() for line in told if line.startswith("  File")]
         error = [line for line in told[1:] if line and not line.startswith(" ")]
-        return f"{(error or told)[0][:160]} at {place[-1] if place else '?'}"
+        own = [line for line in place if "/flowquant/" in line]
+        where = (own or place or ["?"])[-1]
+        return f"{(error or told)[0][:160]} at {where.rpartition('/flowquant/')[2]}"
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def run(
         peak=used.ru_maxrss * 1024,
         late=late,
         timed_out=timed_out,
-        survivors=_survivors(pid, 0.0 if kill is None else 2.0),
+        survivors=end_session(pid, 0.0 if kill is None else 2.0),
     )
 
 
@@ -137,12 +139,11 @@ def _become(
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.environ["TMPDIR"] = str(folder / "tmp")
         _limit()
-        os.write(told, b".")
-        os.close(told)
-        if cold:
-            os.execv(sys.executable, [sys.executable, "-m", "flowquant", *words])
         before = set(sys.modules)
-        code = _call(words)
+        if cold:
+            os.write(told, b".")
+            os.execv(sys.executable, [sys.executable, "-m", "flowquant", *words])
+        code = _call(words, told)
         if learned is not None:
             learned.write_text("\n".join(name for name in sys.modules if name not in before))
     except BaseException:
@@ -158,14 +159,21 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _call(words: Sequence[str]) -> int:
+def _call(words: Sequence[str], told: int) -> int:
     import flowquant.__main__ as entry
 
     # What a helper process of the stage imports as its main module.
     sys.modules["__main__"] = entry
     sys.argv = ["flowquant", *words]
     try:
+        os.write(told, b".")
+        os.close(told)
         entry.main(list(words))
+    except KeyboardInterrupt as error:
+        frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        if any("flowquant" in Path(name).parts for name in frames):
+            raise
+        return 130  # it came between this function and the stage
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
@@ -190,7 +198,7 @@ def _finish(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _survivors(session: int, patience: float) -> int:
+def end_session(session: int, patience: float) -> int:
     """Kill what is left of a session after a while; how many processes it was."""
     until = time.monotonic() + patience
     while (found := _members(session)) and time.monotonic() < until:
