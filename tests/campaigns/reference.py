@@ -101,7 +101,10 @@ class Reference:
         )
         if any(words == command.words for command in self.commands):
             return
-        command = Command(_name(words), words, tuple(self._inputs(words)), {}, frozenset(), 0.0, 0)
+        # What the same stage made of the same dataset is there already.
+        made_before = {p for c in self.commands if c.words[0] == words[0] for p in c.outputs}
+        inputs = tuple(path for path in self._inputs(words) if path not in made_before)
+        command = Command(_name(words), words, inputs, {}, frozenset(), 0.0, 0)
         self.drop(self._try(command)[0])  # imports what this process then has
         folder, ending = self._try(command)
         outputs = {path: digest(folder / path) for path in made(folder, command)}
