@@ -105,8 +105,10 @@ class Reference:
         made_before = {p for c in self.commands if c.words[0] == words[0] for p in c.outputs}
         inputs = tuple(path for path in self._inputs(words) if path not in made_before)
         command = Command(_name(words), words, inputs, {}, frozenset(), 0.0, 0)
-        self.drop(self._try(command)[0])  # imports what this process then has
-        folder, ending = self._try(command)
+        folder, ending, learned = self._try(command)
+        if learned:  # now it takes as long as it will
+            self.drop(folder)
+            folder, ending, _ = self._try(command)
         outputs = {path: digest(folder / path) for path in made(folder, command)}
         if keep:
             for path in outputs:
@@ -123,7 +125,8 @@ class Reference:
         )
         self.drop(folder)
 
-    def _try(self, command: Command) -> tuple[Path, Ending]:
+    def _try(self, command: Command) -> tuple[Path, Ending, bool]:
+        """Run a command, and import what it imported; whether there was anything."""
         folder = self.fresh(command)
         learned = beside(folder, ".modules")
         ending = run(folder, spoken(command, folder), learned=learned)
@@ -131,7 +134,7 @@ class Reference:
         modules = learned.read_text().splitlines()
         self._modules += modules
         self._import(modules)
-        return folder, ending
+        return folder, ending, bool(modules)
 
     def _inputs(self, words: Sequence[str]) -> Iterator[str]:
         for word in words[1:]:
