@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 from campaigns.damage import MAY, MUST, Damage, picture
 from image_files import encoded
@@ -42,7 +43,8 @@ def _read(path: Path) -> Files:
 def _write(path: Path, files: Files, more: list[Member] | None = None) -> None:
     path.unlink()
     if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, catch_warnings():
+            simplefilter("ignore")  # a name that is there already is meant
             for name, content in files.items():
                 archive.writestr(name, content)
             for info, content in more or ():
