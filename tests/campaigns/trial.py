@@ -32,7 +32,7 @@ class Ending:
     peak: int  # bytes, of the process itself
     late: bool = False  # it had ended before the signal
     timed_out: bool = False
-    survivors: int = 0  # processes of its session, two seconds later
+    survivors: int = 0  # processes of its session, ten seconds later
 
     @property
     def traceback(self) -> str:
@@ -107,7 +107,7 @@ def run(
         peak=used.ru_maxrss * 1024,
         late=late,
         timed_out=timed_out,
-        survivors=end_session(pid, 0.0 if kill is None else 2.0),
+        survivors=end_session(pid, 0.0 if kill is None else 10.0),
     )
 
 
