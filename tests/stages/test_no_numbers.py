@@ -193,6 +193,6 @@ def test_features_that_are_no_numbers_are_not_compared(
 def test_a_classifier_that_diverged_at_its_last_step_is_not_kept(tmp_path: Path) -> None:
     network = build_classifier(CLASSIFIER)
     network.get_parameter("fc.bias").data[0] = math.nan
-    with pytest.raises(UserError, match=r"out.safetensors: found NaN or infinite weights in fc"):
+    with pytest.raises(UserError, match=r"out.safetensors: found NaN or infinite values in fc"):
         write_classifier(tmp_path / "out.safetensors", network, CLASSIFIER)
     assert not (tmp_path / "out.safetensors").exists()
