@@ -1,4 +1,4 @@
-"""Many dry runs of Snakemake: its own command line, each in a fork of a process that has imported it.
+"""Many dry runs of Snakemake: its own command line, in forks of a process that has it.
 
 Reads a JSON list of ``[arguments, file]`` and writes one of ``[exit status, output]``. ``file`` is
 null, or for that dry run alone a module has one more statement and any other file is not there. Two
