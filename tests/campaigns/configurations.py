@@ -23,12 +23,12 @@ from jsonschema import Draft202012Validator
 
 from campaigns.outcome import Outcome
 from campaigns.reference import Reference
+from everything import EVERYTHING
 from flowquant.config.reading import merged
 from flowquant.config.run import Run
 from flowquant.config.schema import json_schema, resolve
 from flowquant.runtime.errors import UserError
 from project import ROOT
-from tiny_run import EVERYTHING
 
 Content = dict[str, Any]
 NASTY: tuple[Any, ...] = (

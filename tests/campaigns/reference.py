@@ -21,11 +21,11 @@ from typing import Any
 import torch
 
 from campaigns.trial import Ending, beside, run
+from everything import EVERYTHING, RUN, others
 from flowquant.runtime.tensors import read_tensors
 from image_files import encoded, write_tar
 from originals import PRESETS, write_originals
 from project import Workflow, copy_project
-from tiny_run import EVERYTHING, RUN, others
 
 # Of a trial, in a command line.
 HERE = "{folder}"

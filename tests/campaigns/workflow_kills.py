@@ -16,9 +16,9 @@ from pathlib import Path
 from campaigns.outcome import Outcome
 from campaigns.reference import Reference, digest
 from campaigns.trial import end_session
+from everything import EVERYTHING
 from originals import write_originals
 from project import Workflow, copy_project
-from tiny_run import EVERYTHING
 
 TARGETS = ("all", "sweep")
 LOST = 4

@@ -109,6 +109,20 @@ def test_a_list_quotes_each_of_its_items() -> None:
     assert shell.stage("s", "{input}", follow=True).endswith("{input:q} 2>&1 | tee {log:q}")
 
 
+def test_a_command_names_neither_checkout_nor_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a moved one would make everything stale."""
+    commands = set()
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / name / "bin/python"))
+        monkeypatch.setenv("PYTHONPATH", name)
+        commands.add(Shell(tmp_path / name / "workflow", False).stage("sample", "{input}"))
+    assert len(commands) == 1
+
+
 STAGE = """
 import time
 from flowquant.config.command_line import run

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from everything import EVERYTHING, RUN, others
 from originals import PRESETS, write_originals
 from project import Workflow, copy_project
-from tiny_run import EVERYTHING, RUN, others
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
 
 @pytest.fixture(scope="session")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    """Every stage of the workflow but the benchmark, on the smallest inputs."""
+    """Every stage of the workflow, on the smallest inputs."""
     workflow = copy_project(tmp_path_factory.mktemp("everything"))
     write_originals(workflow.folder / "data")
     mirror = workflow.folder / "weights.pth"
@@ -34,7 +34,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     samples = [f"{RUN}/sampling/{name}/full/seed0.safetensors" for name in PRESETS]
     imports = ["check", f"{RUN}/models/imported_model.safetensors"]
     for targets, config in (
-        (["all", "sweep"], ("everything.yaml",)),
+        (["all", "sweep", "benchmark"], ("everything.yaml",)),
         ([*downloads, *imports, *samples], ("everything.yaml", "others.yaml")),
     ):
         # Side by side, a thread for each: no stage has work for more.

@@ -1,6 +1,5 @@
 rule classifier:
     input:
-        ancient(CHECKS),
         data=rules.dataset.output,
     output:
         classifier="<run>/classifiers/{dataset}.safetensors",

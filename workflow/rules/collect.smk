@@ -1,9 +1,11 @@
+REPORTS = EVALUATIONS + DOWNSTREAMS + FIDELITIES
+
+
 rule collect:
     input:
         evaluations=EVALUATIONS,
         downstreams=DOWNSTREAMS,
-        models=expand(MODEL_REPORT, dataset=RUN.datasets)
-        + [path.replace(".safetensors", ".json") for path in QUANTIZED],
+        models=expand(MODEL_REPORT, dataset=RUN.datasets) + QUANTIZED_REPORTS,
         fidelities=FIDELITIES,
         classifiers=expand(rules.classifier.output.report, dataset=RUN.classified),
     output:
@@ -36,3 +38,10 @@ rule collect:
             "--downstream-results={output.downstream_results} --summary={output.summary} "
             "--table={output.table}",
         )
+
+
+rule evaluations:
+    input:
+        REPORTS,
+    message:
+        f"{RUN.name}: evaluations done"

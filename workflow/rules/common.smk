@@ -22,12 +22,18 @@ from flowquant.config.run import INCEPTION, Run
 from flowquant.config.shell import Shell
 from flowquant.runtime.digest import digest
 from flowquant.runtime.errors import UserError
+from flowquant.runtime.records import keep_records
 
 try:
     settings = workflow.config_settings
     RUN = Run.read(config, SOURCE, settings.configfiles, settings.config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
+
+# Records of another workflow, which uses this one, are not ours to move.
+MAIN = Path(str(workflow.main_snakefile)).resolve()
+if workflow.is_main_process and MAIN.is_relative_to(SOURCE.resolve()):
+    keep_records(Path("results"))
 
 ENVIRONMENT = SOURCE / "envs" / "flowquant.yaml"
 CONFIG = RUN.configuration

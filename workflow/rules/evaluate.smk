@@ -90,10 +90,3 @@ EVALUATIONS = expand(
     variant=["real"] * CONFIG.evaluation.floor + RUN.variants,
     seed=RUN.seeds,
 )
-
-
-rule evaluations:
-    input:
-        EVALUATIONS,
-    message:
-        f"{RUN.name}: evaluations done"

@@ -102,11 +102,8 @@ use rule quantize as quantize_to_refine with:
 
 
 PACKED = "<run>/quantized_models/{dataset}/{variant}.safetensors"
-QUANTIZED = expand(PACKED, dataset=RUN.datasets, variant=RUN.quantized)
-
-
-rule quantized:
-    input:
-        QUANTIZED,
-    message:
-        f"{RUN.name}: quantized models done"
+QUANTIZED_REPORTS = expand(
+    PACKED.replace(".safetensors", ".json"),
+    dataset=RUN.datasets,
+    variant=RUN.quantized,
+)

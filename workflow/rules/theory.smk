@@ -57,4 +57,4 @@ rule theory:
 
 
 if CONFIG.theory:
-    PLOTS += expand(rules.theory.output.figures, dataset=RUN.datasets)
+    PLOTS += expand(rules.theory.output, dataset=RUN.datasets)

@@ -5,7 +5,6 @@ MODEL_REPORT = "<run>/models/{dataset}_model.json"
 
 rule train:
     input:
-        ancient(CHECKS),
         data=rules.dataset.output,
     output:
         model=MODEL,
@@ -16,7 +15,7 @@ rule train:
     benchmark:
         "<benchmarks>/train/{dataset}.tsv"
     wildcard_constraints:
-        dataset=names(name for name in RUN.datasets if name not in RUN.imported),
+        dataset=names(RUN.trained),
     priority: 30
     conda:
         ENVIRONMENT
@@ -48,7 +47,6 @@ rule train:
 
 rule import_model:
     input:
-        ancient(CHECKS),
         checkpoint=RUN.checkpoints,
     output:
         model=MODEL,
@@ -79,6 +77,8 @@ rule import_model:
 
 rule models:
     input:
-        expand(MODEL, dataset=RUN.datasets),
+        CHECKS,
+        expand(rules.train.output, dataset=RUN.trained),
+        expand(rules.import_model.output, dataset=RUN.imported),
     message:
         f"{RUN.name}: models done"

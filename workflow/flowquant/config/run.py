@@ -52,6 +52,7 @@ class Run:
         self.allocated = [v for v in configuration.variants if v.method in self.mixed]
         self.classified = [name for name, preset in self.presets.items() if preset.classifier]
         self.imported = [name for name, preset in self.presets.items() if preset.checkpoint]
+        self.trained = [name for name in self.datasets if name not in self.imported]
         self.gpus = 0 if configuration.device == "cpu" else 1
 
     @classmethod

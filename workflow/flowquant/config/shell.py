@@ -24,6 +24,10 @@ FIELD = re.compile(r"\{([a-z][\w.]*)\}")
 class Shell:
     """Commands of stages, for the shell of this workflow.
 
+    A command is part of what makes a job stale, so it names nothing that differs from one checkout
+    or environment to the next: the package by its path from here, the interpreter's folder by the
+    variable ``FLOWQUANT_BIN``, which jobs inherit.
+
     Args:
         package: Folder of the package ``flowquant``, where it need not be installed.
         own_environment: Whether Snakemake makes an environment for each rule; else stages run by
@@ -31,10 +35,12 @@ class Shell:
     """
 
     def __init__(self, package: Path, own_environment: bool) -> None:
-        paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
-        words = [f"export PYTHONPATH={shlex.quote(os.pathsep.join(paths))}; "]
+        here = Path.cwd()
+        path = package.relative_to(here) if package.is_relative_to(here) else package
+        words = [f"export PYTHONPATH={shlex.quote(str(path))}${{PYTHONPATH:+:$PYTHONPATH}}; "]
         if not own_environment:
-            words.append(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+            os.environ["FLOWQUANT_BIN"] = str(Path(sys.executable).parent)
+            words.append('export PATH="$FLOWQUANT_BIN:$PATH"; ')
         # Snakemake takes single braces for fields.
         self._prefix = (LAST_WORDS + "".join(words)).replace("{", "{{").replace("}", "}}")
 

@@ -1,4 +1,4 @@
-"""A configuration with every stage in it, each with as little work as there can be."""
+"""A run of every stage of the workflow, on the smallest inputs."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ EVERYTHING: dict[str, Any] = {
     "fidelity": {"samples": 2, "steps": 2},
     "theory": True,
     "packed": True,
+    "benchmark": {"seconds": 0.5},
     "sweep": {"variants": ["refined/2bit"], "evaluations": [2], "tolerances": [0.1]},
     "presets": PRESETS
     | {
