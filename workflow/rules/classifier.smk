@@ -18,7 +18,7 @@ rule classifier:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="4h",
     params:
         options=RUN.classifier_options,

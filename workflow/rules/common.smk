@@ -9,6 +9,7 @@ sys.path.insert(0, str(SOURCE / "workflow"))
 
 from snakemake.exceptions import WorkflowError
 
+from flowquant.config.failures import out_of_memory
 from flowquant.config.run import INCEPTION, Run
 from flowquant.config.shell import Shell
 from flowquant.runtime.digest import digest
@@ -25,6 +26,11 @@ CONFIG = RUN.configuration
 stage = Shell(
     SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method)
 ).stage
+
+
+onerror:
+    for line in out_of_memory(log):
+        print(line, file=sys.stderr)
 
 
 pathvars:
