@@ -131,7 +131,7 @@ class Cluster:
             timeout=30,
         ).stdout
 
-    def wait(self, until: Callable[[], bool], seconds: float = 60) -> None:
+    def wait(self, until: Callable[[], bool], seconds: float = 120) -> None:
         """Until Slurm's answers say so."""
         end = time.monotonic() + seconds
         while True:

@@ -90,11 +90,12 @@ class Submission:
         """Have the training job go back to the queue; what it said until then."""
         how()
         restarts = str(int(job.restarts) + 1)
-        self.cluster.wait(
-            lambda: (
-                [(job.restarts, job.state) for job in self.jobs("train")] == [(restarts, "PENDING")]
-            )
-        )
+
+        def back() -> bool:
+            (now,) = self.jobs("train")
+            return now.restarts == restarts and now.state in ("PENDING", "RUNNING")
+
+        self.cluster.wait(back)
         log = self.folder / TRAINING_LOG
         said = log.read_text()
         log.unlink()
@@ -106,8 +107,10 @@ def visible_devices(job: Job, *words: str) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            command = process.joinpath("cmdline").read_text().split("\0")
-            variables = process.joinpath("environ").read_text().split("\0")
+            command, variables = (
+                process.joinpath(name).read_text(errors="replace").split("\0")
+                for name in ("cmdline", "environ")
+            )
         except OSError:
             continue  # It has ended.
         if f"SLURM_JOB_ID={job.number}" in variables and command[1:4] == list(words):
