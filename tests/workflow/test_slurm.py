@@ -164,10 +164,14 @@ def runs(cluster: Cluster, python: str, tmp_path_factory: pytest.TempPathFactory
     """Three runs side by side, all to their ends."""
     started = []
 
-    def submit(name: str, *arguments: str, extra: dict[str, Any] | None = None) -> Submission:
+    def submit(
+        name: str, *arguments: str, extra: dict[str, Any] | None = None, resources: str = ""
+    ) -> Submission:
         workflow = copy_project(tmp_path_factory.mktemp(name))
         workflow.configure("tiny.yaml", CONFIG)
         workflow.configure("extra.yaml", extra or {})
+        with (workflow.folder / "profiles/gres/profile.yaml").open("a") as profile:
+            profile.write(resources)
         command = [python, "-m", "snakemake", "--workflow-profile", "profiles/slurm"]
         command += ["--slurm-status-command", "squeue"]  # no accounting here
         command += ["--slurm-init-seconds-before-status-checks", "2"]  # jobs are brief
@@ -187,14 +191,14 @@ def runs(cluster: Cluster, python: str, tmp_path_factory: pytest.TempPathFactory
     try:
         whole = submit("whole")
         two = submit("moved", "--", MODEL, extra=TWO_DEVICES)
-        greedy = ("--keep-going", "--set-resources", "dataset:mem_mb=50*attempt")
-        starved = submit("starved", "--profile", "profiles/gres", *greedy, "--", DATASET, "check")
+        gres = ("--profile", "profiles/gres", "--keep-going", "--", DATASET, "check")
+        starved = submit("starved", *gres, resources="  dataset: {mem_mb: 50*attempt}\n")
         with ThreadPoolExecutor() as pool:
             others = pool.submit(cancelled, whole)
             found = Runs(whole, moved(two), starved)
             others.result()
         for process in started:
-            process.wait(timeout=600)
+            process.wait(timeout=900)
         yield found
     finally:
         for process in started:
