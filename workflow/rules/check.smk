@@ -15,7 +15,7 @@ rule check_preset:
         gpu=RUN.gpus,
         device=CONFIG.device,
         devices=RUN.per_device("training", 1),
-        mem_mb=4000,
+        mem_mb=RUN.memory(4000),
         runtime="10m",
     params:
         options=RUN.check_options,

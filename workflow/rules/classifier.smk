@@ -19,7 +19,7 @@ rule classifier:
         device=CONFIG.device,
         # Only warned of: changing it must not train again what everything else hangs on.
         reference=lambda wildcards: RUN.reference_accuracies([wildcards.dataset])[0],
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="4h",
     params:
         options=RUN.classifier_options,

@@ -18,6 +18,7 @@ session = (
 
 from snakemake.exceptions import WorkflowError
 
+from flowquant.config.failures import out_of_memory
 from flowquant.config.run import INCEPTION, Run
 from flowquant.config.shell import Shell
 from flowquant.runtime.digest import digest
@@ -47,6 +48,8 @@ onstart:
 
 
 onerror:
+    for line in out_of_memory(log):
+        print(line, file=sys.stderr)
     session.end()
 
 

@@ -6,7 +6,7 @@ rule inception_weights:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
+        mem_mb=RUN.memory(1000),
         runtime="30m",
     params:
         weights=RUN.weights_options,
@@ -32,7 +32,7 @@ rule real_features:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="1h",
     params:
         extractor=CONFIG.evaluation.extractor,
@@ -67,7 +67,7 @@ rule evaluate:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="1h",
     params:
         extractor=CONFIG.evaluation.extractor,

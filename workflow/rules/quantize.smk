@@ -16,7 +16,7 @@ rule sensitivity:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="1h",
     params:
         method=RUN.method_options,
@@ -76,7 +76,7 @@ rule quantize:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="10m",
     params:
         method=RUN.method_options,

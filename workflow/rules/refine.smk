@@ -19,7 +19,7 @@ rule refine:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
-        mem_mb=16000,
+        mem_mb=RUN.memory(16000),
         runtime="4h",
     params:
         settings=RUN.refine_options,

@@ -21,7 +21,7 @@ rule sample:
         # Results do not depend on these: resources, so that changing them makes nothing stale.
         batch=CONFIG.batch,
         packed=str(CONFIG.packed),
-        mem_mb=RUN.per_device("sampling", 8000),
+        mem_mb=RUN.memory(8000, "sampling"),
         runtime="8h",
     params:
         sampling=RUN.sampling_options,
@@ -51,7 +51,7 @@ rule sample_real:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
+        mem_mb=RUN.memory(4000),
         runtime="10m",
     params:
         images=RUN.samples,

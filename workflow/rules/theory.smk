@@ -13,7 +13,7 @@ rule distances:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="1h",
     params:
         code=digest("distances"),

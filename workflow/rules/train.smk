@@ -24,7 +24,7 @@ rule train:
         gpu=RUN.per_device("training", RUN.gpus),
         device=CONFIG.device,
         devices=RUN.per_device("training", 1),
-        mem_mb=RUN.per_device("training", 16000),
+        mem_mb=RUN.memory(16000, "training"),
         runtime="24h",
     params:
         model=RUN.model_options,
@@ -60,7 +60,7 @@ rule import_model:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="10m",
     params:
         model=RUN.model_options,

@@ -135,6 +135,18 @@ class Run:
         """A resources function: so much for each device of ``training`` or ``sampling``."""
         return lambda wildcards: amount * getattr(self.preset(wildcards), part).devices
 
+    def memory(self, megabytes: int, part: str | None = None) -> Callable[[Wildcards, int], int]:
+        """A resources function: so much, for each device of ``part`` if it is given.
+
+        A retry asks for as much again: Slurm may have ended the attempt before for its memory.
+        """
+
+        def asked(wildcards: Wildcards, attempt: int) -> int:
+            devices = getattr(self.preset(wildcards), part).devices if part else 1
+            return megabytes * devices * attempt
+
+        return asked
+
     def kind(self, wildcards: Wildcards) -> str:
         """The kind of a dataset's source."""
         return self.preset(wildcards).source.kind
