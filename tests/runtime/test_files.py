@@ -222,3 +222,11 @@ def test_what_is_no_file_is_neither_read_nor_replaced(kind: str, tmp_path: Path)
     assert {item.name for item in tmp_path.iterdir()} == {"fifo", "link"}
     assert regular(tmp_path, or_folder=True) == tmp_path
     assert regular(tmp_path / "nothing/yet") == tmp_path / "nothing/yet"
+
+
+def test_text_that_is_longer_than_any_of_ours_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    with path.open("wb") as file:
+        file.truncate(3 << 30)
+    with pytest.raises(UserError, match=r"found.json: found more than 67,108,864 bytes"):
+        read_json(path, dict[str, float])

@@ -12,7 +12,7 @@ from project import Workflow, copy_project
 
 # What holds how long something took.
 TIMED = (
-    *("models/*_model.json", "models/*_training.jsonl"),
+    *("models/tiny_idx_model.json", "models/*_training.jsonl"),
     *("quantized_models/**/*bit.json", "quantized_models/**/*_refinement.jsonl"),
 )
 # What Snakemake and stages say while they work, and whether the memory of the moment is enough.

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from flowquant.config.configuration import Configuration
 from flowquant.config.messages import explain
 from flowquant.runtime.errors import UserError
+from flowquant.runtime.files import read_text
 
 
 def check(content: Mapping[str, Any]) -> Configuration:
@@ -59,8 +60,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: if the file is unreadable, no mapping, or says a key twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         content = yaml.safe_load(text)
+    except RecursionError as error:
+        raise _unreadable(path, "brackets nested too deeply") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise _unreadable(path, " ".join(str(error).split())) from error
     if not isinstance(content, dict):

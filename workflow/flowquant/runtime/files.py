@@ -18,6 +18,9 @@ from flowquant.runtime.forms import fit, parse_json
 
 T = TypeVar("T")
 
+# Text that is read whole, in bytes: no configuration and no report comes near.
+MOST_TEXT = 1 << 26
+
 # Every way in which a disk says no: what is found, what is expected, what to do.
 ELSEWHERE = "Choose another place, or make this one writable."
 REFUSALS = {
@@ -210,10 +213,23 @@ def read_json(path: Path, form: type[T]) -> T:
     expected = "a JSON file that the workflow made"
     remedy = "Delete the file and run the workflow again to have it remade."
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise UserError(path, found=str(error), expected=expected, remedy=remedy) from error
     return fit(path, form, content, expected=expected, remedy=remedy)
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, up to `MOST_TEXT`.
+
+    Raises:
+        OSError, ValueError: if it is missing, larger or other than UTF-8.
+    """
+    with regular(path).open("rb") as file:
+        content = file.read(MOST_TEXT + 1)
+    if len(content) > MOST_TEXT:
+        raise ValueError(f"more than {MOST_TEXT:,} bytes")
+    return content.decode()
 
 
 def sha256(path: Path) -> str:
