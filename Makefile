@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 CORES ?= all
 RESULTS := results/quickstart
 
-.PHONY: quickstart test lint ruff ruff-format mypy snakefmt fix install clean
+.PHONY: quickstart test campaign lint ruff ruff-format mypy snakefmt fix install clean
 
 # Networks this small train no faster on two cores: model and classifier train side by side.
+# This is `snakemake` that also removes the lock of a run that was killed.
 quickstart: $(VENV)/.run
-	$(BIN)/snakemake --cores $(CORES) --set-threads train=1 classifier=1 quantize=1 --quiet rules \
+	@PYTHONPATH=workflow $(BIN)/python -m flowquant.config.session --cores $(CORES) \
+		--set-threads train=1 classifier=1 quantize=1 --quiet host reason \
 		--configfile config/quickstart.yaml
 	@echo
 	@cat $(RESULTS)/summary.md
@@ -20,6 +22,10 @@ quickstart: $(VENV)/.run
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --ignore tests/workflow
 	$(BIN)/python -m pytest tests/workflow
+
+# Random kills, malformed inputs and configurations, for about half an hour on two cores.
+campaign: $(VENV)/.dev
+	PYTHONPATH=workflow:tests $(BIN)/python -m campaigns
 
 # Also pre-commit's hooks, one each.
 lint: ruff ruff-format mypy snakefmt

@@ -26,8 +26,10 @@ include: "workflow/rules/benchmark.smk"
 rule all:
     default_target: True
     input:
+        CHECKS,
         rules.collect.output,
         PLOTS,
         GRIDS,
+        REPORTS,
     message:
         f"{RUN.name}: done"

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -75,8 +76,16 @@ class Workflow:
         """What each process of each stage has used up."""
         found = defaultdict(list)
         for line in (self.folder / "stopwatch.jsonl").read_text().splitlines():
-            stage, seconds = json.loads(line)
+            stage, seconds, _ = json.loads(line)
             found[stage].append(seconds)
+        return found
+
+    def loaded_modules(self) -> dict[str, set[str]]:
+        """Which of the package's modules the processes of each stage have loaded."""
+        found = defaultdict(set)
+        for line in (self.folder / "stopwatch.jsonl").read_text().splitlines():
+            stage, _, modules = json.loads(line)
+            found[stage].update(modules)
         return found
 
     def _run(self, command: list[str]) -> Done:
@@ -97,11 +106,31 @@ class Workflow:
     ) -> dict[str, int]:
         """How many jobs of each rule a dry run lists."""
         done = self.snakemake("--dry-run", *targets, config=(*base, *config))
-        assert done.returncode == 0, done.stdout
-        if "Nothing to be done" in done.stdout:
-            return {}
-        table = done.stdout.partition("Job stats:")[2].partition("total")[0]
-        return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
+        return listed(done.returncode, done.stdout)
+
+    def dry_runs(
+        self, requests: Sequence[tuple[Sequence[str], Path | None]]
+    ) -> list[tuple[int, str]]:
+        """What many dry runs end with and print; `dry_runs.py` says how."""
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__).parent / "dry_runs.py")],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": str(self.folder / "workflow")},
+            input=json.dumps(requests, default=str),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return [(status, output) for status, output in json.loads(done.stdout)]
+
+
+def listed(status: int, output: str) -> dict[str, int]:
+    """How many jobs of each rule a dry run lists."""
+    assert status == 0, output
+    if "Nothing to be done" in output:
+        return {}
+    table = output.partition("Job stats:")[2].partition("total")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
 
 
 def copy_project(folder: Path) -> Workflow:

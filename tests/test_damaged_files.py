@@ -222,6 +222,8 @@ JSON: dict[type, dict[str, Any]] = {
         **dict.fromkeys(("fid", "kid_mean", "kid_std", "is_mean", "is_std"), 1.0),
         **dict.fromkeys(("precision", "recall"), 0.5),
         extractor="classifier",
+        n_real=9,
+        features=5,
         evaluations=8.0,
     ),
     results.Downstream: result(**OF_SAMPLES, **SCORES),
@@ -234,7 +236,7 @@ JSON: dict[type, dict[str, Any]] = {
     ),
     results.Size: result(effective_bits=2.1, bytes=99),
     results.Judge: {"dataset": "tiny", "test_accuracy": 0.9},
-    results.Sweep: result(**OF_SAMPLES, extractor="classifier", rows=[SWEPT]),
+    results.Sweep: result(**OF_SAMPLES, n_real=9, features=5, extractor="classifier", rows=[SWEPT]),
     results.Distances: result(
         refined=False,
         effective_bits=2.1,

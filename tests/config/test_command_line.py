@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import tyro
 
 from flowquant.config.classifier import ClassifierConfig
-from flowquant.config.command_line import options
+from flowquant.config.command_line import options, run
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ModelConfig
 from flowquant.config.network import Network
@@ -117,6 +118,20 @@ def test_a_list_quotes_each_of_its_items() -> None:
     assert shell.stage("s", "{input}", follow=True).endswith("{input:q} 2>&1 | tee {log:q}")
 
 
+def test_a_command_names_neither_checkout_nor_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a moved one would make everything stale."""
+    commands = set()
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / name / "bin/python"))
+        monkeypatch.setenv("PYTHONPATH", name)
+        commands.add(Shell(tmp_path / name / "workflow", False).stage("sample", "{input}"))
+    assert len(commands) == 1
+
+
 STAGE = """
 import time
 from flowquant.config.command_line import run
@@ -142,3 +157,58 @@ def test_an_interrupted_stage_says_so_in_a_line() -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=10)
     assert (process.returncode, said) == (130, "interrupted: sample\n")
+
+
+def said(stage: Any, *words: str) -> str:
+    """What a stage's command says as it ends."""
+    with pytest.raises(SystemExit) as end:
+        run(stage, "sample", words)
+    return str(end.value)
+
+
+@pytest.mark.parametrize("error", [PermissionError, FileNotFoundError, IsADirectoryError, OSError])
+def test_what_the_system_says_of_a_file_is_a_message(error: type[OSError]) -> None:
+    def stage() -> None:
+        raise error(5, "no such luck", "/in/put.json")
+
+    expected = "error: /in/put.json: found 'no such luck', said by the system; expected"
+    assert said(stage).startswith(expected)
+
+
+def test_too_little_memory_is_a_message() -> None:
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    for error in (
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory. Tried 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
+        OSError(12, "Cannot allocate memory"),
+    ):
+
+        def stage() -> None:
+            raise error  # noqa: B023 it is called in this round of the loop
+
+        assert said(stage).startswith("error: sample: found too little memory (")
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    def stage() -> None:
+        raise RuntimeError("a mistake of ours")
+
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        run(stage, "sample", [])
+
+
+def test_no_stage_opens_a_pipe_or_a_device(tmp_path: Path) -> None:
+    def stage(one: Path, many: tuple[Path, ...] = (), folder: Path | None = None) -> None:
+        raise AssertionError
+
+    os.mkfifo(tmp_path / "fifo")
+    file = str(tmp_path / "file")
+    pipe = f"error: {tmp_path / 'fifo'}: found a pipe; expected a file"
+    assert said(stage, "--one", str(tmp_path / "fifo")).startswith(pipe)
+    assert said(stage, "--one", file, "--many", file, str(tmp_path / "fifo")).startswith(pipe)
+    assert "/dev/zero: found a device" in said(stage, "--one", "/dev/zero")
+    with pytest.raises(AssertionError):
+        run(stage, "sample", ["--one", file, "--folder", str(tmp_path)])

@@ -365,3 +365,10 @@ def test_every_text_reaches_its_stage_unharmed(config: Content, text: str, tmp_p
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[1:-1] == sent
     assert not list(tmp_path.iterdir())
+
+
+def test_brackets_nested_too_deeply(tmp_path: Path) -> None:
+    path = tmp_path / "deep.yaml"
+    path.write_text("a: " + "[" * 3000)
+    with pytest.raises(UserError, match=r"deep.yaml: found brackets nested too deeply"):
+        read_yaml(path)

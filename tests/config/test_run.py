@@ -73,6 +73,8 @@ def test_amounts() -> None:
     presets = {"digits": TINY["presets"]["digits"] | {"training": {"epochs": 9, "devices": 4}}}
     run = read(presets=presets)
     assert run.per_device("training", 100)(W) == 400
+    assert [run.memory(100, "training")(W, attempt) for attempt in (1, 2)] == [400, 800]
+    assert run.memory(100)(W, 3) == 300
     assert run.samples(W) == 100
     assert run.decoders(W) == 1
     assert run.published(W) == ROOT / "results/published/samples_evaluation_results.json"

@@ -1,6 +1,9 @@
 """From image files to arrays: any format, the right pixels, bad ones named."""
 
 import io
+import struct
+import warnings
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,3 +135,19 @@ def test_order_does_not_depend_on_the_processes(tmp_path: Path, processes: int) 
     found = list(decode_all(entries, Recipe(3, 8), processes))
     pixels = np.concatenate([part.pixels for part in found])
     assert np.array_equal(pixels, decode_entries(entries, Recipe(3, 8)).pixels)
+
+
+@pytest.mark.parametrize("side", [10_000, 30_000])
+def test_images_of_too_many_pixels_are_not_decoded(side: int) -> None:
+    """By what the file's header says: there are no pixels in these."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+    content = b"\x89PNG\r\n\x1a\n"
+    content += chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+    content += chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    with warnings.catch_warnings(record=True) as said, pytest.raises(Exception, match=f"{side**2}"):
+        decode(content, Recipe(3, 8))
+    assert not said

@@ -12,7 +12,8 @@ def test_one_seed_has_no_deviation() -> None:
 
 
 def test_real_images_cost_no_evaluations() -> None:
-    result = {"dataset": "a", "n": 5, "seed": 0, "extractor": "classifier", "evaluations": None}
+    result = {"dataset": "a", "n": 5, "n_real": 9, "seed": 0, "evaluations": None}
+    result |= {"extractor": "classifier", "features": 3}
     result |= dict.fromkeys(EVALUATION, 1.0)
     results = [result | {"variant": Variant("real")}, result | {"variant": FULL, "evaluations": 8}]
     found = average_evaluations(results)

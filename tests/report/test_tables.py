@@ -46,7 +46,11 @@ def test_what_is_written_is_read(table: Path) -> None:
             ["kid", "fid"],
             r"summary\.csv: found no column kid; expected columns .*kid, fid",
         ),
-        ("mnist", ["accuracy"], r"summary\.csv, line 2, column `accuracy`: found ''; .* a number"),
+        (
+            "mnist",
+            ["accuracy"],
+            r"summary\.csv, line 2, column `accuracy`: found ''; .* a finite number",
+        ),
         ("digits", ["fid"], r"summary\.csv, line 4, column `fid`: found '\?'"),
         ("digits", [], r"summary\.csv, line 4: found 'odd'; expected a variant"),
         ("cifar10", [], r"summary\.csv: found no rows of 'cifar10'; expected one of mnist, digits"),
@@ -57,6 +61,15 @@ def test_what_cannot_be_read_is_named(
 ) -> None:
     with pytest.raises(UserError, match=message):
         read_table(table, dataset, numbers=numbers)
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", "inf", "-inf", "1e999"])
+def test_no_number_to_draw_is_none(tmp_path: Path, cell: str) -> None:
+    path = tmp_path / "summary.csv"
+    path.write_text(f"dataset,variant,fid\nmnist,full,{cell}\n")
+    for kind in ("numbers", "optional"):
+        with pytest.raises(UserError, match=f"line 2, column `fid`: found '{cell}'; .*finite"):
+            read_table(path, "mnist", **{kind: ["fid"]})
 
 
 def test_files_that_are_no_tables(tmp_path: Path) -> None:

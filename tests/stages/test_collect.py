@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flowquant.report.caveats import MEANINGS
 from flowquant.report.summary import COLUMNS, EVALUATION
 from flowquant.stages.collect import collect
 from project import ROOT
@@ -33,7 +34,8 @@ def results(tmp_path: Path) -> dict[str, Path]:
             origin = {"dataset": "mnist", "variant": variant, "seed": seed, "n": 1000}
             name = f"{variant.replace('/', '_')}_{seed}"
             values = dict.fromkeys(EVALUATION, 10.0 * index + seed) | {"evaluations": 80.0 + index}
-            write("evaluations", name, origin | values | {"extractor": "classifier"})
+            seen_by = {"extractor": "classifier", "features": 512, "n_real": 10_000}
+            write("evaluations", name, origin | values | seen_by)
             scores = {"accuracy": 1 / index, "precision": 0.5, "recall": 0.5, "f1": 0.5}
             write("downstreams", name, origin | scores)
         size = {"dataset": "mnist", "variant": variant, "effective_bits": 2.01, "bytes": 12_345}
@@ -62,6 +64,45 @@ def test_the_references_schema(results: dict[str, Path]) -> None:
     assert published["mnist"]["full"].keys() <= downstream["mnist"]["full"].keys()
 
 
+def test_numbers_to_be_believed_have_no_caveats(results: dict[str, Path]) -> None:
+    rows = list(csv.DictReader(results["summary"].read_text().splitlines()))
+    assert {row["caveats"] for row in rows} == {""}
+    assert not any(meaning in results["table"].read_text() for meaning in MEANINGS.values())
+
+
+def test_caveats_reach_log_and_tables(
+    results: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A floor above full precision, and a classifier that falls short of its dataset."""
+    capsys.readouterr()
+    full = json.loads((tmp_path / "evaluations/full_0.json").read_text())
+    path = tmp_path / "evaluations/real_0.json"
+    path.write_text(json.dumps(full | {"variant": "real", "fid": 15.0, "evaluations": None}))
+    (tmp_path / "classifiers/mnist.json").write_text('{"dataset": "mnist", "test_accuracy": 0.8}')
+    outputs: dict[str, Any] = dict(results)
+    collect(
+        **outputs,
+        evaluations=tuple((tmp_path / "evaluations").iterdir()),
+        models=(),
+        classifiers=(tmp_path / "classifiers/mnist.json",),
+        references=(0.9,),
+    )
+    rows = {r["variant"]: r for r in csv.DictReader(results["summary"].read_text().splitlines())}
+    assert {name: row["caveats"] for name, row in rows.items()} == {
+        "real": "weak_classifier below_floor",
+        "full": "weak_classifier below_floor",
+        "ot/16bit": "weak_classifier",
+        "ot/2bit": "weak_classifier",
+    }
+    text = results["table"].read_text()
+    assert "| mnist | full ¹² |" in text
+    assert "| mnist | ot/2bit ¹ |" in text
+    assert f"- ² {MEANINGS['below_floor']}" in text
+    told = capsys.readouterr().err.splitlines()
+    assert f"warning: mnist, full: {MEANINGS['below_floor']}" in told
+    assert len(told) == 6
+
+
 def test_means_and_deviations_over_seeds(results: dict[str, Path]) -> None:
     found = json.loads(results["evaluation_results"].read_text())["mnist"]["ot"]["ot_2bit"]
     assert found["fid"] == pytest.approx(20.5)
@@ -80,5 +121,5 @@ def test_the_table(results: dict[str, Path]) -> None:
     assert rows[2]["real_accuracy"] == "0.99"
     text = results["table"].read_text()
     assert "| mnist | ot/2bit | 2.01 | 12,345 | 20.50 ± 0.71 |" in text
-    assert "1000 samples a seed, seeds 0 1, 81 to 83 evaluations an image, features by" in text
+    assert "1000 samples a seed, seeds 0 1, 81 to 83 evaluations an image, 512 features by" in text
     assert "99.0% of real test images" in text

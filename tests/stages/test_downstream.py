@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 from flowquant.config.classifier import ClassifierConfig
@@ -14,7 +15,7 @@ from flowquant.stages.downstream import downstream
 from tiny import TINY_MODEL, write_tiny_dataset
 
 
-def test_both_stages(tmp_path: Path) -> None:
+def test_both_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, file, report = (
         write_tiny_dataset(tmp_path),
         tmp_path / "c.safetensors",
@@ -37,8 +38,11 @@ def test_both_stages(tmp_path: Path) -> None:
         condition=TINY_MODEL.condition,
         settings=settings,
         dataset="tiny",
+        reference=0.99,
         device="cpu",
     )
+    # Its images are noise.
+    assert "of test images, where 99.0% is known: the classifier is" in capsys.readouterr().err
     _, test = read_dataset(data)
     network, config = read_classifier(file)
     hits = (predict(network, test.images, torch.device("cpu")) == test.labels).double().mean()

@@ -12,16 +12,20 @@ from flowquant.config.evaluation import MetricsConfig
 from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.data.dataset import Split, write_dataset
 from flowquant.evaluation.classifier import build_classifier, write_classifier
+from flowquant.report.caveats import MEANINGS
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.tensors import write_tensors
 from flowquant.sampling.samples import Origin, write_samples
 from flowquant.stages.evaluate import evaluate
 from flowquant.stages.real_features import real_features
+from tiny import write_tiny_dataset
 
 METRICS = MetricsConfig(kid_subsets=5, kid_subset_size=1000, is_splits=2)
 
 
-def test_samples_equal_to_real_images_are_perfect(tmp_path: Path) -> None:
+def test_samples_equal_to_real_images_are_perfect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     image = ImageConfig(channels=1, size=8)
     architecture = ArchitectureConfig(name="resnet18", image=image, classes=3)
     torch.manual_seed(0)
@@ -54,6 +58,9 @@ def test_samples_equal_to_real_images_are_perfect(tmp_path: Path) -> None:
     assert found["fid"] == pytest.approx(0, abs=1e-3)
     assert (found["dataset"], found["variant"], found["seed"]) == ("squares", "full", 4)
     assert (found["n"], found["n_real"], found["extractor"]) == (30, 30, "classifier")
+    assert found["features"] == 512
+    told = f"warning: 30 samples, 30 real images, 512 features: {MEANINGS['few_images']}\n"
+    assert told in capsys.readouterr().err
 
     metadata = {"extractor": "classifier", "weights_sha256": "other", "neighbours": 3}
     of_others = {"features": torch.zeros(30, 7), "radii": torch.zeros(30).double()}
@@ -65,3 +72,14 @@ def test_samples_equal_to_real_images_are_perfect(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="found features of 7 numbers; expected features of 512"):
         evaluate(**given, output=tmp_path / "no.json")
     assert not (tmp_path / "no.json").exists()
+
+
+def test_too_few_test_images_for_their_neighbours(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="found 64 test images; expected more than 64"):
+        real_features(
+            data=write_tiny_dataset(tmp_path),
+            weights=tmp_path / "never read",
+            output=tmp_path / "out.safetensors",
+            extractor="classifier",
+            neighbours=64,
+        )

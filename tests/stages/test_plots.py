@@ -58,13 +58,18 @@ def test_a_line_for_each_method() -> None:
 def test_a_figure_of_a_metric(tmp_path: Path) -> None:
     summary, figures = tmp_path / "summary.csv", (tmp_path / "plot.png", tmp_path / "plot.svg")
     shared = {"dataset": "mnist", "n": 100, "seeds": "0", "extractor": "inception-v3-compat"}
+    shared |= {"caveats": "few_images weak_classifier"}
     columns = (*shared, "variant", "fid", "fid_std", "real_accuracy")
     write_table(summary, columns, [shared | row for row in ROWS])
     plot_metrics(
         summary=summary, dataset="mnist", metric="fid", published=PUBLISHED, outputs=figures, dpi=40
     )
     assert np.asarray(Image.open(figures[0]).convert("L")).std() > 5
-    assert "ot, published" in figures[1].read_text()
+    text = figures[1].read_text()
+    assert "ot, published" in text
+    # A classifier that is not asked is no reason to doubt.
+    assert "few_images" in text
+    assert "weak_classifier" not in text
     with pytest.raises(UserError, match="no column accuracy"):
         plot_metrics(
             summary=summary,

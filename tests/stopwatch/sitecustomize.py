@@ -1,4 +1,5 @@
-"""Every stage that runs with this folder in PYTHONPATH notes its processor seconds as it ends.
+"""Every stage that runs with this folder in PYTHONPATH notes, as it ends, its processor seconds
+and the modules of the package that it has loaded.
 
 Python imports a module of this name by itself before it runs anything.
 """
@@ -18,7 +19,12 @@ def note() -> None:
     words = 2 if sys.argv[1] == "dataset" else 1
     used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     seconds = sum(part.ru_utime + part.ru_stime for part in used)
-    line = json.dumps([" ".join(sys.argv[1 : 1 + words]), seconds])
+    loaded = {
+        name.removeprefix("flowquant.")
+        for name, module in sys.modules.items()
+        if name.startswith("flowquant.") and not str(module.__file__).endswith("__init__.py")
+    }
+    line = json.dumps([" ".join(sys.argv[1 : 1 + words]), seconds, sorted(loaded)])
     with Path(os.environ["STOPWATCH"]).open("a", encoding="utf-8") as file:
         file.write(f"{line}\n")
 

@@ -43,6 +43,19 @@ def test_a_state_that_is_not_finite_leaves_the_last_good_one(
     assert load_state(path, "another run", CPU) is None
 
 
+def test_an_interrupted_run_keeps_its_state(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    former = signal.getsignal(signal.SIGINT)
+    with Keeper(path, "run", lambda: {"value": torch.ones(1)}, seconds=1000) as keep:
+        keep()
+        assert not path.exists()
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt, match=f"kept the state in {path}"):
+            keep()
+    assert load_state(path, "run", CPU) is not None
+    assert signal.getsignal(signal.SIGINT) is former
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"\x80\x02}q\x00."])
 def test_a_damaged_state_is_no_state(
     content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]

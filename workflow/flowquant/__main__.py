@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from flowquant.config.command_line import interrupted, run
+from flowquant.config.command_line import run
+from flowquant.runtime import interrupt
 from flowquant.runtime.digest import commands, module_of, source
 
 
@@ -17,10 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for words in (1, 2):
         command = " ".join(given[:words])
         if len(given) >= words and command in commands():
-            try:
-                module = import_module(f"flowquant.{module_of(command)}")
-            except KeyboardInterrupt:
-                sys.exit(interrupted(command))
+            interrupt.prepare(command)
+            module = import_module(f"flowquant.{module_of(command)}")
             return run(getattr(module, command.split()[-1]), command, given[words:])
     if given and given[0] not in ("-h", "--help"):
         sys.exit(

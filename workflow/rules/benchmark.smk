@@ -13,7 +13,7 @@ rule benchmark_dataset:
         gpu=RUN.gpus,
         device=CONFIG.device,
         batch=CONFIG.batch,
-        mem_mb=16000,
+        mem_mb=RUN.memory(16000),
         runtime="30m",
     params:
         model=RUN.model_options,

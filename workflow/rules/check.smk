@@ -1,4 +1,6 @@
-# What only the networks can tell of a configuration, before anything is trained.
+# What only the networks can tell of a configuration. First of all by priority, and input of no job:
+# an input that is made anew, ancient or not, hides from Snakemake what else makes the job stale, and
+# the checks of other datasets would be a change of its inputs.
 rule check_preset:
     input:
         RUN.checkpoints,
@@ -13,7 +15,7 @@ rule check_preset:
         gpu=RUN.gpus,
         device=CONFIG.device,
         devices=RUN.per_device("training", 1),
-        mem_mb=4000,
+        mem_mb=RUN.memory(4000),
         runtime="10m",
     params:
         options=RUN.check_options,

@@ -1,6 +1,5 @@
 rule classifier:
     input:
-        ancient(CHECKS),
         data=rules.dataset.output,
     output:
         classifier="<run>/classifiers/{dataset}.safetensors",
@@ -18,7 +17,9 @@ rule classifier:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
-        mem_mb=8000,
+        # Only warned of: changing it must not train again what everything else hangs on.
+        reference=lambda wildcards: RUN.reference_accuracies([wildcards.dataset])[0],
+        mem_mb=RUN.memory(8000),
         runtime="4h",
     params:
         options=RUN.classifier_options,
@@ -29,5 +30,6 @@ rule classifier:
         stage(
             "classifier",
             "--data={input.data} --output={output.classifier} --report={output.report} "
-            "--dataset={wildcards.dataset} --device={resources.device} {params.options}",
+            "--dataset={wildcards.dataset} --device={resources.device} "
+            "--reference={resources.reference} {params.options}",
         )

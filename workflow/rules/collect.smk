@@ -1,9 +1,11 @@
+REPORTS = EVALUATIONS + DOWNSTREAMS + FIDELITIES
+
+
 rule collect:
     input:
         evaluations=EVALUATIONS,
         downstreams=DOWNSTREAMS,
-        models=expand(MODEL_REPORT, dataset=RUN.datasets)
-        + [path.replace(".safetensors", ".json") for path in QUANTIZED],
+        models=expand(MODEL_REPORT, dataset=RUN.datasets) + QUANTIZED_REPORTS,
         fidelities=FIDELITIES,
         classifiers=expand(rules.classifier.output.report, dataset=RUN.classified),
     output:
@@ -22,6 +24,7 @@ rule collect:
     conda:
         ENVIRONMENT
     params:
+        references=RUN.reference_accuracies(RUN.classified),
         code=RUN.code("collect"),
     message:
         f"{RUN.name}: gathering all results"
@@ -30,7 +33,15 @@ rule collect:
             "collect",
             "--evaluations {input.evaluations} --models {input.models} "
             "--downstreams {input.downstreams} --fidelities {input.fidelities} "
-            "--classifiers {input.classifiers} --evaluation-results={output.evaluation_results} "
+            "--classifiers {input.classifiers} --references {params.references} "
+            "--evaluation-results={output.evaluation_results} "
             "--downstream-results={output.downstream_results} --summary={output.summary} "
             "--table={output.table}",
         )
+
+
+rule evaluations:
+    input:
+        REPORTS,
+    message:
+        f"{RUN.name}: evaluations done"

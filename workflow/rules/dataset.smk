@@ -9,7 +9,7 @@ rule dataset:
         ENVIRONMENT
     threads: RUN.decoders
     resources:
-        mem_mb=4000,
+        mem_mb=RUN.memory(4000),
         runtime="4h",
         # Where the files lie and not what they are: a resource, so that moving them makes
         # nothing stale.

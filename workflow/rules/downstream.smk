@@ -13,7 +13,7 @@ rule downstream:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
-        mem_mb=4000,
+        mem_mb=RUN.memory(4000),
         runtime="30m",
     params:
         code=RUN.code("downstream"),

@@ -6,7 +6,7 @@ rule inception_weights:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=1000,
+        mem_mb=RUN.memory(1000),
         runtime="30m",
     params:
         weights=RUN.weights_options,
@@ -48,7 +48,7 @@ rule real_features:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="1h",
     params:
         extractor=CONFIG.evaluation.extractor,
@@ -83,7 +83,7 @@ rule evaluate:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="1h",
     params:
         extractor=CONFIG.evaluation.extractor,
@@ -106,10 +106,3 @@ EVALUATIONS = expand(
     variant=["real"] * CONFIG.evaluation.floor + RUN.variants,
     seed=RUN.seeds,
 )
-
-
-rule evaluations:
-    input:
-        EVALUATIONS,
-    message:
-        f"{RUN.name}: evaluations done"

@@ -17,7 +17,7 @@ rule fidelity:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="1h",
     params:
         settings=RUN.fidelity_options,

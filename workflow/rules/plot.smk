@@ -135,7 +135,7 @@ rule plot_fidelity:
 PLOTS = (
     expand(rules.plot_metrics.output, dataset=RUN.datasets, metric=["fid", "is"])
     + expand(rules.plot_metrics.output, dataset=RUN.classified, metric="accuracy")
-    + expand(rules.plot_levels.output.figures, dataset=RUN.datasets)
+    + expand(rules.plot_levels.output, dataset=RUN.datasets)
     + expand(rules.plot_samples.output, dataset=RUN.datasets)
 )
 for variant in RUN.allocated:

@@ -16,7 +16,7 @@ rule sensitivity:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="1h",
     params:
         method=RUN.method_options,
@@ -76,7 +76,7 @@ rule quantize:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="10m",
     params:
         method=RUN.method_options,
@@ -102,11 +102,8 @@ use rule quantize as quantize_to_refine with:
 
 
 PACKED = "<run>/quantized_models/{dataset}/{variant}.safetensors"
-QUANTIZED = expand(PACKED, dataset=RUN.datasets, variant=RUN.quantized)
-
-
-rule quantized:
-    input:
-        QUANTIZED,
-    message:
-        f"{RUN.name}: quantized models done"
+QUANTIZED_REPORTS = expand(
+    PACKED.replace(".safetensors", ".json"),
+    dataset=RUN.datasets,
+    variant=RUN.quantized,
+)

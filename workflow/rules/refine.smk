@@ -19,7 +19,7 @@ rule refine:
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,
-        mem_mb=16000,
+        mem_mb=RUN.memory(16000),
         runtime="4h",
     params:
         settings=RUN.refine_options,
@@ -40,3 +40,17 @@ rule refine:
             "{params.settings}",
             follow=True,
         )
+
+
+rule quantized:
+    input:
+        expand(PACKED, dataset=RUN.datasets, variant=RUN.quantized),
+        QUANTIZED_REPORTS,
+        [
+            f"<run>/quantized_models/{dataset}/{variant}_refinement.jsonl"
+            for dataset in RUN.datasets
+            for variant in RUN.quantized
+            if variant.partition("/")[0] in RUN.refined
+        ],
+    message:
+        f"{RUN.name}: quantized models done"

@@ -6,8 +6,7 @@ rule sample:
     input:
         unpack(sampled_from),
     output:
-        images=IMAGES,
-        grid="<run>/sampling/{dataset}/{variant}/seed{seed}.png",
+        IMAGES,
     log:
         "<logs>/sample/{dataset}/{variant}/seed{seed}.log",
     benchmark:
@@ -22,7 +21,7 @@ rule sample:
         # Results do not depend on these: resources, so that changing them makes nothing stale.
         batch=CONFIG.batch,
         packed=str(CONFIG.packed),
-        mem_mb=RUN.per_device("sampling", 8000),
+        mem_mb=RUN.memory(8000, "sampling"),
         runtime="8h",
     params:
         sampling=RUN.sampling_options,
@@ -33,7 +32,7 @@ rule sample:
     shell:
         stage(
             "sample",
-            "--model={input.model} {params.data} --output={output.images} --grid={output.grid} "
+            "--model={input.model} {params.data} --output={output} "
             "--dataset={wildcards.dataset} --variant={wildcards.variant} --seed={wildcards.seed} "
             "--batch={resources.batch} --packed={resources.packed} --device={resources.device} "
             "--devices={resources.devices} {params.sampling}",
@@ -52,7 +51,7 @@ rule sample_real:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=4000,
+        mem_mb=RUN.memory(4000),
         runtime="10m",
     params:
         images=RUN.samples,
@@ -67,9 +66,35 @@ rule sample_real:
         )
 
 
-GRIDS = expand(
-    rules.sample.output.grid, dataset=RUN.datasets, variant=RUN.variants, seed=RUN.seeds
-)
+# Apart from sampling: a grid that is lost is drawn again, and nothing else is made.
+rule sample_grids:
+    input:
+        expand(IMAGES, variant=RUN.variants, seed=RUN.seeds, allow_missing=True),
+    output:
+        expand(
+            IMAGES.replace(".safetensors", ".png"),
+            variant=RUN.variants,
+            seed=RUN.seeds,
+            allow_missing=True,
+        ),
+    log:
+        "<logs>/sample_grids/{dataset}.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        per_class=lambda w: RUN.preset(w).sampling.per_class,
+        code=RUN.code("sample_grids"),
+    message:
+        "{wildcards.dataset}: drawing the samples of each variant"
+    shell:
+        stage(
+            "sample_grids",
+            "--samples {input} --outputs {output} --per-class={params.per_class}",
+        )
+
+
+GRIDS = expand(rules.sample_grids.output, dataset=RUN.datasets)
 
 
 rule samples:

@@ -18,7 +18,7 @@ rule sweep_variant:
         # Results do not depend on these: resources, so that changing them makes nothing stale.
         batch=CONFIG.batch,
         packed=str(CONFIG.packed),
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="8h",
     params:
         seed=RUN.seeds[0],

@@ -13,7 +13,7 @@ rule distances:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="1h",
     params:
         code=RUN.code("distances"),
@@ -57,4 +57,4 @@ rule theory:
 
 
 if CONFIG.theory:
-    PLOTS += expand(rules.theory.output.figures, dataset=RUN.datasets)
+    PLOTS += expand(rules.theory.output, dataset=RUN.datasets)

@@ -5,7 +5,6 @@ MODEL_REPORT = "<run>/models/{dataset}_model.json"
 
 rule train:
     input:
-        ancient(CHECKS),
         data=rules.dataset.output,
     output:
         model=MODEL,
@@ -16,7 +15,7 @@ rule train:
     benchmark:
         "<benchmarks>/train/{dataset}.tsv"
     wildcard_constraints:
-        dataset=names(name for name in RUN.datasets if name not in RUN.imported),
+        dataset=names(RUN.trained),
     priority: 30
     conda:
         ENVIRONMENT
@@ -25,7 +24,7 @@ rule train:
         gpu=RUN.per_device("training", RUN.gpus),
         device=CONFIG.device,
         devices=RUN.per_device("training", 1),
-        mem_mb=RUN.per_device("training", 16000),
+        mem_mb=RUN.memory(16000, "training"),
         runtime="24h",
     params:
         model=RUN.model_options,
@@ -48,7 +47,6 @@ rule train:
 
 rule import_model:
     input:
-        ancient(CHECKS),
         RUN.checkpoints,
     output:
         model=MODEL,
@@ -62,7 +60,7 @@ rule import_model:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=8000,
+        mem_mb=RUN.memory(8000),
         runtime="10m",
     params:
         checkpoint=RUN.checkpoint_options,
@@ -80,6 +78,8 @@ rule import_model:
 
 rule models:
     input:
-        expand(MODEL, dataset=RUN.datasets),
+        CHECKS,
+        expand(rules.train.output, dataset=RUN.trained),
+        expand(rules.import_model.output, dataset=RUN.imported),
     message:
         f"{RUN.name}: models done"

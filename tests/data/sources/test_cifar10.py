@@ -4,6 +4,7 @@ import pickle
 import pickletools
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,24 @@ def test_damaged_batches(
     with pytest.raises(UserError, match=f"data_batch_2: .*{message}"):
         read(tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        # numpy's array from a buffer, of a number: bytes(number) would make that many.
+        b"cnumpy._core.numeric\n_frombuffer\n(J\xff\xff\xff\x7fNNNtR.",
+        # A long string, encoded over and over.
+        b"(V" + b"x" * 100_000 + b"\np0\nl" + b"c_codecs\nencode\n(g0\nVlatin1\ntRa" * 3000 + b".",
+    ],
+    ids=["declared", "repeated"],
+)
+def test_memory_is_bounded_by_the_pickles_size(tmp_path: Path, content: bytes) -> None:
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"found a (_Array|list)"):
+        source.unpickle(tmp_path / "batch", content)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
 
 
 def test_one_label_an_image(tmp_path: Path, official: dict[str, bytes]) -> None:

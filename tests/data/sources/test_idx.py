@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,7 +102,7 @@ MISTAKES = [
         lambda b: b[:-7],
         r"train-images.*185 values; expected 192 \(12 × 4 × 4",
     ),
-    (FILES["train_images"], lambda b: b + b"x", "193 values; expected 192"),
+    (FILES["train_images"], lambda b: b + b"x", "found more values; expected 192"),
     (
         FILES["train_images"],
         lambda _: b"\x89PNG....",
@@ -184,3 +186,37 @@ def test_the_command_line_tells_a_mistake_in_one_line(folder: Path) -> None:
     assert "Traceback" not in done.stderr
     assert not output.exists()
     assert json.dumps(done.stdout) == '""'
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_memory_is_bounded_by_what_the_header_declares(folder: Path, whole: bool) -> None:
+    content = idx_bytes(torch.zeros(12, 4, 4, dtype=torch.uint8)) if whole else b""
+    path = folder / FILES["train_images"]
+    path.unlink()
+    path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(content + bytes(64 << 20), 1))
+    tracemalloc.start()
+    with pytest.raises(UserError, match="more values; expected 192" if whole else "starts with 00"):
+        convert(folder)
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+
+
+def test_a_header_that_declares_more_than_there_is(folder: Path) -> None:
+    damage(folder, FILES["train_images"], lambda b: b[:4] + b"\xff" * 12 + b[16:])
+    with pytest.raises(UserError, match=f"found 192 values; expected {(2**32 - 1) ** 3:,}"):
+        convert(folder)
+
+
+def test_a_file_of_no_images(folder: Path) -> None:
+    damage(folder, FILES["train_images"], lambda b: b[:4] + bytes(4) + b[8:16])
+    with pytest.raises(UserError, match="found 0 values; expected some"):
+        convert(folder)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_pipe_is_not_waited_for(folder: Path, suffix: str) -> None:
+    path = folder / FILES["train_images"]
+    path.unlink()
+    os.mkfifo(f"{path}{suffix}")
+    with pytest.raises(UserError, match=r"ubyte(\.gz)?: found a pipe"):
+        convert(folder)

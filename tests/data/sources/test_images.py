@@ -1,6 +1,10 @@
 """Your own images: every layout and form, and all that may be wrong with them."""
 
+import resource
+import subprocess
+import sys
 import tarfile
+import time
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +23,7 @@ from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import sha256
 from flowquant.runtime.tensors import read_metadata, read_tensors
 from image_files import encoded, write_folder, write_tar, write_zip
+from project import ROOT
 
 SPLITS = Layout(train="train", validation=None, test="test", test_fraction=None)
 KINDS = ["PNG", "JPEG", "BMP", "WEBP", "GIF"]
@@ -265,15 +270,15 @@ def test_download(tmp_path: Path) -> None:
         read(tmp_path, sha256="2" * 64, **settings)
 
 
-def test_download_onto_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_too_large_for_its_place(tmp_path: Path) -> None:
     served = write_zip(tmp_path / "server" / "mine.zip", tree())
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("shutil.copyfileobj", full)
-    with pytest.raises(UserError, match="found a full disk"):
-        download.download((served.as_uri(),), tmp_path / "here" / "mine.zip")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"mine.zip: found a file too large"):
+            download.download((served.as_uri(),), tmp_path / "here" / "mine.zip")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list((tmp_path / "here").iterdir())
 
 
@@ -297,3 +302,53 @@ def test_odd_sizes_are_readable(tmp_path: Path) -> None:
     assert train.labels.tolist() == np.repeat([0, 1, 2], 3).tolist()
     assert test.labels.tolist() == train.labels.tolist()
     assert len(train.images.flatten(1).unique(dim=0)) == 9
+
+
+def test_a_killed_conversion_leaves_no_process_and_the_next_one_no_file(tmp_path: Path) -> None:
+    photo = encoded(1, (1500, 1500), "JPEG")
+    files = {f"{part}/{name}/{i}": b"" for part in ("train", "test") for name in "ab" for i in "01"}
+    many = {f"train/a/more {i}": photo for i in range(1000)}
+    write_tar(tmp_path / "many.tar.gz", files | many, "gz")
+    out = tmp_path / "out"
+    command = [
+        *(
+            sys.executable,
+            "-m",
+            "flowquant",
+            "dataset",
+            "images",
+            f"--output={out}/mine.safetensors",
+        ),
+        *(f"--data-root={tmp_path}", "--source.path=many.tar.gz", "--source.on-bad-image=skip"),
+        *("--image.channels=3", "--image.size=8", "--condition.kind=class", "--condition.count=2"),
+        "--threads=2",
+    ]
+    job = subprocess.Popen(
+        command, cwd=ROOT / "workflow", stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while not out.exists() or len(list(out.iterdir())) < 2 or len(alive(job.pid)) < 3:
+        assert job.poll() is None
+        time.sleep(0.02)
+    job.kill()
+    job.wait()
+    until = time.monotonic() + 60
+    while alive(job.pid) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not alive(job.pid)
+    assert len(list(out.iterdir())) == 2
+    write_folder(tmp_path / "mine", tree())
+    output = read(tmp_path)
+    assert list(out.iterdir()) == [output]
+
+
+def alive(session: int) -> list[int]:
+    """The running processes of a session."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, own = (process / "stat").read_text().rpartition(") ")[2].split()[:4]
+        except OSError:
+            continue
+        if int(own) == session and state != "Z":
+            found.append(int(process.name))
+    return found

@@ -12,6 +12,7 @@ from flowquant.config.fields import (
     NonNegative,
     Positive,
     Words,
+    number,
     section,
     whole,
 )
@@ -56,3 +57,13 @@ class ClassifierConfig:
 
     flip: Flag = False
     """Whether to mirror half of the images."""
+
+
+@section
+class ClassifierSection(ClassifierConfig):
+    """The classifier, and how good it should become."""
+
+    reference_accuracy: Annotated[float, number(gt=0, le=1)] = 1.0
+    """Share of test images that good classifiers of the dataset are right on, 1 if nobody knows;
+    one below 90 % of it is warned of, since what it says of samples means little. Changing it
+    trains nothing again."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
+from functools import wraps
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from flowquant.runtime import interrupt
 from flowquant.runtime.errors import UserError
 
 
@@ -47,10 +51,51 @@ def _words(name: str, value: Any) -> list[str]:
     return [f"{option}={value}"]
 
 
-def interrupted(command: str) -> int:
-    """Say that a command was interrupted, in one line; the exit code of SIGINT."""
-    print(f"interrupted: {command or 'flowquant'}", file=sys.stderr)
-    return 130
+def _careful(stage: Callable[..., None], command: str) -> Callable[..., None]:
+    """The stage, which opens no pipes and devices, and what a machine lacks as a `UserError`."""
+
+    # Not to list the commands.
+    from flowquant.runtime.files import regular
+
+    @wraps(stage)
+    def called(*arguments: Any, **named: Any) -> None:
+        try:
+            for value in (*arguments, *named.values()):
+                for path in value if isinstance(value, tuple) else (value,):
+                    if isinstance(path, Path):
+                        regular(path, or_folder=True)
+            stage(*arguments, **named)
+        except BrokenPipeError:
+            raise
+        except (OSError, MemoryError, RuntimeError) as error:
+            if (problem := _lacking(command, error)) is None:
+                raise
+            raise problem from error
+
+    return called
+
+
+def _lacking(command: str, error: Exception) -> UserError | None:
+    """What the machine's refusal of memory or of a file means to a user; None for other errors."""
+    reason = str(error).partition("\n")[0]
+    # PyTorch's own exceptions, which are not imported for this.
+    full = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in reason
+    if full or isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return UserError(
+            command or "flowquant",
+            found=f"too little memory ({reason or type(error).__name__})",
+            expected="room for its work",
+            remedy="Lower `batch` in the section of this stage, end what else runs there, or use a "
+            "device with more memory.",
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return UserError(
+            error.filename or command or "flowquant",
+            found=f"'{error.strerror}', said by the system",
+            expected="a file or folder that can be read or written",
+            remedy="Check the path, its permissions and the disk.",
+        )
+    return None
 
 
 def run(
@@ -68,20 +113,24 @@ def run(
         command: What it is called, for its help.
         arguments: The command's own arguments; without them, those of this process.
     """
-    import tyro
-
+    interrupt.at_work(command or "flowquant")
     try:
+        import tyro
+
         tyro.cli(
-            stage,
+            _careful(stage, command),
             prog=f"flowquant {command}",
             args=arguments,
             # A word that says a kind may stand anywhere among the options.
             config=(tyro.conf.FlagConversionOff, tyro.conf.CascadeSubcommandArgs),
         )
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(interrupted(command))
-    except BrokenPipeError:
+        interrupt.done()
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or interrupt.asked():
+            interrupt.leave(str(error) if isinstance(error, KeyboardInterrupt) else "")
+        if isinstance(error, UserError):
+            sys.exit(f"error: {error}")
+        if not isinstance(error, BrokenPipeError):
+            raise
         # The reader of our output went away (`… | head`); there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

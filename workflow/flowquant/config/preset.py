@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from flowquant.config.checkpoint import Checkpoint
-from flowquant.config.classifier import ClassifierConfig
+from flowquant.config.classifier import ClassifierSection
 from flowquant.config.custom import CustomConfig
 from flowquant.config.fields import Text, refuse, section
 from flowquant.config.model import ModelConfig
@@ -37,7 +37,7 @@ class Preset(ModelConfig):
     sampling: SamplingSection
     """How images are sampled."""
 
-    classifier: ClassifierConfig | None = None
+    classifier: ClassifierSection | None = None
     """The classifier that judges samples; ``null`` for none."""
 
     @property

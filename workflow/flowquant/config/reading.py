@@ -14,6 +14,7 @@ from flowquant.config.configuration import Configuration
 from flowquant.config.messages import explain
 from flowquant.config.network import DEFAULT_FAMILY
 from flowquant.runtime.errors import UserError
+from flowquant.runtime.files import read_text
 
 
 def check(content: Mapping[str, Any]) -> Configuration:
@@ -68,8 +69,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: if the file is unreadable, no mapping, or says a key twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         content = yaml.safe_load(text)
+    except RecursionError as error:
+        raise _unreadable(path, "brackets nested too deeply") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise _unreadable(path, " ".join(str(error).split())) from error
     if not isinstance(content, dict):

@@ -66,6 +66,7 @@ class Run:
         self.functions = {
             name: row.levels for name, row in self.methods.items() if row.levels not in BUILT_IN
         }
+        self.trained = [name for name in self.datasets if name not in self.imported]
         self.gpus = 0 if configuration.device == "cpu" else 1
 
     @classmethod
@@ -186,6 +187,18 @@ class Run:
         """A resources function: so much for each device of ``training`` or ``sampling``."""
         return lambda wildcards: amount * getattr(self.preset(wildcards), part).devices
 
+    def memory(self, megabytes: int, part: str | None = None) -> Callable[[Wildcards, int], int]:
+        """A resources function: so much, for each device of ``part`` if it is given.
+
+        A retry asks for as much again: Slurm may have ended the attempt before for its memory.
+        """
+
+        def asked(wildcards: Wildcards, attempt: int) -> int:
+            devices = getattr(self.preset(wildcards), part).devices if part else 1
+            return megabytes * devices * attempt
+
+        return asked
+
     def kind(self, wildcards: Wildcards) -> str:
         """The kind of a dataset's source."""
         return self.preset(wildcards).source.kind
@@ -253,6 +266,11 @@ class Run:
             *options("condition", ConditionConfig, preset.condition),
             *options("settings", ClassifierConfig, preset.classifier),
         ]
+
+    def reference_accuracies(self, datasets: Iterable[str]) -> Words:
+        """What classifiers of these datasets, which have one, should come near to."""
+        found = (self.presets[name].classifier for name in datasets)
+        return [str(classifier.reference_accuracy) for classifier in found if classifier]
 
     def method_options(self, wildcards: Wildcards) -> Words:
         """What a method does to a tensor; its widths are wildcards of their own."""

@@ -11,14 +11,22 @@ import shlex
 import sys
 from pathlib import Path
 
-# A cluster that ends a job tells all its processes (SIGTERM): the shell waits for the stage, which
-# may have a state to keep, and `tee` for what the stage says; without `tee`, saying it kills it.
-LAST_WORDS = """trap : TERM; tee() { ( trap "" TERM; exec tee "$@" ); }; """
+from flowquant.runtime.interrupt import FOR
+
+# A cluster that ends a job tells all its processes (SIGTERM), and so does a terminal (SIGINT): the
+# shell waits for the stage, which may have a state to keep, and `tee` for what the stage says;
+# without `tee`, saying it kills it. The stage too ignores SIGINT until it can say something.
+LAST_WORDS = """trap : TERM; trap "" INT; tee() { ( trap "" TERM; exec tee "$@" ); }; """
+LAST_WORDS += f"export {FOR}=$PPID; "
 FIELD = re.compile(r"\{([a-z][\w.]*)\}")
 
 
 class Shell:
     """Commands of stages, for the shell of this workflow.
+
+    A command is part of what makes a job stale, so it names nothing that differs from one checkout
+    or environment to the next: the package by its path from here, the interpreter's folder by the
+    variable ``FLOWQUANT_BIN``, which jobs inherit.
 
     Args:
         package: Folder of the package ``flowquant``, where it need not be installed.
@@ -27,10 +35,12 @@ class Shell:
     """
 
     def __init__(self, package: Path, own_environment: bool) -> None:
-        paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
-        words = [f"export PYTHONPATH={shlex.quote(os.pathsep.join(paths))}; "]
+        here = Path.cwd()
+        path = package.relative_to(here) if package.is_relative_to(here) else package
+        words = [f"export PYTHONPATH={shlex.quote(str(path))}${{PYTHONPATH:+:$PYTHONPATH}}; "]
         if not own_environment:
-            words.append(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+            os.environ["FLOWQUANT_BIN"] = str(Path(sys.executable).parent)
+            words.append('export PATH="$FLOWQUANT_BIN:$PATH"; ')
         # Snakemake takes single braces for fields.
         self._prefix = (LAST_WORDS + "".join(words)).replace("{", "{{").replace("}", "}}")
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from flowquant.data.archive import Entry
 from flowquant.runtime.errors import UserError
+from flowquant.runtime.processes import follow_parent
 
 # Files that a process decodes at a time.
 CHUNK = 64
@@ -54,12 +56,15 @@ def decode(content: bytes, recipe: Recipe) -> np.ndarray[Any, np.dtype[np.uint8]
     torchvision does it. Transparent pixels become white; of several frames the first is taken.
 
     Raises:
-        Exception: whatever Pillow raises on a damaged file; ValueError on one too small.
+        Exception: whatever Pillow raises on a damaged file or one of too many pixels; ValueError on
+            one too small.
     """
-    with Image.open(io.BytesIO(content)) as opened:
-        opened.load()
-        ImageOps.exif_transpose(opened, in_place=True)
-        image = _opaque(opened)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(content)) as opened:
+            opened.load()
+            ImageOps.exif_transpose(opened, in_place=True)
+            image = _opaque(opened)
     mode = "L" if recipe.channels == 1 else "RGB"
     if image.mode != mode:
         image = image.convert(mode)
@@ -125,7 +130,7 @@ def decode_all(entries: Sequence[Entry], recipe: Recipe, processes: int) -> Iter
     if processes == 1 or len(entries) <= CHUNK:
         yield from (decode_entries(chunk, recipe) for chunk in chunks)
         return
-    with ProcessPoolExecutor(processes) as pool:
+    with ProcessPoolExecutor(processes, initializer=follow_parent) as pool:
         try:
             waiting: deque[Future[Decoded]] = deque()
             waiting.extend(
@@ -144,3 +149,5 @@ def decode_all(entries: Sequence[Entry], recipe: Recipe, processes: int) -> Iter
                 expected=f"{processes} running processes",
                 remedy="Most often memory ran out: use fewer cores (`--cores`).",
             ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

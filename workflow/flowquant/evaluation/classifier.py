@@ -105,8 +105,14 @@ def penultimate(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def write_classifier(path: Path, network: nn.Module, config: ArchitectureConfig) -> None:
-    """Write a classifier's weights and architecture."""
-    write_tensors(path, network.state_dict(), {"architecture": asdict(config)}, CLASSIFIER)
+    """Write a classifier's weights and architecture.
+
+    Raises:
+        UserError: if a weight is NaN or infinite.
+    """
+    weights = network.state_dict()
+    check_finite(path, weights, "Lower `classifier.learning_rate`, and train again.")
+    write_tensors(path, weights, {"architecture": asdict(config)}, CLASSIFIER)
 
 
 def read_classifier(path: Path) -> tuple[nn.Module, ArchitectureConfig]:

@@ -85,10 +85,20 @@ def extract(
     C is 1 or 3. The weights are a classifier file, or those of Inception or EfficientNet.
 
     Raises:
-        UserError: if the weights are unreadable, or a classifier's of other images.
+        UserError: if the weights are unreadable, a classifier's of other images, or give features
+            that are no numbers.
     """
     network = load_extractor(extractor, weights, device)
-    return run_extractor(network, images, device, batch)
+    features, logits = run_extractor(network, images, device, batch)
+    if not bool(features.isfinite().all() and logits.isfinite().all()):
+        raise UserError(
+            weights,
+            found="NaN or infinite features of some images",
+            expected="weights of a network that has learned",
+            remedy="Train the classifier anew with a lower `classifier.learning_rate`, or name "
+            "other weights under `evaluation.weights.path`.",
+        )
+    return features, logits
 
 
 def load_extractor(

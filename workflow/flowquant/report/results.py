@@ -28,7 +28,9 @@ class OfSamples(Result):
 class Evaluation(OfSamples):
     """What `evaluate` wrote."""
 
+    n_real: Counted
     extractor: str
+    features: Counted
     fid: float
     kid_mean: float
     kid_std: float
@@ -108,7 +110,9 @@ class SweepRow:
 class Sweep(OfSamples):
     """What `sweep` wrote."""
 
+    n_real: Counted
     extractor: str
+    features: Counted
     rows: Annotated[list[SweepRow], Field(min_length=1)]
 
 

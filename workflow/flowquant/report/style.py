@@ -1,11 +1,14 @@
 """The look of the figures, and how they are saved."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from flowquant.report.caveats import MEANINGS
 from flowquant.runtime.files import atomic
 
 matplotlib.use("Agg")
@@ -40,6 +43,13 @@ def series_style(index: int) -> dict[str, Any]:
         "marker": MARKERS[place],
         "linestyle": LINES[around % len(LINES)],
     }
+
+
+def footnote(figure: Figure, caveats: Iterable[str]) -> None:
+    """Say below a figure which of `caveats.MEANINGS` hold for what it shows."""
+    width = round(22 * figure.get_figwidth())
+    lines = [line for name in caveats for line in wrap(f"{name}: {MEANINGS[name]}", width)]
+    figure.text(0.01, -0.01, "\n".join(lines), va="top", fontsize=6)
 
 
 def save(figure: Figure, paths: tuple[Path, ...], dpi: int) -> None:

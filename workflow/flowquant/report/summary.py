@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flowquant.config.variants import Variant
+from flowquant.report.caveats import MEANINGS, caveats
 from flowquant.report.tables import Row, markdown, shown
 
 EVALUATION = ("fid", "kid_mean", "kid_std", "is_mean", "is_std", "precision", "recall")
@@ -19,9 +20,11 @@ COLUMNS = (
     "effective_bits",
     "bytes",
     "n",
+    "n_real",
     "seeds",
     "evaluations",
     "extractor",
+    "features",
     "fid",
     "fid_std",
     "kid",
@@ -35,6 +38,7 @@ COLUMNS = (
     "psnr",
     "psnr_std",
     "ssim",
+    "caveats",
 )
 # Title and format of the columns that people are shown.
 SHOWN = {
@@ -90,7 +94,7 @@ def average_evaluations(results: Iterable[Row]) -> dict[Name, Row]:
     for name, found in by_variant(results).items():
         counts = [count for r in found if (count := r.get("evaluations")) is not None]
         averaged[name] = average(found, EVALUATION) | {
-            "extractor": found[0]["extractor"],
+            **{name: found[0][name] for name in ("n_real", "extractor", "features")},
             "evaluations": statistics.fmean(counts) if counts else None,
         }
     return averaged
@@ -115,11 +119,12 @@ def table_rows(
     near: Mapping[Name, Row],
     models: Iterable[Row],
     classifiers: Iterable[Row],
+    references: Mapping[str, float],
 ) -> list[Row]:
     """A row of `COLUMNS` for each dataset and variant that was evaluated, None for what it lacks.
 
-    From `average_evaluations`, `averages` of `DOWNSTREAM` and of `FIDELITY`, and the reports on
-    each variant's file and on the classifiers.
+    From `average_evaluations`, `averages` of `DOWNSTREAM` and of `FIDELITY`, the reports on
+    each variant's file and on the classifiers, and the accuracy 0…1 that each dataset allows.
     """
     sizes = {(model["dataset"], model["variant"]): model for model in models}
     accuracies = {report["dataset"]: report["test_accuracy"] for report in classifiers}
@@ -139,15 +144,21 @@ def table_rows(
             "real_accuracy": accuracies.get(dataset),
         }
         rows.append({column: found.get(column) for column in COLUMNS})
+    for row, held in zip(rows, caveats(rows, references), strict=True):
+        row["caveats"] = " ".join(held)
     return rows
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
     """The table for people: Markdown, rounded, without the columns that hold nothing."""
     columns = {name: how for name, how in SHOWN.items() if any(r[name] is not None for r in rows)}
+    held = {name for row in rows for name in row["caveats"].split()}
+    marks = dict(zip([name for name in MEANINGS if name in held], "¹²³", strict=False))
 
     def cell(row: Row, name: str) -> str:
         text, spread = shown(row[name], columns[name][1]), row.get(f"{name}_std")
+        if name == "variant" and row["caveats"]:
+            return f"{text} {''.join(marks[caveat] for caveat in row['caveats'].split())}"
         return text if spread is None else f"{text} ± {format(spread, columns[name][1])}"
 
     table = markdown(
@@ -157,7 +168,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
     )
     notes = [
         f"- {dataset}: {row['n']} samples a seed, seeds {row['seeds']}, "
-        f"{_evaluations(rows, dataset)}features by {row['extractor']}"
+        f"{_evaluations(rows, dataset)}{row['features']} features by {row['extractor']}"
         + (
             f"; the classifier is right on {row['real_accuracy']:.1%} of real test images"
             if row["real_accuracy"] is not None
@@ -165,6 +176,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
         )
         for dataset, row in {row["dataset"]: row for row in rows}.items()
     ]
+    notes += [f"- {mark} {MEANINGS[caveat]}" for caveat, mark in marks.items()]
     return "\n".join([table, "", *notes, ""])
 
 

@@ -3,21 +3,24 @@
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+from flowquant.report.caveats import FEW_IMAGES, MEANINGS, few_images
 from flowquant.report.ranking import concordance, rank_correlation, swapped_gaps
 from flowquant.report.tables import Row, markdown, shown
 
-SHARED = ("dataset", "variant", "seed", "n", "extractor")
+SHARED = ("dataset", "variant", "seed", "n", "n_real", "extractor", "features")
 MEASURED = ("solver", "steps", "tolerance", "evaluations", "fid", "seconds")
-COLUMNS = (*SHARED[:2], *MEASURED, *SHARED[2:])
+COLUMNS = (*SHARED[:2], *MEASURED, *SHARED[2:], "caveats")
 
 
 def sweep_rows(results: Iterable[Row]) -> list[Row]:
     """A row of `COLUMNS` for each variant, solver and setting in what `sweep` wrote."""
-    return [
-        {name: content[name] for name in SHARED} | row
-        for content in results
-        for row in content["rows"]
-    ]
+    rows = []
+    for content in results:
+        shared = {name: content[name] for name in SHARED}
+        few = few_images(shared["n"], shared["n_real"], shared["features"])
+        shared["caveats"] = FEW_IMAGES if few else ""
+        rows += [shared | row for row in content["rows"]]
+    return rows
 
 
 def by_setting(rows: Iterable[Row]) -> list[list[Row]]:
@@ -80,7 +83,9 @@ def as_markdown(rows: Sequence[Row]) -> str:
             "",
             f"## {dataset}",
             "",
-            f"{first['n']} samples, seed {first['seed']}, features by {first['extractor']}.",
+            f"{first['n']} samples, seed {first['seed']}, {first['features']} features by "
+            f"{first['extractor']}.",
+            *(f"{MEANINGS[caveat]}." for caveat in first["caveats"].split()),
         ]
         for solver in dict.fromkeys(row["solver"] for row in own):
             table = solver_table([row for row in own if row["solver"] == solver])

@@ -49,7 +49,7 @@ def read_table(
 
     Raises:
         UserError: if the file is unreadable, lacks a column or the dataset, or a cell is neither a
-            number nor a variant where one is asked for.
+            finite number nor a variant where one is asked for.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -84,7 +84,7 @@ def read_table(
         raise UserError(
             f"{path}, line {line}, column `{name}`",
             found=repr(cell),
-            expected="a number",
+            expected="a finite number",
             remedy=REMEDY,
         )
 

@@ -1,13 +1,15 @@
 """Files that are either whole or absent: atomic writes, JSON, hashes."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +17,9 @@ from flowquant.runtime.errors import UserError
 from flowquant.runtime.forms import fit, parse_json
 
 T = TypeVar("T")
+
+# Text that is read whole, in bytes: no configuration and no report comes near.
+MOST_TEXT = 1 << 26
 
 # Every way in which a disk says no: what is found, what is expected, what to do.
 ELSEWHERE = "Choose another place, or make this one writable."
@@ -41,16 +46,100 @@ REFUSALS = {
 }
 
 
+# What no stage reads from or writes over: most of them would be waited for without end.
+NO_FILES = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def regular(path: Path, *, or_folder: bool = False) -> Path:
+    """``path`` if a file, or nothing, is there; links are followed, and nothing is opened.
+
+    Raises:
+        UserError: if it is a pipe, a socket or a device, or a folder without ``or_folder``.
+    """
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    if kind in NO_FILES and not (or_folder and kind == stat.S_IFDIR):
+        raise UserError(
+            path,
+            found=NO_FILES[kind],
+            expected="a file",
+            remedy="Name another path, or put a file there.",
+        )
+    return path
+
+
 def refused(path: Path, error: OSError) -> UserError | None:
     """What a disk's refusal to write ``path`` means to a user; None for other errors."""
     # An input that cannot be read is no fault of the output's place.
     named = path if error.filename is None else Path(str(error.filename))
-    ours = named in (path, *path.parents) or named.parent == path.parent
-    if error.errno not in REFUSALS or not ours:
+    beside = named.parent == path.parent and named.name.startswith(_mark(path))
+    if error.errno not in REFUSALS or not (beside or named in (path, *path.parents)):
         return None
     found, expected, remedy = REFUSALS[error.errno]
     remedy += " Nothing half-written was kept."
     return UserError(path, found=found, expected=expected, remedy=remedy)
+
+
+def _mark(path: Path) -> str:
+    """How the names of temporary files of ``path`` begin; short, whatever its own name is."""
+    return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}."
+
+
+@contextmanager
+def temporary(path: Path, suffix: str) -> Iterator[Path]:
+    """A new file in the folder of ``path``, which is made, until the block ends.
+
+    What killed processes left of earlier ones for the same ``path`` is removed first: each is
+    locked while its process lives. Where the file system has no locks, nothing is removed.
+
+    Raises:
+        UserError: if the disk is full or the place not writable.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left(path)
+        while True:
+            lock, name = tempfile.mkstemp(dir=path.parent, prefix=_mark(path), suffix=suffix)
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.fstat(lock).st_nlink:
+                break
+            os.close(lock)  # Another process took it for a left one before it was locked.
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
+            os.close(lock)
+    except OSError as error:
+        if (problem := refused(path, error)) is None:
+            raise
+        raise problem from error
+
+
+def _remove_left(path: Path) -> None:
+    """Remove the temporary files of ``path`` that no process holds."""
+    for left in path.parent.glob(f"{_mark(path)}*"):
+        with suppress(OSError):  # Held, gone, somebody else's, or no locks here: it stays.
+            lock = os.open(left, os.O_RDWR)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+            finally:
+                os.close(lock)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if there is one, and what killed processes left of its temporary files."""
+    path.unlink(missing_ok=True)
+    _remove_left(path)
 
 
 @contextmanager
@@ -62,28 +151,14 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         UserError: if the disk is full, the place not writable, or `path` no file.
     """
-    temporary = None
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "", str(path))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # As short as it can be: a name that just fits must fit with it.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        # mkstemp makes files that only their owner can read; results are to be shared.
+    with temporary(path, path.suffix) as unfinished:
+        regular(path)
+        yield unfinished
+        # Temporary files can be read by their owner alone; results are to be shared.
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as error:
-        if (problem := refused(path, error)) is None:
-            raise
-        raise problem from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        unfinished.chmod(0o666 & ~umask)
+        unfinished.replace(path)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -138,13 +213,26 @@ def read_json(path: Path, form: type[T]) -> T:
     expected = "a JSON file that the workflow made"
     remedy = "Delete the file and run the workflow again to have it remade."
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise UserError(path, found=str(error), expected=expected, remedy=remedy) from error
     return fit(path, form, content, expected=expected, remedy=remedy)
 
 
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, up to `MOST_TEXT`.
+
+    Raises:
+        OSError, ValueError: if it is missing, larger or other than UTF-8.
+    """
+    with regular(path).open("rb") as file:
+        content = file.read(MOST_TEXT + 1)
+    if len(content) > MOST_TEXT:
+        raise ValueError(f"more than {MOST_TEXT:,} bytes")
+    return content.decode()
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

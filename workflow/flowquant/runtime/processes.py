@@ -77,10 +77,9 @@ def _watch(processes: list[BaseProcess], abandoned: threading.Event) -> None:
 
 def _run_helper(link: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """What a helper process does: the work, and its result sent over ``link``."""
-    # A cluster that ends a job signals all its processes; the main one knows what to do.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    follow_parent()
+    # A cluster that ends a job tells all its processes; the main one knows what to do.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     # Bars here share no lock with other processes: if this one is killed, nothing is left behind.
     tqdm.set_lock(threading.RLock())
     try:
@@ -89,6 +88,13 @@ def _run_helper(link: Connection, work: Callable[..., Any], arguments: tuple[Any
         sys.exit(f"error: {error}")
     # The result is sent: errors while libraries shut down must not make it a failure.
     os._exit(0)
+
+
+def follow_parent() -> None:
+    """Make this helper process end with its parent, to which it leaves interruptions."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:

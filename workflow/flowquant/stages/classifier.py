@@ -10,6 +10,7 @@ from flowquant.data.dataset import check_fits, read_dataset
 from flowquant.evaluation.classifier import build_classifier, predict, write_classifier
 from flowquant.evaluation.classifier_training import fit
 from flowquant.evaluation.scores import accuracy
+from flowquant.report.caveats import WEAK_CLASSIFIER, warn, weak_classifier
 from flowquant.runtime import random
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import write_json
@@ -25,6 +26,7 @@ def classifier(
     settings: ClassifierConfig,
     dataset: str,
     seed: int = 0,
+    reference: float = 1.0,
     device: DeviceName = "auto",
 ) -> None:
     """Train a classifier on a dataset's training split.
@@ -38,6 +40,7 @@ def classifier(
         settings: Architecture and training.
         dataset: Name to write into the report.
         seed: Of initial weights, order and augmentation.
+        reference: The accuracy 0…1 that the dataset allows, for a warning in the log.
         device: Where to compute.
 
     Raises:
@@ -53,10 +56,16 @@ def classifier(
     network = build_classifier(architecture).to(target)
     fit(network, train, settings, seed, target)
     write_classifier(output, network, architecture)
+    reached = accuracy(test.labels, predict(network, test.images, target))
+    if weak_classifier(reached, reference):
+        warn(
+            f"right on {reached:.1%} of test images, where {reference:.1%} is known",
+            WEAK_CLASSIFIER,
+        )
     description = {
         "dataset": dataset,
         "architecture": settings.architecture,
-        "test_accuracy": accuracy(test.labels, predict(network, test.images, target)),
+        "test_accuracy": reached,
         "train_accuracy": accuracy(train.labels, predict(network, train.images, target)),
         "test_images": len(test),
         "parameters": sum(p.numel() for p in network.parameters()),

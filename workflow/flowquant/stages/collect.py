@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from flowquant.report.caveats import warn
 from flowquant.report.results import Downstream, Evaluation, Fidelity, Judge, Size
 from flowquant.report.summary import (
     COLUMNS,
@@ -28,6 +29,7 @@ def collect(
     downstreams: tuple[Path, ...] = (),
     classifiers: tuple[Path, ...] = (),
     fidelities: tuple[Path, ...] = (),
+    references: tuple[float, ...] = (),
 ) -> None:
     """Gather results.
 
@@ -41,13 +43,19 @@ def collect(
         downstreams: What `downstream` wrote for each dataset, variant and seed.
         classifiers: Reports of the classifiers.
         fidelities: What `fidelity` wrote for each dataset, variant and seed.
+        references: The accuracy 0…1 that the dataset of each classifier allows; 1 without.
     """
     evaluated = average_evaluations(read_results(evaluations, Evaluation))
     judged = averages(read_results(downstreams, Downstream), DOWNSTREAM)
     near = averages(read_results(fidelities, Fidelity), FIDELITY)
     sizes = read_results(models, Size)
     accuracies = [asdict(read_json(path, Judge)) for path in classifiers]
-    rows = table_rows(evaluated, judged, near, sizes, accuracies)
+    named = (report["dataset"] for report in accuracies)
+    allowed = dict(zip(named, references, strict=False))
+    rows = table_rows(evaluated, judged, near, sizes, accuracies, allowed)
+    for row in rows:
+        for caveat in row["caveats"].split():
+            warn(f"{row['dataset']}, {row['variant']}", caveat)
     write_json(evaluation_results, nest(evaluated))
     write_json(downstream_results, nest({n: judged[n] for n in evaluated if n in judged}))
     write_table(summary, COLUMNS, rows)

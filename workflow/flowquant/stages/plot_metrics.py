@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flowquant.config.variants import Variant
-from flowquant.report.style import REFERENCE_LINE, save, series_style
+from flowquant.report.caveats import concerning
+from flowquant.report.style import REFERENCE_LINE, footnote, save, series_style
 from flowquant.report.tables import Row, read_table
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import read_json
@@ -141,7 +142,7 @@ def plot_metrics(
     rows = read_table(
         summary,
         dataset,
-        text=("n", "seeds", "extractor"),
+        text=("n", "seeds", "extractor", "caveats"),
         optional=("real_accuracy", metric, *deviations),
     )
     # Published accuracies come from other classifiers at other image sizes; they are shown with
@@ -162,4 +163,5 @@ def plot_metrics(
         f"{dataset}: {n} samples × {seeds} seed{'s' if seeds > 1 else ''}, "
         f"features by {rows[0]['extractor']}"
     )
+    footnote(figure, concerning(metric, rows))
     save(figure, outputs, dpi)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from flowquant.config.variants import Variant
-from flowquant.report.style import COLOURS, MARKERS, save
+from flowquant.report.style import COLOURS, MARKERS, footnote, save
 from flowquant.report.tables import Row, read_table
 
 Style = dict[str, Any]
@@ -66,7 +66,7 @@ def plot_sweep(summary: Path, dataset: str, outputs: tuple[Path, ...], dpi: int)
     rows = read_table(
         summary,
         dataset,
-        text=("solver", "n", "seed", "extractor"),
+        text=("solver", "n", "seed", "extractor", "caveats"),
         numbers=("evaluations", "fid"),
         optional=("tolerance",),
     )
@@ -100,4 +100,5 @@ def plot_sweep(summary: Path, dataset: str, outputs: tuple[Path, ...], dpi: int)
     figure.suptitle(
         f"{dataset}: {n} samples, seed {seed}, features by {extractor}; same noise for all"
     )
+    footnote(figure, rows[0]["caveats"].split())
     save(figure, outputs, dpi)

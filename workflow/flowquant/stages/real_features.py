@@ -7,6 +7,7 @@ from flowquant.data.dataset import read_dataset
 from flowquant.evaluation.features import extract, write_features
 from flowquant.evaluation.metrics import radii
 from flowquant.runtime.device import choose_device
+from flowquant.runtime.errors import UserError
 from flowquant.runtime.names import DeviceName
 
 
@@ -27,8 +28,18 @@ def real_features(
         extractor: Which network.
         neighbours: How many a neighbourhood, for precision and recall, reaches to.
         device: Where to compute.
+
+    Raises:
+        UserError: if there are too few test images, or the weights cannot be read.
     """
     _, test = read_dataset(data)
+    if len(test) <= neighbours:
+        raise UserError(
+            data,
+            found=f"{len(test)} test images",
+            expected=f"more than {neighbours}, the neighbours of each that are looked for",
+            remedy="Bring more test images, or lower `evaluation.metrics.neighbours`.",
+        )
     target = choose_device(device)
     features, _ = extract(test.images, extractor, weights, target)
     reach = radii(features.to(target).double(), neighbours).cpu()

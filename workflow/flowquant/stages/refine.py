@@ -17,7 +17,7 @@ from flowquant.quantization.describe import measure
 from flowquant.quantization.packed_file import check_same_weights, read_quantized, write_quantized
 from flowquant.runtime import random
 from flowquant.runtime.device import choose_device
-from flowquant.runtime.files import sha256, write_json
+from flowquant.runtime.files import remove, sha256, write_json
 from flowquant.runtime.names import DeviceName
 from flowquant.training.refinement import Refinement
 from flowquant.training.resume import identity
@@ -100,4 +100,4 @@ def refine(
         "tensors": tensors,
     }
     write_json(report, description)
-    checkpoint.unlink(missing_ok=True)
+    remove(checkpoint)

@@ -14,7 +14,6 @@ from flowquant.sampling.shards import generate_sharded
 def sample(
     model: Path,
     output: Path,
-    grid: Path,
     dataset: str,
     variant: str,
     seed: int,
@@ -24,13 +23,13 @@ def sample(
     packed: bool = False,
     device: DeviceName = "auto",
     devices: int = 1,
+    grid: Path | None = None,
 ) -> None:
     """Sample images from a model file or a quantized model file.
 
     Args:
         model: The variant's weights.
         output: Samples file to write: images, labels, evaluations of the velocity for an image.
-        grid: PNG to write: the first ten samples of each class, a row for each class.
         dataset: Name to write into the samples file.
         variant: Name to write into the samples file.
         seed: Of the noise.
@@ -40,6 +39,8 @@ def sample(
         packed: Keep quantized matrices packed in memory and expand them as needed.
         device: Where to compute.
         devices: On how many devices; each samples a share of the images.
+        grid: PNG to write, too, where one is wanted: the first ten samples of each class, a row for
+            each class.
 
     Raises:
         UserError: if the weights cannot be read, or there are too few test images or devices.
@@ -51,4 +52,5 @@ def sample(
         network, config, labels, sampling, seed, batch, torch_devices, model, packed
     )
     write_samples(output, images, labels, Origin(dataset, variant, seed, evaluations))
-    write_samples_grid(grid, images, sampling.per_class)
+    if grid is not None:
+        write_samples_grid(grid, images, sampling.per_class)

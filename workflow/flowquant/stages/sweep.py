@@ -11,6 +11,7 @@ from flowquant.evaluation.features import check_comparable, extract, read_featur
 from flowquant.evaluation.metrics import frechet_distance, moments
 from flowquant.models.solver import STEPS
 from flowquant.quantization.variant import load_variant
+from flowquant.report.caveats import warn_of_few_images
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import write_json
 from flowquant.runtime.names import DeviceName
@@ -75,7 +76,8 @@ def sweep(
     of_real = read_features(real, extractor, weights)
     real_moments = moments(of_real.features)
     target = choose_device(device)
-    rows = []
+    rows, size = [], of_real.features.shape[1]
+    warn_of_few_images(len(labels), len(of_real.features), size)
     for solver in solver_configs(settings):
         started = time.monotonic()
         images, evaluations = generate(network, config, labels, solver, seed, batch, target)
@@ -101,6 +103,7 @@ def sweep(
         "n": len(labels),
         "n_real": len(of_real.features),
         "extractor": extractor,
+        "features": size,
         "weights_sha256": of_real.digest,
         "guidance": settings.guidance,
         "rows": rows,

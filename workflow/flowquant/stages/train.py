@@ -15,7 +15,7 @@ from flowquant.models.model import describe_model, write_model
 from flowquant.runtime import random
 from flowquant.runtime.device import choose_devices
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import sha256, write_json
+from flowquant.runtime.files import remove, sha256, write_json
 from flowquant.runtime.names import DeviceName
 from flowquant.training.distributed import Group, together
 from flowquant.training.flow_matching import Training
@@ -145,4 +145,4 @@ def train(
     provenance = {"training": asdict(training), "devices": devices, "seed": seed, "best": kept}
     write_model(output, job.best, model, provenance)
     write_json(report, describe_model(output, dataset) | best)
-    checkpoint.unlink(missing_ok=True)
+    remove(checkpoint)

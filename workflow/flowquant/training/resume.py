@@ -56,13 +56,14 @@ def is_finite(state: object) -> bool:
 
 
 class Keeper:
-    """Keeps a run's state: every so often, and when the process is asked to stop (SIGTERM).
+    """Keeps a run's state: every so often, and when the process is asked to stop.
 
     A state with NaN or infinity, losses included, is never kept: the last good one stays, and the
     run finds its bad loss itself.
 
-    A context manager to call after every step. Asked to stop, it saves and exits with 143, the code
-    of SIGTERM, so that Snakemake's ``retries`` start the job again and the run resumes.
+    A context manager to call after every step. Asked to stop (SIGTERM), it saves and exits with
+    143, the code of SIGTERM, so that Snakemake's ``retries`` start the job again and the run
+    resumes. Interrupted (SIGINT), it saves and raises `KeyboardInterrupt`.
     """
 
     def __init__(
@@ -70,18 +71,21 @@ class Keeper:
     ) -> None:
         self._path, self._name, self._state, self._seconds = path, name, state, seconds
         self._saved = time.monotonic()
-        self._asked_to_stop = False
-        self._former: Any = None
+        self._asked_to_stop: int | None = None
+        self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Keeper:
-        self._former = signal.signal(signal.SIGTERM, self._ask_to_stop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._former[number] = signal.signal(number, self._ask_to_stop)
         return self
 
     def __exit__(self, *error: object) -> None:
-        signal.signal(signal.SIGTERM, self._former)
+        for number, former in self._former.items():
+            signal.signal(number, former)
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        self._asked_to_stop = True
+        self._asked_to_stop = number
 
     def __call__(self) -> None:
         """Save if it is time to."""
@@ -100,5 +104,7 @@ class Keeper:
         self._saved = time.monotonic()
         if self._asked_to_stop:
             kept = "kept the state" if good else "kept the last good state, if any,"
+            if self._asked_to_stop == signal.SIGINT:
+                raise KeyboardInterrupt(f"{kept} in {self._path}")
             print(f"asked to stop: {kept} in {self._path}", file=sys.stderr)
-            sys.exit(128 + signal.SIGTERM)
+            sys.exit(128 + self._asked_to_stop)

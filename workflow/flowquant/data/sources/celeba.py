@@ -6,11 +6,12 @@ import numpy as np
 
 from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.config.sources import CelebaSource
-from flowquant.data.archive import open_files
+from flowquant.data.archive import Entry, open_files
 from flowquant.data.decode import Recipe
 from flowquant.data.prepare import SplitFiles, prepare
 from flowquant.data.tensor_stream import Array
 from flowquant.runtime.errors import UserError, some
+from flowquant.runtime.files import regular
 
 IMAGES = ("img_align_celeba", "img_align_celeba.zip")
 ATTRIBUTES = "list_attr_celeba.txt"
@@ -50,7 +51,7 @@ def celeba(
     parts = read_partition(partition_file)
     check_same_images(attribute_file, set(table), partition_file, list(parts))
     recipe = Recipe(image.channels, image.size, source.crop)
-    with open_files(images, output.parent) as files:
+    with open_files(images, output) as files:
         entries = {PurePosixPath(entry.name).name: entry for entry in files.entries}
         check_same_images(images, set(entries), partition_file, list(parts))
         splits = {}
@@ -83,7 +84,7 @@ def find(root: Path, *names: str) -> Path:
     for name in names:
         for subfolder in SUBFOLDERS:
             if (path := root / subfolder / name).exists():
-                return path
+                return regular(path, or_folder=True)
     raise UserError(
         root / names[0],
         found="no such file" if len(names) == 1 else f"neither {' nor '.join(names)}",
@@ -151,8 +152,9 @@ def read_partition(path: Path) -> dict[str, int]:
 def _lines(path: Path) -> list[str]:
     """The lines of an ASCII file, without spaces at their ends."""
     try:
-        return [line.strip() for line in path.read_text(encoding="ascii").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        text = Entry(path.name, str(path)).read().decode("ascii")
+        return [line.strip() for line in text.splitlines()]
+    except (OSError, ValueError) as error:
         raise UserError(
             path,
             found=str(error),

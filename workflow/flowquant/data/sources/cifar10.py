@@ -2,6 +2,8 @@
 
 import io
 import pickle
+import zlib
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -52,7 +54,7 @@ def cifar10(
     original = root / FOLDER
     if not original.is_dir():
         original = fetch(source.urls, root / ARCHIVE, source.sha256)
-    with open_files(original, output.parent) as files:
+    with open_files(original, output) as files:
         contents = {name: _read(files, name) for name in (*TRAIN, TEST, META)}
     batches = {
         name: parse(original / name, content) for name, content in contents.items() if name != META
@@ -73,7 +75,15 @@ def _read(files: Files, name: str) -> bytes:
     """The content of the file of this name, in whatever folder it lies."""
     for entry in files.entries:
         if PurePosixPath(entry.name).name == name:
-            return entry.read()
+            try:
+                return entry.read()
+            except (OSError, ValueError, zlib.error) as error:
+                raise UserError(
+                    files.path / entry.name,
+                    found=f"an unreadable file ({error})",
+                    expected="a whole one",
+                    remedy="Take the official archive.",
+                ) from error
     raise UserError(
         files.path,
         found=f"no {name}",
@@ -96,7 +106,13 @@ class _Array:
     def values(self) -> Values:
         """The array, if it is uint8 in C order; ValueError otherwise."""
         match self.state:
-            case (_, tuple() as shape, _Type(name=b"u1" | "u1"), False | 0, bytes() as content):
+            case (
+                _,
+                tuple() as shape,
+                _Type(name=b"u1" | "u1"),
+                False | 0,
+                bytes() | bytearray() as content,
+            ):
                 return np.frombuffer(content, np.uint8).reshape(shape)
         raise ValueError("an array of another type than uint8")
 
@@ -114,10 +130,12 @@ class _Type:
 def _buffer_array(content: Any, kind: Any, shape: Any, order: Any) -> _Array:
     """Stands in for NumPy's array from a buffer, of pickles in protocol 5."""
     array = _Array()
-    array.state = (1, shape, kind, order == "F", bytes(content))
+    array.state = (1, shape, kind, order == "F", content)
     return array
 
 
+# Cached, so that what a pickle repeats takes memory once.
+@lru_cache
 def _latin1(text: str, _: str) -> bytes:
     """Stands in for `codecs.encode`, by which Python 3 writes bytes in protocols 0 to 2."""
     return text.encode("latin-1")

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import math
 import zlib
+from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.config.sources import IdxSource
+from flowquant.data.archive import CHUNK
 from flowquant.data.dataset import Split, check_fits, write_dataset
 from flowquant.data.download import download
 from flowquant.runtime.errors import UserError
+from flowquant.runtime.files import regular
 
 FILES = {
     "train_images": "train-images-idx3-ubyte",
@@ -50,9 +53,8 @@ def idx(
     tensors = {}
     for part, name in FILES.items():
         path = find(root, name, source.urls)
-        content = read_bytes(path)
-        _check_digest(path, content, getattr(source.sha256, part))
-        tensors[part] = parse(path, content, dimensions=3 if part.endswith("images") else 1)
+        dimensions = 3 if part.endswith("images") else 1
+        tensors[part] = read(path, dimensions, getattr(source.sha256, part))
     splits = {}
     for part in ("train", "test"):
         images, labels = tensors[f"{part}_images"], tensors[f"{part}_labels"]
@@ -73,66 +75,77 @@ def idx(
 def find(folder: Path, name: str, urls: tuple[str, ...]) -> Path:
     """The file ``name`` in ``folder``, raw or gzipped; downloaded if there is neither."""
     for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
+        if regular(path).is_file():
             return path
     path = folder / f"{name}.gz"
     download(tuple(f"{url.rstrip('/')}/{path.name}" for url in urls), path)
     return path
 
 
-def read_bytes(path: Path) -> bytes:
-    """The file's content, decompressed if it is gzipped.
+def read(path: Path, dimensions: int, digest: str | None) -> Tensor:
+    """The uint8 array of an IDX file, raw or gzipped; no more is read than its header declares.
+
+    Format: 0, 0, type (8 = unsigned byte), number of dimensions, each size as a big-endian
+    32-bit integer, then the values, the last index fastest.
 
     Raises:
-        UserError: if the compressed data are damaged.
+        UserError: if the format or the number of dimensions differs, the file is damaged, cut off
+            or longer than declared, or its content has another SHA-256 than ``digest``.
     """
-    content = path.read_bytes()
-    if not content.startswith(b"\x1f\x8b"):
-        return content
+    with path.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
     try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
+        with gzip.open(path) if gzipped else path.open("rb") as content:
+            header = content.read(4 + 4 * dimensions)
+            sizes = _sizes(path, header, dimensions)
+            values = _at_most(content, math.prod(sizes) + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(
             path,
             found=f"damaged gzip data ({error})",
             expected="a whole gzip file",
             remedy="Delete the file to have it downloaded again, or copy it anew.",
         ) from error
-
-
-def parse(path: Path, content: bytes, dimensions: int) -> Tensor:
-    """The uint8 array of an IDX file.
-
-    Format: 0, 0, type (8 = unsigned byte), number of dimensions, each size as a big-endian
-    32-bit integer, then the values, the last index fastest.
-
-    Raises:
-        UserError: if the format or the number of dimensions differs, or the file is cut off.
-    """
-    header = 4 + 4 * dimensions
-    magic = bytes([0, 0, 8, dimensions])
-    if content[:4] != magic or len(content) < header:
+    declared, shape = math.prod(sizes), " × ".join(map(str, sizes))
+    if len(values) != declared or not declared:
         raise UserError(
             path,
-            found=f"a file that starts with {content[:4].hex(' ') or 'nothing'}",
+            found=f"{len(values):,} values" if len(values) <= declared else "more values",
+            expected=f"{declared:,} ({shape}, as its header says)" if declared else "some",
+            remedy="The file is cut off or has been added to: copy or download it anew.",
+        )
+    _check_digest(path, header, values, digest)
+    return torch.from_numpy(np.frombuffer(values, np.uint8).reshape(sizes))
+
+
+def _sizes(path: Path, header: bytes, dimensions: int) -> list[int]:
+    """The sizes that an IDX file's header declares; raises as `read`."""
+    magic = bytes([0, 0, 8, dimensions])
+    if header[:4] != magic or len(header) < 4 + 4 * dimensions:
+        raise UserError(
+            path,
+            found=f"a file that starts with {header[:4].hex(' ') or 'nothing'}",
             expected=f"an IDX file of bytes in {dimensions} dimensions, starting {magic.hex(' ')}",
             remedy="Check that the right file has this name.",
         )
-    sizes = [int(size) for size in np.frombuffer(content[4:header], dtype=">u4")]
-    if len(content) - header != math.prod(sizes):
-        raise UserError(
-            path,
-            found=f"{len(content) - header:,} values",
-            expected=f"{math.prod(sizes):,} ({' × '.join(map(str, sizes))}, as its header says)",
-            remedy="The file is cut off or has been added to: copy or download it anew.",
-        )
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(sizes).copy())
+    return [int(size) for size in np.frombuffer(header[4:], dtype=">u4")]
 
 
-def _check_digest(path: Path, content: bytes, digest: str | None) -> None:
+def _at_most(file: BufferedIOBase, most: int) -> bytearray:
+    """What is left of a file, up to ``most`` bytes; memory grows with what there is."""
+    content = bytearray()
+    while len(content) < most and (more := file.read(min(CHUNK, most - len(content)))):
+        content += more
+    return content
+
+
+def _check_digest(path: Path, header: bytes, values: bytearray, digest: str | None) -> None:
     """Refuse content with another SHA-256, if one is given."""
-    found = hashlib.sha256(content).hexdigest()
-    if digest is not None and found != digest:
+    if digest is None:
+        return
+    whole = hashlib.sha256(header)
+    whole.update(values)
+    if (found := whole.hexdigest()) != digest:
         raise UserError(
             path,
             found=f"content with SHA-256 {found}",

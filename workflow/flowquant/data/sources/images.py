@@ -46,7 +46,7 @@ def images(
         fetch(source.urls, original, source.sha256)
     elif source.sha256 is not None and original.is_file():
         fetch((), original, source.sha256)
-    with open_files(original, output.parent) as files:
+    with open_files(original, output) as files:
         splits = find_splits(files, source.layout)
         names = check_classes(original, splits, condition)
         prepare(

@@ -1,0 +1,95 @@
+"""An interrupted process ends with one line, whatever it is at."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from flowquant.runtime.digest import PACKAGE
+from flowquant.runtime.interrupt import FOR
+
+HEAD = """
+import signal, sys, time
+from flowquant.config.command_line import run
+from flowquant.runtime import interrupt
+
+interrupt.SECONDS = 0.2
+interrupt.prepare("sample")
+"""
+AT_WORK = "print('at work', flush=True)"
+IMPORTING = f"""
+try:
+    {AT_WORK}
+    time.sleep(60)
+except BaseException:
+    raise ImportError("broken")
+"""
+TURNED = f"""
+def stage() -> None:
+    try:
+        {AT_WORK}
+        time.sleep(60)
+    except KeyboardInterrupt as error:
+        raise ImportError("broken") from error
+
+run(stage, "sample", [])
+"""
+STUBBORN = f"""
+interrupt.at_work("sample")
+while True:
+    try:
+        {AT_WORK}
+        time.sleep(60)
+    except KeyboardInterrupt:
+        pass
+"""
+
+
+def start(code: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", HEAD + code],
+        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("code", [IMPORTING, TURNED, STUBBORN])
+def test_an_interruption_is_a_line(code: str) -> None:
+    with start(code) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "interrupted: sample\n")
+
+
+def test_who_is_wanted_no_more_ends() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    with start(STUBBORN, **{FOR: str(gone.pid)}) as process:
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "interrupted: sample\n")
+
+
+def test_a_process_in_the_background_of_a_script_goes_on() -> None:
+    ignoring = "signal.signal(signal.SIGINT, signal.SIG_IGN)\ninterrupt.prepare('sample')\n"
+    code = f"{ignoring}{AT_WORK}\nsys.stdin.readline()"
+    with subprocess.Popen(
+        [sys.executable, "-c", HEAD.replace('interrupt.prepare("sample")', "") + code],
+        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate("\n", timeout=60)
+    assert (process.returncode, said) == (0, "")
