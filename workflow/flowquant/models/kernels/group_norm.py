@@ -170,9 +170,9 @@ def _group_norm_backward(
         arrived = _arrived(grad, kept_in, place, inside, normed, scale, shift, dropout, SILU, DROP)
         sum_weight += tl.sum(arrived * normed, 0)
         sum_bias += tl.sum(arrived, 0)
-    place = image * 2 * channels + channel
-    tl.store(sums + place, sum_weight, mask=exists)
-    tl.store(sums + place + channels, sum_bias, mask=exists)
+    own = image * 2 * channels + channel
+    tl.store(sums + own, sum_weight, mask=exists)
+    tl.store(sums + own + channels, sum_bias, mask=exists)
     count = pixels * each
     first = _group_total(sum_bias * scale, GROUPS, WIDE) / count
     second = _group_total(sum_weight * scale, GROUPS, WIDE) / count
@@ -189,8 +189,8 @@ def _group_norm_backward(
         tl.store(of_x + place, passed.to(of_x.dtype.element_ty), mask=inside)
         sum_added += tl.sum(passed, 0)
     if ADD:
-        place = image * channels + channel
-        tl.store(of_added + place, sum_added.to(of_added.dtype.element_ty), mask=exists)
+        own = image * channels + channel
+        tl.store(of_added + own, sum_added.to(of_added.dtype.element_ty), mask=exists)
 
 
 # Columns and rows of a tile, at least and at most, and warps.
