@@ -68,6 +68,9 @@ def run(
         arguments: The command's own arguments; without them, those of this process.
     """
     import tyro
+    from pydantic import ValidationError
+
+    from flowquant.config.messages import explain_arguments
 
     try:
         tyro.cli(
@@ -79,6 +82,8 @@ def run(
         )
     except UserError as error:
         sys.exit(f"error: {error}")
+    except ValidationError as error:
+        sys.exit(f"error: {explain_arguments(error)}")
     except KeyboardInterrupt:
         sys.exit(interrupted(command))
     except BrokenPipeError:

@@ -58,6 +58,25 @@ def explain(error: ValidationError, content: Mapping[str, Any]) -> UserError:
     )
 
 
+def explain_arguments(error: ValidationError) -> UserError:
+    """The first thing wrong with a section that was made from arguments or options."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "refused":
+        parts = first["ctx"]
+        return UserError(
+            parts["key"],
+            found=parts["found"],
+            expected=parts["expected"],
+            remedy=parts["remedy"],
+        )
+    return UserError(
+        ".".join(str(part) for part in first["loc"]),
+        found=_shortened(first["input"]),
+        expected=first["msg"].removeprefix("Input should be "),
+        remedy=REFERENCE,
+    )
+
+
 def _unknown(path: list[Any], content: Mapping[str, Any]) -> UserError:
     node = node_at(path[:-1], content)
     known = sorted(node.get("properties", {}))

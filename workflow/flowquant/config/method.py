@@ -22,6 +22,7 @@ from flowquant.config.fields import (
 from flowquant.config.refinement import RefineConfig
 
 LevelsName = Literal["uniform", "equal_mass", "pwl", "log2", "uniform_mse", "normal_float", "lloyd"]
+ScopeName = Literal["all", "linear"]
 FloatName = Literal["float16", "float32"]
 
 
@@ -92,7 +93,7 @@ class MethodConfig:
     """Values that share levels: a whole ``tensor``, each ``row`` (index of axis 0), or ``{group:
     g}``, g consecutive values of a row (a row that ``group`` does not divide is one group)."""
 
-    scope: Literal["all", "linear"] = "all"
+    scope: ScopeName = "all"
     """``all`` parameters (the paper), or only the weights of ``linear`` layers and convolutions."""
 
     keep: tuple[Item, ...] = ()
@@ -106,6 +107,16 @@ class MethodConfig:
 
     float_dtype: FloatName = "float32"
     """How parameters that are not quantized are stored."""
+
+
+# What a user who says nothing means: least error, and nothing but weights left large.
+RECOMMENDED = MethodConfig(
+    levels="lloyd",
+    granularity="row",
+    scope="linear",
+    levels_dtype="float16",
+    float_dtype="float16",
+)
 
 
 @section

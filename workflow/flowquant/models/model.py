@@ -41,8 +41,11 @@ def empty_inputs(model: ModelConfig, batch: int) -> tuple[Tensor, Tensor, Tensor
 def write_model(
     path: Path, weights: Mapping[str, Tensor], config: ModelConfig, provenance: Mapping[str, Any]
 ) -> None:
-    """Write float32 weights, the model's configuration and where the weights came from."""
-    content = {name: tensor.float() for name, tensor in weights.items()}
+    """Write a model's weights, its configuration and where the weights came from.
+
+    Floats become float32; integers stay what they are.
+    """
+    content = {n: t.float() if t.is_floating_point() else t for n, t in weights.items()}
     write_tensors(path, content, {"model": asdict(config), **provenance})
 
 

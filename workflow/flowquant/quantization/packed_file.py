@@ -1,5 +1,7 @@
 """The packed artefact: a quantized model as one safetensors file. See ``docs/format.md``."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowquant.quantization.codebook import Codebook, Quantized, effective_bits
+from flowquant.quantization.codebook import Codebook, effective_bits, expand
 from flowquant.quantization.packing import pack, packed_bytes, unpack
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.tensors import read_tensors, write_tensors
@@ -33,10 +35,21 @@ class PackedTensor:
     bits: int
     shape: tuple[int, ...]
 
+    @classmethod
+    def of(cls, codebook: Codebook) -> PackedTensor:
+        """A codebook, packed."""
+        packed = pack(codebook.indices, codebook.bits)
+        return cls(packed, codebook.levels, codebook.bits, codebook.shape)
+
     @property
     def count(self) -> int:
         """Number of values."""
         return torch.Size(self.shape).numel()
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of packed indices and levels."""
+        return 8 * (self.packed.numel() + self.levels.numel() * self.levels.element_size())
 
     def unpack(self) -> Codebook:
         """The codebook."""
@@ -44,8 +57,17 @@ class PackedTensor:
         return Codebook(self.levels, indices, self.shape)
 
 
-def write_quantized(path: Path, quantized: Quantized, metadata: Mapping[str, Any]) -> None:
-    """Write codebooks as packed indices and levels, and float tensors as they are.
+def values(content: PackedTensor | Tensor) -> Tensor:
+    """Plain float32 values; integers stay what they are."""
+    return expand(content.unpack() if isinstance(content, PackedTensor) else content)
+
+
+def write_quantized(
+    path: Path,
+    quantized: Mapping[str, Codebook | PackedTensor | Tensor],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Write codebooks as packed indices and levels, and other tensors as they are.
 
     ``metadata`` must be JSON-able; the format's version, effective bits and a digest of the whole
     content are added to it.
@@ -53,12 +75,12 @@ def write_quantized(path: Path, quantized: Quantized, metadata: Mapping[str, Any
     tensors: dict[str, Tensor] = {}
     entries: dict[str, dict[str, Any]] = {}
     for name, content in quantized.items():
-        if isinstance(content, Codebook):
-            tensors[f"{name}.indices"] = pack(content.indices, content.bits)
-            tensors[f"{name}.levels"] = content.levels
-            entries[name] = {"shape": list(content.shape), "bits": content.bits}
-        else:
+        if isinstance(content, Tensor):
             tensors[name] = content
+            continue
+        packed = PackedTensor.of(content) if isinstance(content, Codebook) else content
+        tensors[f"{name}.indices"], tensors[f"{name}.levels"] = packed.packed, packed.levels
+        entries[name] = {"shape": list(packed.shape), "bits": packed.bits}
     described = {
         "version": FORMAT_VERSION,
         "packed": entries,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from flowquant.config.model import ModelConfig
 from flowquant.models.model import empty_network
 from flowquant.models.transformer import SelfAttention
-from flowquant.quantization.packed_file import PackedTensor
+from flowquant.quantization.packed_file import PackedTensor, values
 from flowquant.quantization.packing import unpack
 
 # Values expanded at a time: few enough that temporary indices are small compared with the matrix,
@@ -119,25 +119,33 @@ def load_packed(contents: Mapping[str, PackedTensor | Tensor], config: ModelConf
     expanded. The network is in evaluation mode, without gradients.
     """
     network = empty_network(config)
-    weights = {
-        name: content.unpack().expand() if isinstance(content, PackedTensor) else content.float()
-        for name, content in contents.items()
-        if not (isinstance(content, PackedTensor) and _is_matrix(network, name))
-    }
+    weights = {name: values(content) for name, content in pack(network, contents).items()}
+    # Not strict: packed layers have buffers of their own. A missing weight would stay on "meta".
+    network.load_state_dict(weights, strict=False, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def pack(
+    network: nn.Module, contents: Mapping[str, PackedTensor | Tensor]
+) -> dict[str, PackedTensor | Tensor]:
+    """Let layers whose matrices are packed hold them so; returns what is left to be filled in."""
+    left = dict(contents)
     for name, content in contents.items():
-        if isinstance(content, PackedTensor) and name not in weights:
-            owner, _ = _owner(network, name)
-            bias = weights.pop(name.removesuffix("weight") + "bias", None)
-            layer = PackedLinear(content, bias)
+        if isinstance(content, PackedTensor) and _is_matrix(network, name):
+            owner, leaf = _owner(network, name)
+            weight = getattr(owner, leaf)
+            bias = left.pop(name.removesuffix("weight") + "bias", None)
+            layer = PackedLinear(content, None if bias is None else values(bias).to(weight.dtype))
+            if not weight.is_meta:
+                layer.to(weight.device)
+            del left[name]
             if isinstance(owner, SelfAttention):
                 owner.in_projection = layer
                 owner.in_proj_weight = owner.in_proj_bias = None  # type: ignore[assignment]
             else:
                 parent, part = _owner(network, name.removesuffix(".weight"))
                 setattr(parent, part, layer)
-    # Not strict: packed layers have buffers of their own. A missing weight would stay on "meta".
-    network.load_state_dict(weights, strict=False, assign=True)
-    return network.eval().requires_grad_(False)
+    return left
 
 
 def _owner(network: nn.Module, name: str) -> tuple[nn.Module, str]:
@@ -151,4 +159,5 @@ def _is_matrix(network: nn.Module, name: str) -> bool:
     owner, leaf = _owner(network, name)
     if isinstance(owner, SelfAttention):
         return leaf == "in_proj_weight"
-    return isinstance(owner, nn.Linear) and leaf == "weight"
+    # A subclass may do otherwise, and its owner look at the weight itself; a root has no owner.
+    return type(owner) is nn.Linear and leaf == "weight" and owner is not network

@@ -1,6 +1,5 @@
 """Named tensors with metadata, as safetensors files."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,11 +12,7 @@ from torch import Tensor
 
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import atomic, refused
-
-# The entry of a safetensors header under which our metadata lies, as JSON.
-_METADATA_KEY = "flowquant"
-DIGEST = "content_sha256"
-REMEDY = "It was cut off or changed: delete it and run the workflow again to have it remade."
+from flowquant.runtime.header import DIGEST, METADATA_KEY, content_digest, refuse_changed
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -28,14 +23,29 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Raises:
         UserError: as `atomic`.
     """
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    described = {**metadata, DIGEST: content_sha256(content, metadata)}
+    _save(path, content, packed_metadata(described))
+
+
+def write_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors as any program expects them, with no metadata of ours.
+
+    Raises:
+        UserError: as `atomic`.
+    """
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Hugging Face's libraries read no file that does not say this.
+    _save(path, content, {"format": "pt"})
+
+
+def _save(path: Path, content: dict[str, Tensor], metadata: dict[str, str]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    described = {**metadata, DIGEST: content_sha256(content, metadata)}
     with atomic(path) as temporary:
         try:
-            save_file(content, temporary, metadata=packed_metadata(described))
+            save_file(content, temporary, metadata=metadata)
         except SafetensorError as error:
             # Its own kind of error, even where a disk said no.
             number = re.search(r"os error (\d+)", str(error))
@@ -45,19 +55,19 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
     """SHA-256 of the metadata and of every tensor's name, type, shape and bytes, by name."""
-    hashed = {key: value for key, value in metadata.items() if key != DIGEST}
-    digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        kind = str(tensor.dtype).removeprefix("torch.")
-        digest.update(f"\n{name} {kind} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+
+    def rows() -> Iterator[tuple[str, str, list[int], Any]]:
+        for name, tensor in sorted(tensors.items()):
+            kind = str(tensor.dtype).removeprefix("torch.")
+            content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+            yield name, kind, list(tensor.shape), content
+
+    return content_digest(metadata, rows())
 
 
 def packed_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Metadata as the one entry of a safetensors header that holds it."""
-    return {_METADATA_KEY: json.dumps(metadata, sort_keys=True, separators=(",", ":"))}
+    return {METADATA_KEY: json.dumps(metadata, sort_keys=True, separators=(",", ":"))}
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -69,13 +79,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with _open(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = _metadata(file)
-    if DIGEST in metadata and (found := content_sha256(tensors, metadata)) != metadata[DIGEST]:
-        raise UserError(
-            path,
-            found=f"content with SHA-256 {found[:12]}…",
-            expected=f"{str(metadata[DIGEST])[:12]}…, as its metadata says",
-            remedy=REMEDY,
-        )
+    if DIGEST in metadata:
+        refuse_changed(path, content_sha256(tensors, metadata), metadata)
     return tensors, metadata
 
 
@@ -105,5 +110,5 @@ def _open(path: Path) -> Iterator[Any]:
 
 def _metadata(file: Any) -> dict[str, Any]:
     """What `packed_metadata` packed; empty for a file that others wrote."""
-    content: dict[str, Any] = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+    content: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
     return content
