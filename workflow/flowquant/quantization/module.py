@@ -23,7 +23,9 @@ Module = TypeVar("Module", bound=nn.Module)
 # Classes whose weights are looked up or scale what comes in, by the ends of their names.
 NO_FACTORS = re.compile("(Embedding|EmbeddingBag|Norm|Norm[123]d)$")
 # The same by the name of what holds a weight, where there are no classes to look at.
-NO_FACTORS_BY_NAME = re.compile(r"(emb|embed|embedding|embeddings|norm|ln|wte|wpe)(_?\d+|_[a-z])?$")
+NO_FACTORS_BY_NAME = re.compile(
+    r"(emb|embed|embedding|embeddings|norm|ln|wte|wpe)(_?\d+|_[a-z]|_tokens)?$"
+)
 
 
 def quantize(

@@ -49,7 +49,7 @@ def quantized_record(module: nn.Module) -> Record:
     """
     record, parameters = record_of(module), dict(module.named_parameters(remove_duplicate=False))
     problem = None
-    if not record.packed:
+    if "method" not in record.about:
         problem = "one that is not quantized"
     for name, packed in record.packed.items():
         if name not in parameters:

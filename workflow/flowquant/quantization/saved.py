@@ -111,9 +111,9 @@ def load(
             not fit, naming what is missing, unexpected and of another shape.
 
     >>> import flowquant, torch
-    >>> model = torch.nn.Linear(4, 4)
+    >>> model = torch.nn.Linear(16, 16)
     >>> flowquant.save(flowquant.quantize(model, bits=2), "model.safetensors")
-    >>> flowquant.load("model.safetensors", into=torch.nn.Linear(4, 3))  # doctest: +ELLIPSIS
+    >>> flowquant.load("model.safetensors", into=torch.nn.Linear(16, 3))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     flowquant.runtime.errors.UserError: model.safetensors: found of another shape: weight...
     """

@@ -78,8 +78,9 @@ def refine(
             of these, or the loss is no longer finite.
 
     >>> import flowquant, torch
-    >>> model = torch.nn.Linear(4, 4)
-    >>> x = torch.randn(512, 4)
+    >>> layer = torch.nn.Linear
+    >>> model = torch.nn.Sequential(layer(16, 64), torch.nn.ReLU(), layer(64, 16))
+    >>> x = torch.randn(512, 16)
     >>> small = flowquant.quantize(model, bits=2)
     >>> refined = flowquant.refine(small, model, (x,), steps=200, learning_rate=0.01)
     >>> bool((refined(x) - model(x)).norm() < (small(x) - model(x)).norm())
