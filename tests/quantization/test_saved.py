@@ -16,6 +16,7 @@ from flowquant.quantization.packed_network import PackedWeight
 from flowquant.quantization.variant import load_variant
 from flowquant.runtime.errors import UserError
 from flowquant.stages.quantize import quantize
+from own_net import Net
 from quantization.test_module import QUANTIZED, everything
 from tiny import TINY_MODEL, TINY_NETWORKS, write_tiny_model
 
@@ -167,6 +168,32 @@ def test_files_of_the_workflow_build_their_networks(family: str, tmp_path: Path)
         found.append(loaded)
     for name, tensor in found[0].state_dict().items():
         assert tensor.equal(found[1].state_dict()[name])
+
+
+def test_files_of_the_workflow_fill_the_class_that_they_name(tmp_path: Path) -> None:
+    config = replace(TINY_MODEL, network=TINY_NETWORKS["custom"])
+    path = write_tiny_model(tmp_path, config)
+    quantize(path, output=tmp_path / "packed", bits=2)
+    for file in (path, tmp_path / "packed"):
+        built, filled = flowquant.load(file), flowquant.load(file, into=Net())
+        for name, tensor in built.state_dict().items():
+            assert tensor.equal(filled.state_dict()[name]), name
+        # Not stored: as the class makes them.
+        assert built.get_buffer("order").equal(filled.order)  # type: ignore[arg-type]
+        assert built.get_buffer("frequencies").equal(filled.frequencies)
+        images = flowquant.sample(built, [0, 1], steps=2)
+        settings: dict[str, Any] = {"sigma": config.flow.sigma, "shape": (1, 8, 8), "steps": 2}
+        same = flowquant.sample(
+            filled.eval(), [0, 1], call=lambda net, x, t, y: net(t, x, labels=y), **settings
+        )
+        assert images.equal(same)
+
+
+def test_a_file_of_another_network_is_no_variant(tmp_path: Path) -> None:
+    flowquant.save(flowquant.quantize(nn.Linear(8, 8), bits=2), tmp_path / "s")
+    for packed in (False, True):
+        with pytest.raises(UserError, match="found no `model`; expected a quantized model"):
+            load_variant(tmp_path / "s", packed=packed)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

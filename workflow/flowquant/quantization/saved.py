@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
+from flowquant.config.custom import CustomConfig
 from flowquant.config.model import ModelConfig
 from flowquant.models.family import is_ours
 from flowquant.models.model import empty_network, read_weights
@@ -131,7 +132,8 @@ def load(
             )
         network = _with_memory(empty_network(model)).eval()
     tied: Mapping[str, str] = metadata.get("tied", {})
-    _refuse_misfit(path, network, contents, tied)
+    own_class = model is not None and isinstance(model.network, CustomConfig)
+    _refuse_misfit(path, network, contents, tied, own_class)
     books = {n: c for n, c in contents.items() if isinstance(c, PackedTensor)}
     if packed:
         # A weight with a second name is needed as it is.
@@ -174,8 +176,14 @@ def _refuse_misfit(
     network: nn.Module,
     contents: Mapping[str, PackedTensor | Tensor],
     tied: Mapping[str, str],
+    own_class: bool,
 ) -> None:
+    """Refuse a file whose tensors are not the module's.
+
+    The workflow's files of a class of the user's own have no integers, which the class makes anew.
+    """
     state = {n: t for n, t in network.state_dict().items() if isinstance(t, Tensor)}
+    needed = {n: t for n, t in state.items() if t.is_floating_point() or not own_class}
     if unusable := [name for name, tensor in state.items() if tensor.is_meta]:
         raise UserError(
             "module",
@@ -188,7 +196,7 @@ def _refuse_misfit(
     # Two names of one tensor of the module: one of them in the file is enough.
     given = {_place(name, state[name]) for name in shapes if name in state}
     problems = {
-        "missing": [n for n, t in state.items() if n not in shapes and _place(n, t) not in given],
+        "missing": [n for n, t in needed.items() if n not in shapes and _place(n, t) not in given],
         "unexpected": sorted(set(shapes) - set(state)),
         "of another shape": [
             f"{name} {shapes[name]} for {tuple(tensor.shape)}"
