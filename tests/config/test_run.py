@@ -85,7 +85,7 @@ def test_amounts() -> None:
 def test_options() -> None:
     run = read()
     assert run.source_options(W)[:2] == ["--source.kind=digits", "--source.test-fraction=0.3"]
-    assert "--method.levels=equal_mass" in run.method_options(W)
+    assert "--levels=equal_mass" in run.method_options(W)
     assert not [word for word in run.method_options(W) if "bits" in word]
     assert run.metrics_options[-1] == "--metrics.is-splits=10"
     assert not [word for word in run.metrics_options if "neighbours" in word]

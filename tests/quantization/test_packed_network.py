@@ -71,7 +71,7 @@ def test_packed_and_expanded_networks_agree(
         # Every weight that is a matrix is held as its file holds it.
         stored = read_metadata(path)["packed"].keys()
         assert found >= matrices(expanded) & stored
-        assert len(found) >= 8
+        assert len(found) >= (1 if family == "custom" else 8)
     inputs = torch.randn(3, 1, 8, 8), torch.rand(3), torch.tensor([0, 1, 2])
     torch.testing.assert_close(packed(*inputs), expanded(*inputs))
     assert not any(tensor.is_meta for tensor in packed.state_dict().values())
@@ -125,7 +125,7 @@ def test_a_packed_network_is_as_small_as_its_file(family: str, tmp_path: Path) -
     path = packed_file(tmp_path, 2, "tensor", "matrices", config)
     contents, _ = read_packed(path)
     packed, _ = load_variant(path, packed=True)
-    held = sum(t.numel() * t.element_size() for t in [*packed.parameters(), *packed.buffers()])
+    held = sum(t.numel() * t.element_size() for t in packed.state_dict().values())
     stored = sum(
         t.packed.numel() + t.levels.numel() * t.levels.element_size()
         if isinstance(t, PackedTensor)

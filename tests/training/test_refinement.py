@@ -18,7 +18,7 @@ from flowquant.quantization.packed_file import read_quantized
 from flowquant.runtime.errors import UserError
 from flowquant.stages.quantize import quantize
 from flowquant.stages.refine import refine
-from flowquant.training import refinement, resume
+from flowquant.training import matching, resume
 from flowquant.training.refinement import Refinement
 from tiny import TINY_MODEL, TINY_NETWORKS, write_tiny_dataset, write_tiny_model
 
@@ -137,7 +137,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     files: dict[str, Any], monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     """Killed after 16 of 24 steps, where the last of two rounds is about to begin."""
-    monkeypatch.setattr(refinement, "LOG_STEPS", 8)
+    monkeypatch.setattr(matching, "LOG_STEPS", 8)
     settings = replace(SETTINGS, steps=24, **changes)
     refine(**files, settings=settings)
     whole = files["output"].read_bytes()

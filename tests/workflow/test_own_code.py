@@ -37,8 +37,9 @@ def test_an_edit_makes_the_jobs_stale_that_run_it_and_no_others(fresh: Workflow)
     edit(fresh.folder / "my_net.py")
     stale = {"train": 1, "quantize": 3, "quantized": 1, "sample": 1}
     assert fresh.jobs(base=base, targets=targets) == stale
-    # A file that names a class has it run nowhere else.
-    refused = fresh.stage("inspect", PACKED)
+    # A file that names a class has it run nowhere else, and looking into it runs nothing.
+    assert fresh.stage("inspect", PACKED).returncode == 0
+    refused = fresh.stage("export", PACKED, "--output", "plain.safetensors")
     assert refused.returncode == 1
     assert "'my_net.py:MyNet', which is not allowed" in refused.stdout
 

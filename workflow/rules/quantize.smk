@@ -87,7 +87,7 @@ rule quantize:
     shell:
         stage(
             "quantize",
-            "--model={input.model} --output={output.packed} --report={output.report} "
+            "{input.model} --output={output.packed} --report={output.report} "
             "--dataset={wildcards.dataset} --variant={wildcards.method}/{wildcards.bits}bit "
             "--device={resources.device} {params.method} {params.width}",
         )

@@ -130,6 +130,12 @@ def run(
             interrupt.leave(str(error) if isinstance(error, KeyboardInterrupt) else "")
         if isinstance(error, UserError):
             sys.exit(f"error: {error}")
+        from pydantic import ValidationError
+
+        from flowquant.config.messages import explain_arguments
+
+        if isinstance(error, ValidationError):
+            sys.exit(f"error: {explain_arguments(error)}")
         if not isinstance(error, BrokenPipeError):
             raise
         # The reader of our output went away (`… | head`); there is nobody left to tell.

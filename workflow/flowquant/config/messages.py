@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from flowquant.config.configuration import Configuration
 from flowquant.config.fields import RENAMED
-from flowquant.config.schema import describe, node_at
+from flowquant.config.schema import describe, json_schema, node_at, resolve, sections
 from flowquant.runtime.errors import UserError
 
 REFERENCE = "config/README.md lists every key."
@@ -57,6 +58,35 @@ def explain(error: ValidationError, content: Mapping[str, Any]) -> UserError:
         expected=describe(node),
         remedy=_renamed(value, node) or _number_as_text(value) or REFERENCE,
     )
+
+
+def explain_arguments(error: ValidationError) -> UserError:
+    """The first thing wrong with a section that was made from arguments or options."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "refused":
+        parts = first["ctx"]
+        return UserError(
+            parts["key"],
+            found=parts["found"],
+            expected=parts["expected"],
+            remedy=parts["remedy"],
+        )
+    node = _node_of(error.title, first["loc"])
+    return UserError(
+        ".".join(str(part) for part in first["loc"]),
+        found=_shortened(first["input"]),
+        expected=describe(node) or first["msg"].removeprefix("Input should be "),
+        remedy=_renamed(first["input"], node) or REFERENCE,
+    )
+
+
+def _node_of(section: str, location: tuple[Any, ...]) -> dict[str, Any]:
+    """The schema of a section's key, or of one made from the section; empty where there is none."""
+    for name, kind in sections(Configuration).items():
+        if section in [base.__name__ for base in kind.__mro__] and location:
+            definition = json_schema()["$defs"].get(name, {})
+            return resolve(definition.get("properties", {}).get(str(location[0]), {}), None)
+    return {}
 
 
 def _unknown(path: list[Any], content: Mapping[str, Any]) -> UserError:

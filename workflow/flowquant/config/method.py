@@ -26,6 +26,7 @@ from flowquant.config.refinement import RefineConfig
 
 LevelsName = Literal["uniform", "equal_mass", "pwl", "log2", "uniform_mse", "normal_float", "lloyd"]
 BUILT_IN: tuple[str, ...] = get_args(LevelsName)
+ScopeName = Literal["all", "matrices"]
 FloatName = Literal["float16", "float32"]
 
 
@@ -113,9 +114,7 @@ class MethodConfig:
     """Values that share levels: a whole ``tensor``, each ``row`` (index of axis 0), or ``{group:
     g}``, g consecutive values of a row (a row that ``group`` does not divide is one group)."""
 
-    scope: Annotated[
-        Literal["all", "matrices"], Field(json_schema_extra={RENAMED: {"linear": "matrices"}})
-    ] = "all"
+    scope: Annotated[ScopeName, Field(json_schema_extra={RENAMED: {"linear": "matrices"}})] = "all"
     """``all`` parameters (the paper), or only ``matrices``: the weights of linear layers, attention
     and convolutions, a row for each output. Biases, norms, tables of embeddings and the layers that
     time and condition go through first stay float."""
@@ -131,6 +130,16 @@ class MethodConfig:
 
     float_dtype: FloatName = "float32"
     """How parameters that are not quantized are stored."""
+
+
+# What a user who says nothing means: least error, and nothing but weights left large.
+RECOMMENDED = MethodConfig(
+    levels="lloyd",
+    granularity="row",
+    scope="matrices",
+    levels_dtype="float16",
+    float_dtype="float16",
+)
 
 
 @section

@@ -274,7 +274,7 @@ class Run:
 
     def method_options(self, wildcards: Wildcards) -> Words:
         """What a method does to a tensor; its widths are wildcards of their own."""
-        return options("method", MethodConfig, self.methods[wildcards.method])
+        return options("", MethodConfig, self.methods[wildcards.method])
 
     def refine_options(self, wildcards: Wildcards) -> Words:
         """How a quantized model is refined."""

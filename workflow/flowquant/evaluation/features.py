@@ -17,7 +17,8 @@ from flowquant.evaluation import efficientnet
 from flowquant.evaluation.classifier import check_sees, penultimate, read_classifier
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import sha256
-from flowquant.runtime.tensors import Kind, read_file, write_tensors
+from flowquant.runtime.header import Kind
+from flowquant.runtime.tensors import read_file, write_tensors
 
 # Which of an extractor's outputs are the features, and which the logits of the Inception Score.
 OUTPUTS: dict[ExtractorName, tuple[str, str]] = {

@@ -69,6 +69,11 @@ FAMILIES: dict[str, Family] = {
 CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
 
 
+def is_ours(module: nn.Module) -> bool:
+    """Whether a module is a network of a family, and called as they are."""
+    return type(module) in list[object](FAMILIES.values())
+
+
 def matrices(network: nn.Module) -> set[str]:
     """Names of the weights that activations are multiplied by, a row for each output.
 

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from flowquant.config.model import ModelConfig
 from flowquant.models.family import FAMILIES
 from flowquant.runtime.errors import UserError
+from flowquant.runtime.header import Kind
 from flowquant.runtime.tensors import (
-    Kind,
     check_finite,
     check_tensors,
     forms_of,
     read_file,
+    read_metadata,
+    read_tensors,
     write_tensors,
 )
 
@@ -87,6 +89,17 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
     check_tensors(path, content.tensors, forms, "the weights of its network", MODEL.remedy)
     check_finite(path, content.tensors, DIVERGED)
     return content.tensors, config
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig | None]:
+    """What `read_model` reads, or the tensors of a safetensors file of another program.
+
+    Raises:
+        UserError: if the file is unreadable, or of another kind of ours.
+    """
+    if read_metadata(path):
+        return read_model(path)
+    return read_tensors(path)[0], None
 
 
 def network_forms(path: Path, config: ModelConfig, types: str, tensors: int) -> dict[str, str]:

@@ -7,9 +7,7 @@ from flowquant.config.model import FlowConfig
 from flowquant.runtime import random
 
 
-def initial_noise(
-    config: FlowConfig, seed: int, indices: range, shape: tuple[int, int, int]
-) -> Tensor:
+def initial_noise(config: FlowConfig, seed: int, indices: range, shape: tuple[int, ...]) -> Tensor:
     """The start of samples ``indices``: float32 [len(indices), *shape], keyed by (seed, index)."""
     return random.normal(seed, "sample", indices, shape) * config.sigma
 

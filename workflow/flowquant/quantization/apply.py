@@ -9,6 +9,7 @@ from itertools import count
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ModelConfig
@@ -54,10 +55,16 @@ def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: int) 
 def selected(weights: Mapping[str, Tensor], config: ModelConfig, method: MethodConfig) -> set[str]:
     """Names of the weights that the method quantizes."""
     scope = set(weights) if method.scope == "all" else matrices(empty_network(config))
+    return chosen(weights, scope, method)
+
+
+def chosen(weights: Mapping[str, Tensor], scope: set[str], method: MethodConfig) -> set[str]:
+    """Names of the weights in ``scope`` that the method quantizes: floats, enough and not kept."""
     return {
         name
         for name, tensor in weights.items()
         if name in scope
+        and tensor.is_floating_point()
         and tensor.numel() >= method.least_values
         and not any(fnmatchcase(name, pattern) for pattern in method.keep)
     }
@@ -66,10 +73,11 @@ def selected(weights: Mapping[str, Tensor], config: ModelConfig, method: MethodC
 def quantize_weights(
     weights: Mapping[str, Tensor], method: MethodConfig, widths: Mapping[str, int | None]
 ) -> dict[str, Codebook | Tensor]:
-    """Quantize the float32 weights that have a width; the others stay float, in ``float_dtype``.
+    """Quantize the float32 weights that have a width; the others stay as `as_float` has them.
 
     ``widths`` are bits of an index; None or absent: the tensor stays float. A codebook that would
-    take more room than the values it stands for is stored as those values.
+    take more room than the values it stands for is stored as those values. On a terminal a bar
+    shows how far it is.
 
     Raises:
         OverflowError: if a value is beyond the range of its stored type.
@@ -89,7 +97,12 @@ def quantize_weights(
     # One batch a thread: much of the work is NumPy's, which uses one core for each. On a GPU most
     # of it is launching kernels, where threads only get in each other's way.
     with _one_thread_each() as threads, ThreadPoolExecutor(1 if together else threads) as pool:
-        stored = [item for items in pool.map(store, batches) for item in items]
+        bar = tqdm(total=len(weights), desc="quantizing", unit="tensor", leave=False, disable=None)
+        stored = []
+        with bar:
+            for items in pool.map(store, batches):
+                stored += items
+                bar.update(len(items))
     by_name = dict(zip([name for names in batches for name in names], stored, strict=True))
     return {name: by_name[name] for name in weights}
 
@@ -130,12 +143,15 @@ def _groups(names: Sequence[str], weights: Mapping[str, Tensor], size: int) -> i
 
 
 def as_float(name: str, tensor: Tensor, method: MethodConfig) -> Tensor:
-    """A tensor that stays float, as it is stored.
+    """A tensor that is not quantized, as it is stored: narrower floats and integers as they are.
 
     Raises:
         OverflowError: if a value is beyond the range of ``float_dtype``.
     """
-    stored = tensor.to(DTYPES[method.float_dtype])
+    dtype = DTYPES[method.float_dtype]
+    if not tensor.is_floating_point() or tensor.element_size() <= dtype.itemsize:
+        return tensor
+    stored = tensor.to(dtype)
     if not stored.isfinite().all():
         raise OverflowError(f"{name} with values up to {tensor.abs().max():g}")
     return stored

@@ -17,7 +17,7 @@ from flowquant.config.model import ModelConfig
 from flowquant.models.family import CONVOLUTIONS
 from flowquant.models.model import empty_network
 from flowquant.models.transformer import SelfAttention
-from flowquant.quantization.packed_file import PackedTensor
+from flowquant.quantization.packed_file import PackedTensor, values
 from flowquant.quantization.packing import unpack
 
 # Values expanded at a time: few enough that temporary indices are small compared with the weight,
@@ -168,17 +168,27 @@ def load_packed(contents: Mapping[str, PackedTensor | Tensor], config: ModelConf
     evaluation mode, without gradients.
     """
     network = empty_network(config)
-    weights = {}
-    for name, content in contents.items():
-        path, _, leaf = name.rpartition(".")
-        layer = network.get_submodule(path)
-        if not isinstance(content, PackedTensor):
-            weights[name] = content.float()
-        elif isinstance(layer, PACKABLE) and leaf in WEIGHTS:
-            delattr(layer, leaf)
-            setattr(layer, leaf, PackedWeight(content))
-        else:
-            weights[name] = content.unpack().expand()
+    left = keep_packed(network, contents)
+    weights = {name: values(content).float() for name, content in left.items()}
     # Not strict: packed weights have buffers of their own. A missing weight would stay on "meta".
     network.load_state_dict(weights, strict=False, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def keep_packed(
+    network: nn.Module, contents: Mapping[str, PackedTensor | Tensor]
+) -> dict[str, PackedTensor | Tensor]:
+    """Let layers hold their weights packed, where they can; returns what is left to fill in."""
+    left = dict(contents)
+    for name, content in contents.items():
+        path, _, leaf = name.rpartition(".")
+        if not isinstance(content, PackedTensor) or leaf not in WEIGHTS:
+            continue
+        layer = network.get_submodule(path)
+        if isinstance(layer, PACKABLE):
+            weight = getattr(layer, leaf)
+            packed = PackedWeight(content)
+            delattr(layer, leaf)
+            setattr(layer, leaf, packed if weight.is_meta else packed.to(weight.device))
+            del left[name]
+    return left

@@ -1,5 +1,6 @@
 """Work on a GPU captured once as a CUDA graph: each replay costs one launch."""
 
+import sys
 from collections.abc import Callable, Iterable
 
 import torch
@@ -23,20 +24,39 @@ def capture(
     """
     before = {id(tensor): (tensor, tensor.detach().clone()) for tensor in changed()}
     aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(WARMUP_RUNS):
+    try:
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(WARMUP_RUNS):
+                work()
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        prepare(graph)
+        # Other threads, such as NCCL's watchdog, may ask the GPU for events meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             work()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    prepare(graph)
-    # Other threads, such as NCCL's watchdog, may ask the GPU for events meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        work()
-    with torch.no_grad():
-        for tensor in changed():
-            if id(tensor) in before:
-                tensor.copy_(before[id(tensor)][1])
-            else:
-                tensor.zero_()
+    finally:
+        with torch.no_grad():
+            for tensor in changed():
+                if id(tensor) in before:
+                    tensor.copy_(before[id(tensor)][1])
+                else:
+                    tensor.zero_()
     return graph
+
+
+def capture_if_possible(
+    work: Callable[[], object], changed: Callable[[], Iterable[Tensor]] = lambda: ()
+) -> torch.cuda.CUDAGraph | None:
+    """As `capture`; nothing, and a word about it, where a network of others does what no graph can.
+
+    Such are reading values and copying from the CPU.
+    """
+    try:
+        return capture(work, changed)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        print(f"no CUDA graph, so each kernel is launched by itself: {reason}", file=sys.stderr)
+        return None

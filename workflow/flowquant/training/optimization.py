@@ -86,6 +86,8 @@ class Optimization(ABC):
         )
         self.curve: list[dict[str, float]] = []
         self._graph: torch.cuda.CUDAGraph | None = None
+        # Whether steps are launched one by one, not replayed.
+        self._launched = not self._on_gpu
 
     @abstractmethod
     def _update(self) -> None:
@@ -98,6 +100,10 @@ class Optimization(ABC):
                 yield tensor
                 yield from self.optimizer.state[tensor].values()
 
+    def _capture(self) -> torch.cuda.CUDAGraph | None:
+        """A step's work to be replayed."""
+        return capture(self._update, self._changed, self._draws.serve)
+
     def _advance(self, rates: Sequence[float], seed: int, purpose: str, index: int) -> None:
         """Update once, at each group's rate, with the random numbers of (seed, purpose, index)."""
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
@@ -105,8 +111,9 @@ class Optimization(ABC):
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        if self._on_gpu and self._graph is None:
-            self._graph = capture(self._update, self._changed, self._draws.serve)
+        if self._graph is None and not self._launched:
+            self._graph = self._capture()
+            self._launched = self._graph is None
         self._draws.start(seed, purpose, index)
         if self._graph is None:
             self._update()
