@@ -1,4 +1,4 @@
-"""Images from any module, the workflow's own from the workflow's networks."""
+"""Images from any module; the workflow's own from the workflow's networks."""
 
 from pathlib import Path
 from typing import Any
