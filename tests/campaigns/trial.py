@@ -111,6 +111,10 @@ def run(
     )
 
 
+# What runs before a stage has its own way to be interrupted: a shell has it ignored until then.
+BEGINNING = ("main", "commands", "prepare")
+
+
 def beside(folder: Path, suffix: str) -> Path:
     """A file about a trial's folder, outside it."""
     return folder.parent / (folder.name + suffix)
@@ -169,10 +173,11 @@ def _call(words: Sequence[str], told: int) -> int:
         os.close(told)
         entry.main(list(words))
     except KeyboardInterrupt as error:
-        frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-        if any("flowquant" in Path(name).parts for name in frames):
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = [frame for frame in frames if "flowquant" in Path(frame.filename).parts]
+        if any(frame.name not in BEGINNING for frame in ours):
             raise
-        return 130  # it came between this function and the stage
+        return 130  # it came before the stage could say anything
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)

@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from flowquant.runtime import interrupt
 from flowquant.runtime.errors import UserError
 
 
@@ -48,7 +49,9 @@ def helpers(
         for own in arguments:
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=_run_helper, args=(theirs, work, own), daemon=True)
-            process.start()
+            # It imports before it can say what it does about signals.
+            with interrupt.postponed():
+                process.start()
             theirs.close()
             links.append(ours)
             processes.append(process)
@@ -80,6 +83,7 @@ def _run_helper(link: Connection, work: Callable[..., Any], arguments: tuple[Any
     follow_parent()
     # A cluster that ends a job tells all its processes; the main one knows what to do.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.WORDS)
     # Bars here share no lock with other processes: if this one is killed, nothing is left behind.
     tqdm.set_lock(threading.RLock())
     try:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flowquant import __version__
 from flowquant.runtime.errors import UserError, some
-from flowquant.runtime.files import atomic, refused
+from flowquant.runtime.files import atomic
 from flowquant.runtime.forms import fit, parse_json
 
 M = TypeVar("M")
@@ -82,20 +82,14 @@ def write_tensors(
     Raises:
         UserError: as `atomic`.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = kind.label(metadata) if kind else dict(metadata)
     described[DIGEST] = content_sha256(content, described)
     with atomic(path) as temporary:
-        try:
-            save_file(content, temporary, metadata=packed_metadata(described))
-        except SafetensorError as error:
-            # Its own kind of error, even where a disk said no.
-            number = re.search(r"os error (\d+)", str(error))
-            refusal = OSError(int(number[1]), str(error)) if number else None
-            raise (refusal and refused(path, refusal)) or error from error
+        # `save_file` would make a temporary file of its own, which a killed process leaves.
+        temporary.write_bytes(save(content, packed_metadata(described)))
 
 
 def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
@@ -250,7 +244,12 @@ def _check_version(path: Path, metadata: Mapping[str, Any], kind: Kind[Any]) -> 
     """Refuse a file of another kind, or of another version of this one."""
     named = metadata.get("kind", kind.name)
     if named != kind.name:
-        raise UserError(path, found=f"a {named}", expected=kind.described, remedy=kind.remedy)
+        raise UserError(
+            path,
+            found=f"a {' '.join(str(named).split())[:60]}",
+            expected=kind.described,
+            remedy=kind.remedy,
+        )
     version = metadata.get("version", None if "kind" in metadata else kind.version)
     if type(version) is int and version == kind.version:
         return
