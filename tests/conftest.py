@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
+# A shell that runs something in the background has it ignore this, and all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Kernels run in Triton's interpreter where there is no GPU. Read when Triton is first imported, by
 # whichever test comes first.
 if not Path("/dev/nvidia0").exists():

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from flowquant.runtime.interrupt import FOR
+
 LONGEST = 30.0
 # Address space beyond what is there: a bomb ends its own process, not the machine.
 GUARD = 4 << 30
@@ -144,6 +146,9 @@ def _become(
         _limit()
         before = set(sys.modules)
         if cold:
+            # As the workflow's shell has it: nothing interrupts Python before the stage's own way.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            os.environ[FOR] = str(os.getppid())
             os.write(told, b".")
             os.execv(sys.executable, [sys.executable, "-m", "flowquant", *words])
         code = _call(words, told)

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -45,6 +45,8 @@ def helpers(
             watch.join()  # It ends this process.
             raise
 
+    # Its start, which would come with the first helper's, unblocks signals.
+    resource_tracker.ensure_running()
     try:
         for own in arguments:
             ours, theirs = context.Pipe(duplex=False)
