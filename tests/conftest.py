@@ -6,8 +6,6 @@ import os
 import signal
 from pathlib import Path
 
-# A shell that runs something in the background has it ignore this, and all that it starts.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 # Kernels run in Triton's interpreter where there is no GPU. Read when Triton is first imported, by
 # whichever test comes first.
 if not Path("/dev/nvidia0").exists():
@@ -24,6 +22,9 @@ from flowquant.config.model import ModelConfig
 from flowquant.data.dataset import Split, write_dataset
 from project import SHARED_DATA
 from tiny import TINY_MODEL
+
+# A shell that runs something in the background has it ignore this, and all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
