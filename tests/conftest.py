@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 # Kernels run in Triton's interpreter where there is no GPU. Read when Triton is first imported, by
@@ -21,6 +22,9 @@ from flowquant.config.model import ModelConfig
 from flowquant.data.dataset import Split, write_dataset
 from project import SHARED_DATA
 from tiny import TINY_MODEL
+
+# A shell that runs something in the background has it ignore this, and all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -36,7 +36,7 @@ NASTY: tuple[Any, ...] = (
     *(math.nan, math.inf, -math.inf, "", "x", "1", "1e-3", "a\nb", "\x00", "../x", "a" * 10_000),
     *([], [None], [1, 1], [[1]], ["x"], [-1], list(range(50)), {}, {"x": 1}, {1: 2}, {None: 1}),
 )
-LONGEST = 5.0
+LONGEST = 30.0
 
 
 @cache

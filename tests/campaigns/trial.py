@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from flowquant.runtime.interrupt import FOR
+
 LONGEST = 30.0
 # Address space beyond what is there: a bomb ends its own process, not the machine.
 GUARD = 4 << 30
@@ -111,6 +113,10 @@ def run(
     )
 
 
+# What runs before a stage has its own way to be interrupted: a shell has it ignored until then.
+BEGINNING = ("main", "commands", "prepare")
+
+
 def beside(folder: Path, suffix: str) -> Path:
     """A file about a trial's folder, outside it."""
     return folder.parent / (folder.name + suffix)
@@ -140,6 +146,9 @@ def _become(
         _limit()
         before = set(sys.modules)
         if cold:
+            # As the workflow's shell has it: nothing interrupts Python before the stage's own way.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            os.environ[FOR] = str(os.getppid())
             os.write(told, b".")
             os.execv(sys.executable, [sys.executable, "-m", "flowquant", *words])
         code = _call(words, told)
@@ -169,10 +178,11 @@ def _call(words: Sequence[str], told: int) -> int:
         os.close(told)
         entry.main(list(words))
     except KeyboardInterrupt as error:
-        frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-        if any("flowquant" in Path(name).parts for name in frames):
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = [frame for frame in frames if "flowquant" in Path(frame.filename).parts]
+        if any(frame.name not in BEGINNING for frame in ours):
             raise
-        return 130  # it came between this function and the stage
+        return 130  # it came before the stage could say anything
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)

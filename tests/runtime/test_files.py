@@ -43,19 +43,6 @@ def test_every_way_a_disk_says_no(number: int, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_tensor_file_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """safetensors raises an error of its own."""
-    from safetensors import SafetensorError
-
-    def full(*_: object, **__: object) -> None:
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
-
-    monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(UserError, match=r"out.safetensors: found a full disk"):
-        write_tensors(tmp_path / "out.safetensors", {"a": torch.zeros(1)}, {})
-    assert not list(tmp_path.iterdir())
-
-
 def test_places_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")

@@ -150,4 +150,4 @@ def decode_all(entries: Sequence[Entry], recipe: Recipe, processes: int) -> Iter
                 remedy="Most often memory ran out: use fewer cores (`--cores`).",
             ) from error
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)

@@ -1,6 +1,7 @@
 """Results read from files, and tables of them: CSV for programs, Markdown for people."""
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import Any
 from flowquant.config.variants import Variant
 from flowquant.report.results import Result
 from flowquant.runtime.errors import UserError, some
-from flowquant.runtime.files import atomic, read_json, refuse_no_numbers
+from flowquant.runtime.files import atomic, read_json, read_text, refuse_no_numbers
 
 Row = dict[str, Any]
 REMEDY = "Delete the file and run the workflow again to have it remade."
@@ -52,10 +53,9 @@ def read_table(
             finite number nor a variant where one is asked for.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, restval="", strict=True)
-            rows = [(reader.line_num, row) for row in reader]
-            columns = reader.fieldnames or ()
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restval="", strict=True)
+        rows = [(reader.line_num, row) for row in reader]
+        columns = reader.fieldnames or ()
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(path, found=str(error), expected="a table in CSV", remedy=REMEDY) from error
     wanted = ("dataset", "variant", *text, *numbers, *optional)

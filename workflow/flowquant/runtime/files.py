@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from flowquant.runtime import interrupt
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.forms import fit, parse_json
 
@@ -106,18 +107,25 @@ def temporary(path: Path, suffix: str) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_left(path)
-        while True:
-            lock, name = tempfile.mkstemp(dir=path.parent, prefix=_mark(path), suffix=suffix)
-            with suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            if os.fstat(lock).st_nlink:
-                break
-            os.close(lock)  # Another process took it for a left one before it was locked.
+        lock, name = -1, ""
         try:
+            while lock < 0:
+                with interrupt.postponed():
+                    lock, name = tempfile.mkstemp(
+                        dir=path.parent, prefix=_mark(path), suffix=suffix
+                    )
+                with suppress(OSError):
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                if not os.fstat(lock).st_nlink:
+                    # Another process took it for a left one before it was locked.
+                    os.close(lock)
+                    lock = -1
             yield Path(name)
         finally:
-            Path(name).unlink(missing_ok=True)
-            os.close(lock)
+            if name:
+                Path(name).unlink(missing_ok=True)
+            if lock >= 0:
+                os.close(lock)
     except OSError as error:
         if (problem := refused(path, error)) is None:
             raise

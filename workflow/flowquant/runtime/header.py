@@ -183,7 +183,12 @@ def check_version(path: Path, metadata: Mapping[str, Any], kind: Kind[Any]) -> N
     """Refuse a file of another kind, or of another version of this one."""
     named = metadata.get("kind", kind.name)
     if named != kind.name:
-        raise UserError(path, found=f"a {named}", expected=kind.described, remedy=kind.remedy)
+        raise UserError(
+            path,
+            found=f"a {' '.join(str(named).split())[:60]}",
+            expected=kind.described,
+            remedy=kind.remedy,
+        )
     version = metadata.get("version", None if "kind" in metadata else kind.version)
     if type(version) is int and version == kind.version:
         return

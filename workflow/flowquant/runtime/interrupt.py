@@ -1,4 +1,4 @@
-"""What a stage does when it is interrupted: one line, exit code 130, within seconds.
+"""What a stage does when it is interrupted or asked to stop: one line, its exit code, in seconds.
 
 Python's own way is an exception at whatever line it is at: amid an import, a callback or the end of
 the process it becomes a traceback, another error or nothing at all.
@@ -10,12 +10,14 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-CODE = 128 + signal.SIGINT
+# What ends a process, and how that is told; its exit code is 128 more than the signal's number.
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "asked to stop"}
 # Who has not left by itself by then is ended.
 SECONDS = 7
 # Set by `flowquant.config.shell`: the process that wants this work.
@@ -27,7 +29,7 @@ class _Process:
 
     command = "flowquant"
     number = 0
-    asked = False
+    asked = 0
     at_work = False
 
 
@@ -42,7 +44,9 @@ def prepare(command: str) -> None:
     if not wanted_by and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         return  # in the background of a script, which wants it so
     _Process.number = os.getpid()
-    signal.signal(signal.SIGINT, _interrupt)
+    for number in WORDS:
+        signal.signal(number, _interrupt)
+    sys.unraisablehook = _not_lost
     told, tell = os.pipe()
     os.set_blocking(tell, False)
     signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
@@ -58,31 +62,52 @@ def at_work(command: str) -> None:
 def done() -> None:
     """From now on there is nothing left to interrupt."""
     if _Process.number == os.getpid():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in WORDS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def asked() -> bool:
     """Whether this process was interrupted, whatever exception has become of it."""
-    return _Process.asked
+    return bool(_Process.asked)
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Nothing interrupts the block, nor what it starts before that says so itself."""
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, WORDS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def leave(said: str = "") -> NoReturn:
     """Say so in a line and end this process, without waiting for its threads and libraries."""
     with suppress(Exception):
         sys.stdout.flush()
-    line = ": ".join(filter(None, ("interrupted", _Process.command, said)))
+    number = _Process.asked or signal.SIGINT
+    line = ": ".join(filter(None, (WORDS[signal.Signals(number)], _Process.command, said)))
     with suppress(OSError):
         os.write(2, f"{line}\n".encode())  # print may be what was interrupted
-    os._exit(CODE)
+    os._exit(128 + number)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     # Not again, and not in a process forked from this one.
     if os.getpid() == _Process.number and not _Process.asked:
-        _Process.asked = True
+        _Process.asked = number
         if not _Process.at_work:
             leave()
         raise KeyboardInterrupt
+
+
+def _not_lost(lost: "sys.UnraisableHookArgs") -> None:
+    """An interruption amid a callback, where Python ignores exceptions, comes once more."""
+    if not isinstance(lost.exc_value, KeyboardInterrupt) or not _Process.asked:
+        sys.__unraisablehook__(lost)
+        return
+    number, _Process.asked = _Process.asked, 0
+    threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
 
 
 def _watch(told: int, wanted_by: int) -> None:

@@ -6,13 +6,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from tqdm import tqdm
 
+from flowquant.runtime import interrupt
 from flowquant.runtime.errors import UserError
 
 
@@ -44,11 +45,15 @@ def helpers(
             watch.join()  # It ends this process.
             raise
 
+    # Its start, which would come with the first helper's, unblocks signals.
+    resource_tracker.ensure_running()
     try:
         for own in arguments:
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=_run_helper, args=(theirs, work, own), daemon=True)
-            process.start()
+            # It imports before it can say what it does about signals.
+            with interrupt.postponed():
+                process.start()
             theirs.close()
             links.append(ours)
             processes.append(process)
@@ -80,6 +85,7 @@ def _run_helper(link: Connection, work: Callable[..., Any], arguments: tuple[Any
     follow_parent()
     # A cluster that ends a job tells all its processes; the main one knows what to do.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.WORDS)
     # Bars here share no lock with other processes: if this one is killed, nothing is left behind.
     tqdm.set_lock(threading.RLock())
     try:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from flowquant.runtime.errors import UserError, some
-from flowquant.runtime.files import atomic, refused
+from flowquant.runtime.files import atomic
 from flowquant.runtime.forms import fit
 from flowquant.runtime.header import (
     DIGEST,
@@ -69,17 +69,11 @@ def write_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _save(path: Path, content: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     with atomic(path) as temporary:
-        try:
-            save_file(content, temporary, metadata=metadata)
-        except SafetensorError as error:
-            # Its own kind of error, even where a disk said no.
-            number = re.search(r"os error (\d+)", str(error))
-            refusal = OSError(int(number[1]), str(error)) if number else None
-            raise (refusal and refused(path, refusal)) or error from error
+        # `save_file` would make a temporary file of its own, which a killed process leaves.
+        temporary.write_bytes(save(content, metadata))
 
 
 def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
