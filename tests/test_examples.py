@@ -24,7 +24,7 @@ def blocks(document: str, language: str) -> str:
     return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S))
 
 
-@pytest.mark.parametrize("module", EXAMPLES)
+@pytest.mark.parametrize("module", sorted(EXAMPLES))
 def test_docstrings(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
