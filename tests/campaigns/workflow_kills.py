@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from campaigns.outcome import Outcome
@@ -99,17 +99,22 @@ def _trial(workflow: Workflow, expected: dict[str, str], rng: random.Random) -> 
         text = path.read_text(errors="replace")
         if "Traceback (most recent" in text and "/flowquant/" in text:
             found.problems["traceback"] = f"{path.name}: {text[-200:]}"
-    _again(workflow, expected, found)
+    _again(workflow, expected, found, lost)
     return found
 
 
-def _again(workflow: Workflow, expected: dict[str, str], found: Outcome) -> None:
+def _again(
+    workflow: Workflow, expected: dict[str, str], found: Outcome, lost: Sequence[str]
+) -> None:
+    """Run to the end; what was lost before the kill is made again where a target needs it."""
     workflow.snakemake("--unlock", *TARGETS, config=("everything.yaml",))
     done = _snakemake(workflow, "--rerun-incomplete")
     if done.returncode:
         found.problems["again"] = done.stdout[-500:]
     results = _results(workflow.folder)
-    if differing := [path for path in expected if results.get(path) != expected[path]]:
+    missing = {path for path in lost if path not in results}
+    held = expected.keys() - missing
+    if differing := sorted(path for path in held if results.get(path) != expected[path]):
         found.problems["differing"] = ", ".join(differing)[:200]
     if left := [path for path in results if path not in expected]:
         found.problems["left for ever"] = ", ".join(left)[:200]

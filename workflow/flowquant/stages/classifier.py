@@ -47,7 +47,8 @@ def classifier(
         UserError: if the data do not fit the preset or the architecture is unknown.
     """
     train, test = read_dataset(data)
-    check_fits(data, train, image, condition)
+    for split in (train, test):
+        check_fits(data, split, image, condition)
     target = choose_device(device)
     architecture = ArchitectureConfig(
         name=settings.architecture, image=image, classes=condition.count
