@@ -19,6 +19,7 @@ from flowquant.quantization.codebook import Codebook, group_size, with_levels
 from flowquant.quantization.levels import QUANTIZERS
 from flowquant.quantization.lloyd import FEW_GROUPS
 from flowquant.quantization.own_levels import own_quantizer
+from flowquant.runtime.errors import UserError
 
 # Values quantized in one call on a GPU, to bound memory.
 MOST_VALUES = 1 << 24
@@ -155,6 +156,24 @@ def as_float(name: str, tensor: Tensor, method: MethodConfig) -> Tensor:
     if not stored.isfinite().all():
         raise OverflowError(f"{name} with values up to {tensor.abs().max():g}")
     return stored
+
+
+@contextmanager
+def within_range(where: object) -> Iterator[None]:
+    """Make a message of values of a model that are beyond the range of their stored type.
+
+    Raises:
+        UserError: in place of the block's `OverflowError`.
+    """
+    try:
+        yield
+    except OverflowError as error:
+        raise UserError(
+            where,
+            found=str(error),
+            expected="values within the range of the stored type",
+            remedy="Store more: `levels_dtype: float32` and `float_dtype: float32`.",
+        ) from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flowquant.config.messages import explain_arguments
 from flowquant.config.method import RECOMMENDED, FloatName, MethodConfig, ScopeName
 from flowquant.models.family import is_ours, matrices
-from flowquant.quantization.apply import chosen, quantize_weights
+from flowquant.quantization.apply import chosen, quantize_weights, within_range
 from flowquant.quantization.codebook import Codebook, Quantized, expand
 from flowquant.quantization.packed_file import PackedTensor
 from flowquant.quantization.record import Record, attach, record_of
@@ -139,15 +139,8 @@ def quantize_contents(
     """
     moved = {n: tensor.float() if n in names else tensor for n, tensor in weights.items()}
     given = dict.fromkeys(names, widths) if isinstance(widths, int) else widths
-    try:
+    with within_range(where):
         return quantize_weights(moved, method, given)
-    except OverflowError as error:
-        raise UserError(
-            where,
-            found=str(error),
-            expected="values within the range of the stored type",
-            remedy="Store more: `levels_dtype: float32` and `float_dtype: float32`.",
-        ) from error
 
 
 def factors(module: nn.Module) -> set[str]:
