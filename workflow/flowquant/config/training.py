@@ -62,7 +62,8 @@ class TrainingConfig:
     """Probability of withholding the condition, which guidance needs."""
 
     ema: Annotated[float, number(gt=0, lt=1)] | None = None
-    """Decay of an exponential moving average of the weights, which is then validated and kept."""
+    """Decay of an exponential moving average of the weights, which is then validated and kept; at
+    first less, (1 + step) / (10 + step), lest it remember the weights from before training."""
 
     precision: Precision = "bfloat16"
     """Of the forward and backward pass on a GPU, where ``bfloat16`` keeps float32 weights; CPUs

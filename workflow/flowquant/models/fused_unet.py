@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowquant.models.kernels.bias import add_bias, sum_pixels
 from flowquant.models.kernels.group_norm import group_norm, group_norm_backward
 from flowquant.models.unet import Norm, Residual, Unet
 
@@ -46,6 +47,20 @@ class _GroupNorm(torch.autograd.Function):
         return of_x, of_added, of_weight, of_bias, None, None, None, None, None
 
 
+class _AddBias(torch.autograd.Function):
+    """`add_bias` with gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
+        ctx.dtype = bias.dtype
+        return add_bias(x, y, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        grad = grads[0].contiguous(memory_format=LAST)
+        return grad, grad, sum_pixels(grad, ctx.dtype)
+
+
 def normed(
     norm: Norm,
     x: Tensor,
@@ -63,23 +78,39 @@ def normed(
     return group_norm(x, groups, norm.weight, norm.bias, eps, silu, added, dropout, seed)
 
 
+def unbiased(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution of [B, C, H, W] but for its bias, which costs a pass over the images alone."""
+    return nn.functional.conv2d(x, layer.weight, None, layer.stride, layer.padding)
+
+
 def residual(layer: Any, seed: Tensor | None, x: Tensor, context: Tensor) -> Tensor:
-    """`Residual.forward` of a ``layer``, without dropout where there is no ``seed``, int64 [1]."""
+    """`Residual.forward` of a ``layer``, without dropout where there is no ``seed``, int64 [1].
+
+    The first convolution's bias is added with what the norm after it adds to channels, the
+    second's with the way around.
+    """
     norm, _, convolution = layer.in_layers
     hidden = normed(norm, x, silu=True)
     if layer.resample is not None:
         hidden, x = layer.resample(hidden), layer.resample(x)
-    hidden = convolution(hidden)
+    hidden = unbiased(convolution, hidden)
     told = layer.emb_layers(context)
-    norm, activation, dropout, convolution = layer.out_layers
+    norm, activation, dropout, second = layer.out_layers
     rate = 0.0 if seed is None else dropout.p
     if layer.scale_shift:
         scale, shift = told[..., None, None].chunk(2, dim=1)
-        hidden = activation(normed(norm, hidden) * (1 + scale) + shift)
+        added = convolution.bias.expand(len(x), -1).contiguous()
+        hidden = activation(normed(norm, hidden, added=added) * (1 + scale) + shift)
         hidden = nn.functional.dropout(hidden, rate)
     else:
-        hidden = normed(norm, hidden, True, told, rate, seed)
-    return layer.skip_connection(x) + convolution(hidden)
+        hidden = normed(norm, hidden, True, told + convolution.bias, rate, seed)
+    hidden, bias, around = unbiased(second, hidden), second.bias, layer.skip_connection
+    if isinstance(around, nn.Conv2d):
+        x, bias = unbiased(around, x), bias + around.bias
+    x, hidden = x.contiguous(memory_format=LAST), hidden.contiguous(memory_format=LAST)
+    if torch.is_grad_enabled():
+        return _AddBias.apply(x, hidden, bias)
+    return add_bias(x, hidden, bias)
 
 
 def fuse_unet(network: Unet, seeds: Tensor | None = None) -> None:

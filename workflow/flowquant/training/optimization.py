@@ -29,20 +29,31 @@ def one_cycle(peak: float, step: int, steps: int) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
 
 
-def as_one(weights: Sequence[Tensor]) -> Tensor:
-    """A vector of which the weights become views, in their order."""
+def as_one(weights: Sequence[Tensor], alike: Sequence[Tensor] | None = None) -> Tensor:
+    """A vector of which the weights become views, in their order.
+
+    Each takes the order in memory of its own, or of its counterpart among those ``alike``.
+    """
     if not weights:
         return torch.empty(0)
-    vector = torch.cat([weight.detach().flatten() for weight in weights])
-    for weight, part in zip(weights, vector.split([w.numel() for w in weights]), strict=True):
-        weight.data = part.view_as(weight)
+    orders = [weight.dim_order() for weight in alike or weights]
+    laid = [w.detach().permute(order) for w, order in zip(weights, orders, strict=True)]
+    vector = torch.cat([weight.flatten() for weight in laid])
+    parts = vector.split([weight.numel() for weight in weights])
+    for weight, like, order, part in zip(weights, laid, orders, parts, strict=True):
+        back = sorted(range(len(order)), key=order.__getitem__)
+        weight.data = part.view(like.shape).permute(back)
     return vector
 
 
 def flat_gradient(weights: Sequence[Tensor]) -> Tensor:
-    """The weights' gradients as one vector: zeros where the loss does not depend on a weight."""
+    """The weights' gradients as one vector, each in the order in memory of its weight.
+
+    Zeros where the loss does not depend on a weight.
+    """
     gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
-    return torch.cat([gradient.flatten() for gradient in gradients])
+    laid = [g.permute(w.dim_order()) for g, w in zip(gradients, weights, strict=True)]
+    return torch.cat([gradient.flatten() for gradient in laid])
 
 
 def use_bfloat16(trained: nn.Module, frozen: nn.Module, device: torch.device) -> None:
