@@ -19,7 +19,6 @@ from flowquant.quantization.module import fill, refuse_unusable
 from flowquant.quantization.packed_file import PackedTensor
 from flowquant.quantization.record import Record, attach, quantized_record
 from flowquant.runtime import random
-from flowquant.runtime.cuda_graph import capture_if_possible
 from flowquant.runtime.device import compute_dtype
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.names import Precision
@@ -183,9 +182,6 @@ class ModuleRefinement(Matching):
                 target = tensor_of(_called(self.teacher, self._inputs))
             found = tensor_of(_called(student, self._inputs))
         return found.float(), target.float()
-
-    def _capture(self) -> torch.cuda.CUDAGraph | None:
-        return capture_if_possible(self._update, self._changed)
 
 
 def drawn(points: Source, count: int) -> Callable[[], Inputs]:
