@@ -12,6 +12,9 @@ import yaml
 
 from flowquant.config.reading import merged, read_yaml
 from flowquant.config.run import Run
+from flowquant.config.sources import ImagesSource
+from flowquant.data.dataset import read_dataset
+from flowquant.data.sources.images import images
 from flowquant.models import custom
 from flowquant.models.published import read_checkpoint
 from flowquant.quantization import own_levels
@@ -41,6 +44,21 @@ def quickstart() -> Run:
     mine = Path("my_run.yaml")
     given = merged(read_yaml(ROOT / "config/quickstart.yaml"), read_yaml(mine))
     return Run.read(given, ROOT, [mine])
+
+
+def test_dataset() -> None:
+    """The run itself is `tests/workflow/test_own_code.py`'s."""
+    drawing, _ = examples("dataset.md")
+    exec(drawing, {})
+    mine = Path("my_run.yaml")
+    given = merged(read_yaml(ROOT / "config/datasets.yaml"), read_yaml(mine))
+    run = Run.read(given, ROOT, [mine])
+    preset, written = run.presets["shapes"], Path("shapes.safetensors")
+    assert isinstance(preset.source, ImagesSource)
+    folder = Path(run.configuration.data_root)
+    images(written, folder, preset.source, preset.image, preset.condition)
+    train, test = read_dataset(written)
+    assert (train.images.shape, len(test)) == ((640, 3, 16, 16), 160)
 
 
 def test_levels() -> None:

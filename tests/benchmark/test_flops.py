@@ -6,13 +6,16 @@ from typing import Literal
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowquant.benchmark.flops import forward_flops, large_products, step_flops
+from flowquant.config.custom import CustomConfig
 from flowquant.config.model import ConditionConfig, ModelConfig
 from flowquant.models.model import build_network
-from tiny import TINY_NETWORK
+from flowquant.runtime import own_code
+from tiny import TINY_MODEL, TINY_NETWORK
 
 
 def counted(work: Callable[[], object]) -> int:
@@ -36,6 +39,36 @@ def test_forward(
     with torch.no_grad():
         found = counted(lambda: network(x, torch.rand(times), labels))
     assert found == forward_flops(model, 5, times)
+
+
+class Attentive(nn.Module):
+    """Does what "meta" cannot: reads a value, and holds a tensor that is no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = nn.Conv2d(1, 16, 3, padding=1)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.out = nn.Conv2d(16, 1, 3, padding=1)
+        self.places = torch.linspace(0, 1, 16)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        assert t.max().item() <= 1
+        tokens = self.layer(self.into(x).flatten(2).transpose(1, 2) + self.places)
+        return self.out(tokens.transpose(1, 2).unflatten(2, x.shape[2:]))
+
+
+def test_a_class_of_the_users_own_is_counted_where_it_can_be_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = f"{__name__}:Attentive"
+    monkeypatch.setenv(own_code.ALLOWED, name)
+    own = CustomConfig(family="custom", class_=name, call="x, t")
+    model = replace(TINY_MODEL, network=own)
+    x, t = torch.randn(5, 1, 8, 8), torch.rand(5)
+    with torch.enable_grad():
+        assert counted(lambda: Attentive().eval()(x, t)) == forward_flops(model, 5, 5)
+    rows = {(p.inner, p.columns): p.rows for p in large_products(model, 5)}
+    assert rows[16, 48] == rows[32, 16] == 5 * 64
 
 
 def test_attributes(tiny_model: ModelConfig) -> None:

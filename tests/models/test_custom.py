@@ -6,15 +6,19 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from flowquant.config.custom import CustomConfig
 from flowquant.config.model import ModelConfig
+from flowquant.config.reading import merged, read_yaml
+from flowquant.config.run import Run
 from flowquant.models.custom import try_out
 from flowquant.models.model import build_network, empty_network, read_model, write_model
 from flowquant.runtime import own_code
 from flowquant.runtime.errors import UserError
 from flowquant.training.memory import training_bytes
 from own_net import Net
+from project import ROOT, TINY
 from tiny import TINY_MODEL, TINY_NETWORKS, TRAINING, write_tiny_model
 
 CLASS = """
@@ -84,6 +88,7 @@ def test_memory_is_that_of_a_few_images_times_their_share() -> None:
     [
         "return self.layer(x)",
         "return type('Output', (), {'sample': self.layer(x)})()",
+        "return self.layer(x), x",
         "assert t.shape == (2,) and extra['label'].shape == (2,); return self.layer(x)",
     ],
 )
@@ -104,6 +109,7 @@ def test_every_way_of_calling(
             "return self.layer(x)[:, :, :4]",
             r"makes \[2, 1, 4, 8\] of images",
         ),
+        ("pass", "return {'v': self.layer(x)}", "the module's output: found a dict"),
         ("pass", "return x", r"network\.middle`: found 'layer', whose output"),
         ("self.norm = nn.BatchNorm2d(1)", "return x", "found batch norm in `norm`"),
         ("self.same = self.layer", "return x", "weights that are others, too: same.bias, same.w"),
@@ -160,6 +166,35 @@ def test_a_file_has_no_class_run_that_nobody_allowed(
 def test_what_is_no_call(call: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CustomConfig(family="custom", class_="own_net:Net", call=call)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ('{class: "nowhere.py:Net", call: "t, x, y"}', r"class`: found 'nowhere\.py', where there"),
+        ('{class: "own_net:Nett", call: "t, x, y"}', "class`: found no `Nett` in 'own_net'"),
+        (
+            '{class: "own_net:Net", arguments: {wide: 3}, call: "t, x, y"}',
+            "arguments`: found .*wide",
+        ),
+        ('{class: "own_net:Net", arguments: [3], call: "t, x, y"}', r"arguments`: found \[3\]"),
+        (
+            '{class: "own_net:Net", arguments: {channels: 3}, call: "t, x[:, :1], labels=y"}',
+            "call`: found `x",
+        ),
+        ('{class: "own_net:Net", call: "t, x, labels=z"}', "call`: found `z`, which is none of"),
+        ('{class: "own_net:Net", call: "t, x, label=y"}', "call`: found 't, x, label=y', with"),
+        ('{class: "own_net:Tall", call: "t, x, labels=y"}', r"call`: .* makes \[2, 1, 16, 8\]"),
+    ],
+)
+def test_mistakes_in_a_configuration(
+    network: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = yaml.safe_load(network) | {"family": "custom"}
+    given = merged(read_yaml(ROOT / "config/datasets.yaml"), TINY)
+    given["presets"]["digits"]["network"] = own
+    with pytest.raises(UserError, match=r"configuration key `[\w.]*network\." + message):
+        tried(monkeypatch, Run.read(given, ROOT).presets["digits"].model)
 
 
 def test_a_condition_that_cannot_be_withheld() -> None:

@@ -11,7 +11,7 @@ from flowquant.models.model import build_network, empty_network
 from flowquant.models.path import velocity
 from project import ROOT
 
-USED = ("mnist", "fmnist", "cifar10", "celeba", "cifar10_unet")
+USED = ("mnist", "fmnist", "cifar10", "celeba", "cifar10_unet", "cifar10_dit")
 
 
 def configuration() -> dict[str, Any]:
@@ -33,6 +33,8 @@ def model_of(name: str) -> ModelConfig:
         ("celeba", 58_851_264),
         ("cifar10_unet", 35_751_427),
         ("cifar10_jpeg_unet", 35_751_427),
+        ("cifar10_dit", 32_573_964),
+        ("cifar10_jpeg_dit", 32_573_964),
     ],
 )
 def test_parameters(name: str, count: int) -> None:

@@ -12,6 +12,7 @@ from flowquant.config.sampling import SolverConfig
 from flowquant.models.model import load_network, read_model
 from flowquant.runtime.errors import UserError
 from flowquant.sampling.generate import generate
+from project import oracle
 from tiny import write_tiny_model
 
 
@@ -42,16 +43,52 @@ class Towards(nn.Module):
         return ((ends - x) / (1 - t.view_as(ends)),)
 
 
-def test_a_module_of_any_form() -> None:
+@pytest.mark.parametrize(
+    "call", [lambda module, x, t, y: module(t, x, label=y), "t, x, label=y"], ids=["code", "text"]
+)
+def test_a_module_of_any_form(call: Any) -> None:
     ends = flowquant.sample(
-        Towards(),
-        torch.tensor([0.25, -0.5]),
-        steps=10,
-        shape=(4,),
-        pixels=False,
-        call=lambda module, x, t, y: module(t, x, label=y),
+        Towards(), torch.tensor([0.25, -0.5]), steps=10, shape=(4,), pixels=False, call=call
     )
     torch.testing.assert_close(ends, torch.tensor([[0.25], [-0.5]]).expand(2, 4))
+
+
+@pytest.mark.parametrize("labels", [2, [3, 5]])
+def test_torchcfm_s_network_is_called_as_it_wants_to_be(labels: Any) -> None:
+    oracle("torchcfm")
+    from torchcfm.models.unet.unet import UNetModelWrapper
+
+    torch.manual_seed(0)
+    classes = None if labels == 2 else 10
+    network = UNetModelWrapper(
+        (3, 8, 8), 32, 1, channel_mult=(1, 2), num_classes=classes, class_cond=classes == 10
+    )
+    network.out[-1].weight.data.normal_()
+    images, expected = (
+        flowquant.sample(network, labels, steps=2, shape=(3, 8, 8), pixels=False, call=call)
+        for call in ("t, x, y", lambda net, x, t, y: net(t, x, y=y))
+    )
+    assert torch.equal(images, expected)
+    assert images.std() > 0
+
+
+@pytest.mark.parametrize("classes", [None, 10])
+def test_diffusers_network_is_called_by_names(classes: int | None) -> None:
+    network = oracle("diffusers").UNet2DModel(
+        sample_size=8,
+        in_channels=3,
+        out_channels=3,
+        layers_per_block=1,
+        block_out_channels=(32, 32),
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        num_class_embeds=classes,
+    )
+    call = "sample=x, timestep=t" + (", class_labels=y" if classes else "")
+    steps: dict[str, Any] = {"steps": 2, "clock": "backward", "time_scale": 1000}
+    images = flowquant.sample(network, [3, 5], shape=(3, 8, 8), call=call, **steps)
+    assert images.dtype == torch.uint8
+    assert images[0].ne(images[1]).any()
 
 
 class Clock(nn.Module):
@@ -99,6 +136,8 @@ def test_half_types_compute() -> None:
         ({"labels": 2, "shape": (3,), "steps": 0}, "steps: found 0"),
         ({"labels": 2, "shape": (3,), "clock": "up"}, "clock: found 'up'"),
         ({"labels": 2, "shape": (3,), "call": lambda *_: 3}, "output: found a int"),
+        ({"labels": 2, "shape": (3,), "call": "x, y"}, "call: found no `x` or no `t` in 'x, y'"),
+        ({"labels": 2, "shape": (3,), "call": "x, t, z"}, "call: found `z`, which is none of x"),
         ({"labels": 2, "shape": (3,), "call": lambda *_: torch.ones(2)}, r"output: found shape"),
     ],
 )
@@ -110,5 +149,5 @@ def test_mistakes(arguments: dict[str, Any], message: str) -> None:
 def test_mistakes_with_a_network_that_says_what_it_is(network: nn.Module) -> None:
     with pytest.raises(UserError, match="labels: found 0 to 3; expected classes 0 to 2"):
         flowquant.sample(network, [0, 3], steps=1)
-    with pytest.raises(UserError, match="clock: found another flow"):
-        flowquant.sample(network, 2, steps=1, clock="backward")
+    with pytest.raises(UserError, match="clock, call: found what the network says of itself"):
+        flowquant.sample(network, 2, steps=1, clock="backward", call="t, x")

@@ -136,6 +136,40 @@ def test_other_float_types(dtype: torch.dtype) -> None:
     assert refined.weight.dtype == dtype
 
 
+class Other(Velocity):
+    """The same, called in another way."""
+
+    def forward(self, timesteps: Tensor, *, sample: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(sample, timesteps)
+
+
+@pytest.mark.parametrize(
+    "points", [drawn, lambda count: dict(zip("xt", drawn(count), strict=True))]
+)
+def test_points_are_handed_on_by_a_call(points: Any, model: Velocity) -> None:
+    other = Other()
+    other.load_state_dict(model.state_dict())
+    refined = flowquant.refine(
+        flowquant.quantize(other, bits=2), other, points, call="t, sample=x", steps=5, batch=16
+    )
+    plain = flowquant.refine(flowquant.quantize(model, bits=2), model, drawn, steps=5, batch=16)
+    assert refined.first.weight.equal(plain.first.weight)
+
+
+@pytest.mark.parametrize(
+    ("points", "call", "message"),
+    [
+        (torch.ones(9, 2), "x, t", "points: found 1 inputs; expected x, t and perhaps y"),
+        ({"x": torch.ones(9, 2), "s": torch.ones(9)}, "x, t", "points: found x, s; expected x, t"),
+        (drawn, "x, s", "call: found `s`, which is none of x, t, y in 'x, s'"),
+    ],
+)
+def test_what_a_call_cannot_hand_on(points: Any, call: str, message: str, model: Velocity) -> None:
+    small = flowquant.quantize(model, bits=2)
+    with pytest.raises(UserError, match=message):
+        flowquant.refine(small, model, points, call=call, steps=3)
+
+
 def empty() -> Iterator[Any]:
     yield from ()
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flowquant.config.model import ModelConfig
-from flowquant.models.model import empty_inputs, empty_network
+from flowquant.models.model import countable
 
 # The backward pass computes a product's gradients by its input and by its weight.
 BACKWARD = 2
@@ -65,12 +66,18 @@ def products(model: ModelConfig, images: int, times: int) -> tuple[Product, ...]
 
     ``times`` in the batch: one for each image in training, one for all in sampling.
     """
-    # Constants of a class of the user's own are there otherwise.
-    network, counted = empty_network(model).to("meta").eval(), _Products()
-    x, time, condition = empty_inputs(model, images)
-    with torch.no_grad(), counted:
-        network(x, time[:times], condition)
-    return tuple(replace(product, times=n) for product, n in counted.seen.items())
+    network, (x, time, condition), few = countable(model, images)
+    # Under gradients and by plain mathematics, PyTorch does each product by itself on any device.
+    with sdpa_kernel(SDPBackend.MATH), _Products() as counted:
+        network.eval()(x, time[:times], condition)
+    return tuple(_of_more(product, images, few, n) for product, n in counted.seen.items())
+
+
+def _of_more(product: Product, images: int, few: int, times: int) -> Product:
+    """A product of ``few`` images, done ``times`` times, as it is done for ``images``."""
+    if product.name.endswith("weights"):
+        return replace(product, rows=product.rows * images // few, times=times)
+    return replace(product, times=times * images // few)
 
 
 def large_products(model: ModelConfig, images: int) -> tuple[Product, ...]:

@@ -39,6 +39,26 @@ def parsed_call(call: str) -> ast.Call:
     return tree
 
 
+def refused_call(call: str) -> dict[str, str] | None:
+    """What is wrong with a call, as the parts of a `UserError`; None if it will do."""
+    try:
+        if {"x", "t"} <= _names(parsed_call(call)):
+            return None
+        problem = "no `x` or no `t`"
+    except ValueError as error:
+        problem = str(error)
+    return {
+        "found": f"{problem} in '{call}'",
+        "expected": "arguments as Python writes them, of `x`, `t`, perhaps `y`, constants, lists "
+        "and mappings",
+        "remedy": 'Write it as `"t, x"` or `"x, timesteps=t, class_labels=y"`.',
+    }
+
+
+def _names(call: ast.Call) -> set[str]:
+    return {node.id for node in _nodes(call) if isinstance(node, ast.Name)}
+
+
 def _nodes(call: ast.Call) -> Iterator[ast.AST]:
     for argument in (*call.args, *call.keywords):
         for node in ast.walk(argument):
@@ -101,8 +121,7 @@ class CustomConfig:
     @property
     def condition(self) -> str:
         """How the condition enters, which is the network's own affair, or ``none``."""
-        names = [node.id for node in _nodes(parsed_call(self.call)) if isinstance(node, ast.Name)]
-        return "own" if "y" in names else "none"
+        return "own" if "y" in _names(parsed_call(self.call)) else "none"
 
     @property
     def layers(self) -> int:
@@ -124,20 +143,9 @@ class CustomConfig:
 
     @model_validator(mode="after")
     def _check(self) -> CustomConfig:
-        try:
-            names = {n.id for n in _nodes(parsed_call(self.call)) if isinstance(n, ast.Name)}
-            problem = None if {"x", "t"} <= names else "no `x` or no `t`"
-        except ValueError as error:
-            names, problem = set(), str(error)
-        if problem is not None:
-            refuse(
-                "call",
-                found=f"{problem} in '{self.call}'",
-                expected="arguments as Python writes them, of `x`, `t`, perhaps `y`, constants, "
-                "lists and mappings",
-                remedy='Write it as `"t, x"` or `"x, timesteps=t, class_labels=y"`.',
-            )
-        if self.null_class is not None and "y" not in names:
+        if (wrong := refused_call(self.call)) is not None:
+            refuse("call", **wrong)
+        if self.null_class is not None and self.condition == "none":
             refuse(
                 "null_class",
                 found=f"{self.null_class} for a network that is called without `y`",

@@ -1,6 +1,5 @@
 """A network class of the user's own as a family: what its `VelocityNetwork` is made of."""
 
-import ast
 import json
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowquant.config.custom import CustomConfig, parsed_call
+from flowquant.config.custom import CustomConfig
 from flowquant.config.model import ConditionConfig, ImageConfig, ModelConfig
+from flowquant.models.calls import WrittenCall, tensor_of
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.own_code import load, reason, refuse_unless_allowed
 
@@ -48,7 +48,7 @@ class CustomNetwork(nn.Module):
         for part in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             object.__setattr__(self, part, getattr(own, part))
         self._class, self._null_class = config.class_, config.null_class
-        self._call, self._by_class = parsed_call(config.call), condition.kind == "class"
+        self._call, self._by_class = WrittenCall(config.call), condition.kind == "class"
         self._sees = config.condition != "none"
         self._reduced: torch.dtype | None = None
         self._middle = _middle(config, own)
@@ -71,13 +71,10 @@ class CustomNetwork(nn.Module):
         self, x: Tensor, time: Tensor, condition: Tensor, kept: Tensor | None = None
     ) -> Tensor:
         """The velocity [B, C, H, W], as `VelocityNetwork.forward` says."""
-        given = {"x": x, "t": time.expand(len(x)), "y": self._seen(condition, kept)}
-        arguments = [_value(node, given) for node in self._call.args]
-        named = {str(word.arg): _value(word.value, given) for word in self._call.keywords}
+        seen = self._seen(condition, kept)
         with self._precision(x):
-            out = self._own(*arguments, **named)
-        # diffusers' networks return an object.
-        return getattr(out, "sample", out).to(x.dtype)
+            out = self._call(self._own, x, time.expand(len(x)), seen)
+        return tensor_of(out).to(x.dtype)
 
     def cast(self, dtype: torch.dtype) -> None:
         """Compute in ``dtype`` what PyTorch knows to be safe in it; weights stay float32."""
@@ -226,16 +223,3 @@ def _middle(config: CustomConfig, network: nn.Module) -> str:
             remedy="Name one of them, or leave the key out.",
         )
     return config.middle
-
-
-def _value(node: ast.expr, given: dict[str, Tensor]) -> Any:
-    """An argument of the call, of which `parsed_call` knows what it may hold."""
-    if isinstance(node, ast.Name):
-        return given[node.id]
-    if isinstance(node, ast.Dict):
-        pairs = zip(node.keys, node.values, strict=True)
-        return {_value(key, given): _value(value, given) for key, value in pairs if key is not None}
-    if isinstance(node, ast.List):
-        return [_value(item, given) for item in node.elts]
-    assert isinstance(node, ast.Constant)
-    return node.value

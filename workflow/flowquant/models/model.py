@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowquant.config.custom import CustomConfig
 from flowquant.config.model import ModelConfig
 from flowquant.models.family import FAMILIES
 from flowquant.runtime.errors import UserError
@@ -66,6 +67,19 @@ def empty_inputs(model: ModelConfig, batch: int) -> tuple[Tensor, ...]:
         if condition.kind == "class":
             return x, time, torch.empty(batch, dtype=torch.int64)
         return x, time, torch.empty(batch, condition.count)
+
+
+def countable(model: ModelConfig, batch: int) -> tuple[nn.Module, tuple[Tensor, ...], int]:
+    """A network and inputs to count on what a batch takes; and of how many images the inputs are.
+
+    They are without memory, and of the whole batch. A class of the user's own may compute what
+    "meta" cannot: it is made for real, and a few images tell of the others.
+    """
+    if not isinstance(model.network, CustomConfig):
+        return empty_network(model), empty_inputs(model, batch), batch
+    few = min(batch, 2)
+    inputs = tuple(torch.zeros_like(part, device="cpu") for part in empty_inputs(model, few))
+    return build_network(model), inputs, few
 
 
 def write_model(

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from flowquant.config.custom import refused_call
+from flowquant.models.calls import Call, WrittenCall, tensor_of
 from flowquant.runtime.errors import UserError
 
-# How a module is called for a velocity: (module, x, t, y) → what it puts out.
-Call = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Any]
 
-
-def tensor_of(output: Any) -> Tensor:
-    """The tensor that a module puts out: itself, its ``sample``, or the first of several.
+def caller(call: Call | str) -> Call:
+    """How a module is called, where that is said as Python writes it; a function is one.
 
     Raises:
-        UserError: if it is none of these.
+        UserError: if it is no call of ``x``, ``t`` and perhaps ``y``.
     """
-    found = getattr(output, "sample", output)
-    if isinstance(found, tuple | list) and found:
-        found = found[0]
-    if not isinstance(found, Tensor):
-        raise UserError(
-            "the module's output",
-            found=f"a {type(output).__name__}",
-            expected="a tensor, an object with a tensor `sample`, or a tuple that begins with one",
-            remedy="Wrap the module in one that returns the velocity alone.",
-        )
-    return found
+    if callable(call):
+        return call
+    if (wrong := refused_call(call)) is not None:
+        raise UserError("call", **wrong)
+    return WrittenCall(call)
 
 
 def device_of(module: nn.Module) -> torch.device:

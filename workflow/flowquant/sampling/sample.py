@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -15,14 +15,15 @@ from flowquant.config.messages import explain_arguments
 from flowquant.config.model import FlowConfig, ModelConfig
 from flowquant.config.sampling import BATCH, SolverConfig, SolverName
 from flowquant.data.pixels import to_uint8
+from flowquant.models.calls import Call
 from flowquant.quantization.record import record_of
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.names import Precision
-from flowquant.sampling.foreign import Call, ForeignNetwork, device_of
+from flowquant.sampling.foreign import ForeignNetwork, caller, device_of
 from flowquant.sampling.generate import integrate
 
 
-def _usual(module: nn.Module, x: Tensor, t: Tensor, y: Tensor | None) -> Any:
+def _usual(module: Callable[..., Any], x: Tensor, t: Tensor, y: Any) -> Any:
     return module(x, t) if y is None else module(x, t, y)
 
 
@@ -39,7 +40,7 @@ def sample(
     clock: str | None = None,
     time_scale: int | None = None,
     sigma: float | None = None,
-    call: Call = _usual,
+    call: Call | str | None = None,
     pixels: bool = True,
     batch: int = BATCH,
     precision: Precision = "bfloat16",
@@ -63,7 +64,9 @@ def sample(
             (``backward``).
         time_scale: What that is multiplied by: 1, or 1000.
         sigma: Standard deviation of the noise, 1 by default.
-        call: How a module of yours is called: a function of it, x [B, …], t [B] and y [B] or None.
+        call: How a module of yours is called: as Python writes it, of x [B, …], t [B] and y [B],
+            which is None without labels, such as ``"t, x, y"`` or ``"sample=x, timestep=t"``; or a
+            function of the module, x, t and y. By default ``x, t``, and ``y`` if there are labels.
         pixels: Whether −1…1 become uint8; otherwise ends are float32 as they are.
         batch: Images at a time.
         precision: On a GPU; CPUs compute in float32.
@@ -83,7 +86,7 @@ def sample(
     (torch.Size([4, 1, 8, 8]), torch.uint8)
     """
     known = record_of(model).model
-    given = {"clock": clock, "time_scale": time_scale, "sigma": sigma}
+    given = {"clock": clock, "time_scale": time_scale, "sigma": sigma, "call": call}
     flow = _flow(known, {key: value for key, value in given.items() if value is not None})
     try:
         settings = SolverConfig(
@@ -102,7 +105,9 @@ def sample(
         )
     device = device_of(model)
     if known is None:
-        network: nn.Module = ForeignNetwork(model, call, not isinstance(labels, int))
+        network: nn.Module = ForeignNetwork(
+            model, _usual if call is None else caller(call), not isinstance(labels, int)
+        )
     else:
         # On a GPU its layers are cast and fused: in a copy.
         network = deepcopy(model) if device.type == "cuda" else model
@@ -119,13 +124,14 @@ def _flow(known: ModelConfig | None, given: dict[str, Any]) -> FlowConfig:
     if known is not None:
         raise UserError(
             ", ".join(given),
-            found="another flow than the network's own",
-            expected="none, for a network that says what it is",
+            found="what the network says of itself",
+            expected="nothing, for a network of this package",
             remedy="Leave them out.",
         )
+    flow: dict[str, Any] = {"clock": "forward", "sigma": 1.0} | given
+    flow.pop("call", None)
     try:
-        defaults: dict[str, Any] = {"clock": "forward", "sigma": 1.0}
-        return FlowConfig(**(defaults | given))
+        return FlowConfig(**flow)
     except ValidationError as error:
         raise explain_arguments(error) from None
 

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor
 
-from flowquant.config.custom import CustomConfig
 from flowquant.config.model import ModelConfig
 from flowquant.config.training import TrainingConfig
-from flowquant.models.model import build_network, empty_inputs, empty_network
+from flowquant.models.model import countable, empty_network
 
 
 def training_bytes(
@@ -26,13 +25,7 @@ def training_bytes(
 
 def _saved_values(model: ModelConfig, batch: int) -> int:
     """Values that the backward pass of a batch needs, besides the weights."""
-    own = isinstance(model.network, CustomConfig)
-    # Classes of the user's own may compute what "meta" cannot: a few images tell of the others.
-    few = min(batch, 2) if own else batch
-    network = (build_network if own else empty_network)(model).train()
-    inputs = empty_inputs(model, few)
-    if own:
-        inputs = tuple(torch.zeros_like(part, device="cpu") for part in inputs)
+    network, inputs, counted = countable(model, batch)
     weights = {id(weight.untyped_storage()) for weight in network.parameters()}
     seen: dict[int, Tensor] = {}
 
@@ -42,8 +35,8 @@ def _saved_values(model: ModelConfig, batch: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(*inputs)
+        network.train()(*inputs)
     values = sum(
         tensor.untyped_storage().nbytes() // tensor.element_size() for tensor in seen.values()
     )
-    return values * batch // few
+    return values * batch // counted

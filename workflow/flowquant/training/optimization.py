@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from flowquant.runtime.cuda_graph import capture
+from flowquant.runtime.cuda_graph import capture_if_possible
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import write_text
 from flowquant.training.distributed import Draws
@@ -70,7 +70,7 @@ class Optimization(ABC):
     """Steps of AdamW that can stop after any of them and resume, to the same weights in the end.
 
     Every step reseeds the generators by (seed, step), so what is drawn needs no state of its own.
-    On a GPU a step is captured as one CUDA graph.
+    On a GPU a step is captured as one CUDA graph, where the network allows that.
 
     Args:
         draws: Where steps compute and draw from.
@@ -111,10 +111,6 @@ class Optimization(ABC):
                 yield tensor
                 yield from self.optimizer.state[tensor].values()
 
-    def _capture(self) -> torch.cuda.CUDAGraph | None:
-        """A step's work to be replayed."""
-        return capture(self._update, self._changed, self._draws.serve)
-
     def _advance(self, rates: Sequence[float], seed: int, purpose: str, index: int) -> None:
         """Update once, at each group's rate, with the random numbers of (seed, purpose, index)."""
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
@@ -123,7 +119,7 @@ class Optimization(ABC):
             else:
                 group["lr"] = rate
         if self._graph is None and not self._launched:
-            self._graph = self._capture()
+            self._graph = capture_if_possible(self._update, self._changed, self._draws.serve)
             self._launched = self._graph is None
         self._draws.start(seed, purpose, index)
         if self._graph is None:

@@ -13,17 +13,17 @@ from tqdm import tqdm
 
 from flowquant.config.messages import explain_arguments
 from flowquant.config.refinement import RefineConfig
+from flowquant.models.calls import Call, tensor_of
 from flowquant.quantization.apply import DTYPES
 from flowquant.quantization.codebook import Codebook
 from flowquant.quantization.module import fill, refuse_unusable
 from flowquant.quantization.packed_file import PackedTensor
 from flowquant.quantization.record import Record, attach, quantized_record
 from flowquant.runtime import random
-from flowquant.runtime.cuda_graph import capture_if_possible
 from flowquant.runtime.device import compute_dtype
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.names import Precision
-from flowquant.sampling.foreign import autocast, device_of, float_type, tensor_of
+from flowquant.sampling.foreign import autocast, caller, device_of, float_type
 from flowquant.training.matching import Matching
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -38,6 +38,7 @@ def refine(
     points: Source,
     *,
     steps: int,
+    call: Call | str | None = None,
     batch: int = 256,
     learning_rate: float = 3e-4,
     assignments: Literal["fixed", "trained"] = "trained",
@@ -63,6 +64,9 @@ def refine(
             Arguments are a tuple, a mapping of names, or one tensor. For a flow: states x_t on the
             way from noise to data, times t, labels.
         steps: Steps of Adam; 3,000 help, 30,000 at 2 bits come close to the original.
+        call: How the modules are called where points are x, t and perhaps y, by place or name, and
+            the modules take them in another way: what `flowquant.sample` takes. Times are those
+            that the modules are to be given.
         batch: Rows a step.
         learning_rate: Of levels and parameters that stayed float: peak of a one-cycle schedule.
         assignments: ``fixed``: each value keeps its level; ``trained``: it may take another.
@@ -118,7 +122,7 @@ def refine(
     device = device_of(small)
     # What is drawn follows from the seed; the caller's generators are left as they were.
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        job = ModuleRefinement(small, model, record, points, config, device)
+        job = ModuleRefinement(small, model, record, points, config, device, call)
         with tqdm(total=steps, unit="step", desc="refining", mininterval=1.0, disable=None) as bar:
             job.run(bar, lambda: None)
     contents = job.result()
@@ -150,7 +154,9 @@ class ModuleRefinement(Matching):
         points: Source,
         config: RefineConfig,
         device: torch.device,
+        call: Call | str | None = None,
     ) -> None:
+        self._call = _as_points_say if call is None else _by(caller(call))
         self.teacher = deepcopy(model).to(device).eval().requires_grad_(False)
         full = {n: p.float() for n, p in self.teacher.named_parameters(remove_duplicate=False)}
         narrow = DTYPES[record.about["method"]["float_dtype"]]
@@ -180,12 +186,9 @@ class ModuleRefinement(Matching):
         student = self._student()
         with autocast(self.device, self._dtype):
             with torch.no_grad():
-                target = tensor_of(_called(self.teacher, self._inputs))
-            found = tensor_of(_called(student, self._inputs))
+                target = tensor_of(self._call(self.teacher, self._inputs))
+            found = tensor_of(self._call(student, self._inputs))
         return found.float(), target.float()
-
-    def _capture(self) -> torch.cuda.CUDAGraph | None:
-        return capture_if_possible(self._update, self._changed)
 
 
 def drawn(points: Source, count: int) -> Callable[[], Inputs]:
@@ -234,10 +237,25 @@ def _no_points(found: str) -> UserError:
     )
 
 
-def _called(network: Callable[..., Any], inputs: Any) -> Any:
+def _as_points_say(network: Callable[..., Any], inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
         return network(**inputs)
     return network(*inputs)
+
+
+def _by(call: Call) -> Callable[[Callable[..., Any], Any], Any]:
+    def called(network: Callable[..., Any], inputs: Any) -> Any:
+        given = dict(inputs if isinstance(inputs, Mapping) else zip("xty", inputs, strict=False))
+        if len(given) != len(inputs) or not {"x", "t"} <= given.keys() <= {"x", "t", "y"}:
+            raise UserError(
+                "points",
+                found=some(inputs) if isinstance(inputs, Mapping) else f"{len(inputs)} inputs",
+                expected="x, t and perhaps y, which `call` hands on",
+                remedy="Give these, or leave `call` out and give what the modules take.",
+            )
+        return call(network, given["x"], given["t"], given.get("y"))
+
+    return called
 
 
 def _moved(inputs: Inputs, device: torch.device) -> Any:
