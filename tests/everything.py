@@ -39,7 +39,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
     "custom": {
         "family": "custom",
-        "class": "own_net:Net",
+        "class": "own_net.py:Net",
         "arguments": {"classes": 11},
         "call": "t, x, labels=y",
         "null_class": 10,

@@ -142,6 +142,7 @@ def copy_project(folder: Path) -> Workflow:
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
+    shutil.copy2(ROOT / "tests" / "own_net.py", folder)
     workflow = Workflow(folder)
     workflow.configure("tiny.yaml", TINY)
     return workflow

@@ -24,6 +24,8 @@ METHOD: dict[str, Any] = {
 def network(family: str) -> dict[str, Any]:
     """The tiny network of a family as YAML says it."""
     content: dict[str, Any] = json.loads(json.dumps(asdict(TINY_NETWORKS[family])))
+    if content.pop("class_", None):
+        content["class"] = "own_net.py:Net"
     return content
 
 

@@ -248,7 +248,7 @@ MATRIX = [
         "presets.custom.network",
         "check_preset@custom train@custom",
         {
-            "<custom>.class": "own_net:Other",
+            "<custom>.class": "own_net.py:Tall",
             "<custom>.arguments": {"width": 16},
             "<custom>.call": "t=t, x=x, labels=y",
             "<custom>.null_class": 9,
