@@ -1,4 +1,4 @@
-"""A peer that is no project's: even levels from minimum to maximum, as small a program as can be."""
+"""A peer that is no project's: even levels from minimum to maximum, as small as can be."""
 
 import argparse
 import json

@@ -59,64 +59,59 @@ def test_nf4_is_four_bits_and_a_float_for_64() -> None:
     blocks = 96 * 256 // 64
     expected = 4 + (8 * blocks + 32 * ceil(blocks / 256) + 32) / (96 * 256)
     assert bits_of("bitsandbytes", "wide", "--bits=4", "--double") == expected
-    assert bits_of("bitsandbytes", "wide", "--bits=4", "--group=128") == 4 + 32 / 128
-
-
-def test_nf4_reads_back_what_it_stores_in_every_shape() -> None:
-    """Blocks run over the ends of rows: as near in a kernel as in a matrix of whole blocks."""
-    for name in matrices():
-        assert error_of("bitsandbytes", name, "--bits=4") < 0.012
 
 
 def test_hqq_is_its_codes_and_two_half_floats_a_group() -> None:
-    for bits in (1, 2, 4, 8):
+    for bits in (2, 4):
         assert bits_of("hqq", "wide", f"--bits={bits}") == bits + 2 * 16 / 64
-    assert bits_of("hqq", "wide", "--bits=4", "--group=32") == 4 + 2 * 16 / 32
     # Ten 3-bit codes lie in 32 bits, the last of 384 groups with padding.
     assert bits_of("hqq", "wide", "--bits=3") == 32 * ceil(384 / 10) / 384 + 2 * 16 / 64
-    assert bits_of("hqq", "odd", "--bits=8") == 8 + 2 * 16 / 27
+    # Ten rows, which it does not pack by fours.
+    assert bits_of("hqq", "odd", "--bits=2") == 8 * (ceil(270 * 2 / 8) + 10 * 2 * 2) / 270
 
 
 def test_quanto_chooses_groups_of_128_where_they_divide_a_row() -> None:
     assert bits_of("quanto", "wide", "--bits=4") == 4 + 2 * 16 / 128
-    assert bits_of("quanto", "wide", "--bits=2") == 2 + 2 * 16 / 128
     assert bits_of("quanto", "wide", "--bits=8") == 8 + 16 / 256
 
 
 def test_torchao_is_codes_half_scales_and_byte_zeros() -> None:
     assert bits_of("torchao", "wide", "--bits=4", "--group=64") == 4 + (16 + 8) / 64
-    assert bits_of("torchao", "wide", "--bits=3") == 3 + (16 + 8) / 256
     assert bits_of("torchao", "wide", "--bits=8", "--group=64") == 8 + (32 + 8) / 64
 
 
 def test_sdnq_counts_float_scales_codebooks_and_low_rank() -> None:
-    assert bits_of("sdnq", "wide", "--bits=4", "--group=64") == 4 + 2 * 32 / 64
-    codebook = bits_of("sdnq", "wide", "--bits=2", "--codebook", "--group=256")
-    assert codebook == 2 + 4 * 32 / 256
     low_rank = bits_of("sdnq", "wide", "--bits=4", "--group=64", "--rank=8")
     assert low_rank == 4 + 2 * 32 / 64 + 16 * 8 * (96 + 256) / (96 * 256)
+    assert bits_of("sdnq", "wide", "--bits=2", "--codebook", "--group=256") == 2 + 4 * 32 / 256
+    # It packs by eights.
+    assert bits_of("sdnq", "odd", "--bits=2", "--codebook", "--group=256") == 16
 
 
-@pytest.mark.parametrize("name", ["wide", "kernel", "odd"])
 @pytest.mark.parametrize(
-    ("peer", "words"),
+    ("peer", "words", "least", "most"),
     [
-        ("hqq", ("--group=64",)),
-        ("torchao", ("--group=64",)),
-        ("quanto", ()),
-        ("sdnq", ()),
-        ("sdnq", ("--codebook",)),
-        ("sdnq", ("--rank=8",)),
+        ("hqq", ("--bits=2",), 0.08, 0.25),
+        ("hqq", ("--bits=3",), 0.02, 0.05),
+        ("hqq", ("--bits=4",), 0.004, 0.01),
+        ("bitsandbytes", ("--bits=4",), 0.004, 0.012),
+        ("bitsandbytes", ("--bits=4", "--double"), 0.004, 0.012),
+        ("torchao", ("--bits=4", "--group=64"), 0.004, 0.015),
+        ("torchao", ("--bits=8", "--group=64"), 1e-5, 1e-4),
+        ("quanto", ("--bits=4",), 0.004, 0.015),
+        ("quanto", ("--bits=8",), 1e-5, 1e-4),
+        ("sdnq", ("--bits=4", "--group=64", "--rank=8"), 0.004, 0.015),
+        ("sdnq", ("--bits=2", "--codebook", "--group=256"), 0.08, 0.13),
     ],
 )
-def test_values_are_near_and_the_more_bits_the_nearer(
-    peer: str, words: tuple[str, ...], name: str
+def test_values_are_as_near_as_they_should_be(
+    peer: str, words: tuple[str, ...], least: float, most: float
 ) -> None:
-    """A normal variable's optimal error is .1175 at 2 bits and .0095 at 4 (Max 1960); groups see
-    fewer values, which lets some be nearer."""
-    errors = [error_of(peer, name, f"--bits={bits}", *words) for bits in (2, 4)]
-    assert 0.03 < errors[0] < 0.5
-    assert 0.001 < errors[1] < 0.02
+    """A normal variable's least error is .1175, .0345 and .0095 at 2, 3 and 4 bits (Max 1960);
+    groups of fewer values may do better. In every shape: blocks may run over the ends of rows."""
+    assert error_of(peer, "wide", *words) > least
+    for name in matrices():
+        assert error_of(peer, name, *words) < most, name
 
 
 def test_a_codebook_has_as_many_values_as_it_says() -> None:

@@ -140,7 +140,7 @@ def test_peers_are_marked_and_beside_the_best_of_ours(tmp_path: Path) -> None:
     models: list[Path] = []
     for name, (fid, bits) in variants.items():
         origin = {"dataset": "mnist", "variant": name}
-        scores = dict.fromkeys(EVALUATION, 1.0) | {"fid": fid, "seed": 0, "n": 1000}
+        scores: dict[str, Any] = dict.fromkeys(EVALUATION, 1.0) | {"fid": fid, "seed": 0, "n": 1000}
         scores |= {"extractor": "classifier", "features": 512, "n_real": 10_000}
         size: dict[str, Any] = {"effective_bits": bits, "bytes": 1000}
         if name.startswith(("hqq", "tiny")):

@@ -16,7 +16,13 @@ from torch import Tensor
 
 def quantize(matrix: Tensor, settings: Namespace) -> Quantized:
     """Unsigned integers as by default: scales in float32, groups of its choice; perhaps a codebook,
-    perhaps a product of low rank in half precision."""
+    perhaps a product of low rank in half precision.
+
+    It packs codes by eights: a matrix that these do not divide stays in half precision, in which it
+    leaves all layers that are small.
+    """
+    if matrix.numel() % 8:
+        return matrix.half(), {"weight": matrix.half()}
     torch.manual_seed(0)  # of the singular values, which it finds by random projections
     rank = min(settings.rank, *matrix.shape)
     dequantizer, stored = sdnq_quantize_layer_weight(
