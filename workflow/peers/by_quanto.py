@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from types import SimpleNamespace
 
 import torch
 from optimum.quanto import QLinear, qint2, qint4, qint8
+from optimum.quanto.library.extensions import get_extension
 from program import Quantized, run
 from torch import Tensor, nn
 
 TYPES = {2: qint2, 4: qint4, 8: qint8}
+
+
+def unpack(packed: Tensor, bits: int) -> Tensor:
+    """As theirs in C++, which is compiled into the package's folder first and takes minutes."""
+    return torch.cat([(packed >> shift) & (2**bits - 1) for shift in range(0, 8, bits)])
+
+
+get_extension("quanto_cpp")._lib = SimpleNamespace(unpack=unpack)
 
 
 def quantize(matrix: Tensor, settings: Namespace) -> Quantized:
