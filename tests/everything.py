@@ -55,6 +55,7 @@ EVERYTHING: dict[str, Any] = {
         "refined": REFINED,
         "mixed": REFINED | {"budget": 8, "sensitivity": {"widths": [2, 4], "images": 8}},
     },
+    "peers": {"fake": {"peer": str(Path(__file__).with_name("fake_peer.py")), "bits": [2]}},
     "evaluation": {"extractor": "classifier"} | METRICS,
     "plot": {"formats": ["png"], "dpi": 40},
     "fidelity": {"samples": 2, "steps": 2},

@@ -28,6 +28,7 @@ except UserError as error:
 own_code.allow(RUN.classes.values())
 
 ENVIRONMENT = SOURCE / "envs" / "flowquant.yaml"
+PEERS_ENVIRONMENT = SOURCE / "envs" / "peers.yaml"
 CONFIG = RUN.configuration
 stage = Shell(
     SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method)
@@ -55,7 +56,7 @@ def names(choices):
 
 wildcard_constraints:
     dataset=names(RUN.datasets),
-    method=names(RUN.methods),
+    method=names([*RUN.methods, *RUN.peers]),
     variant=names(RUN.variants),
     # A budget of mixed precision may be a fraction.
     bits=r"[0-9]+(\.[0-9]+)?",

@@ -101,6 +101,44 @@ use rule quantize as quantize_to_refine with:
         method=names(RUN.refined),
 
 
+# A peer's own code, in a program of its own, which the packages of this environment are for.
+rule quantize_peer:
+    input:
+        MODEL,
+    output:
+        weights="<run>/quantized_models/{dataset}/{method}/{bits}bit.safetensors",
+        report="<run>/quantized_models/{dataset}/{method}/{bits}bit.json",
+    log:
+        "<logs>/quantize_peer/{dataset}/{method}_{bits}bit.log",
+    benchmark:
+        "<benchmarks>/quantize_peer/{dataset}/{method}_{bits}bit.tsv"
+    wildcard_constraints:
+        method=names(RUN.peers),
+    priority: 20
+    conda:
+        PEERS_ENVIRONMENT
+    threads: 2
+    resources:
+        gpu=RUN.gpus,
+        device=CONFIG.device,
+        mem_mb=RUN.memory(8000),
+        runtime="1h",
+    params:
+        program=RUN.program,
+        settings=RUN.peer_options,
+        code=RUN.peer_code,
+    message:
+        "{wildcards.dataset}: quantizing to {wildcards.method}/{wildcards.bits}bit by its own code"
+    shell:
+        stage(
+            "quantize_peer",
+            "--model={input} --output={output.weights} --report={output.report} "
+            "--program={params.program} --dataset={wildcards.dataset} "
+            "--variant={wildcards.method}/{wildcards.bits}bit --bits={wildcards.bits} "
+            "--device={resources.device} {params.settings}",
+        )
+
+
 PACKED = "<run>/quantized_models/{dataset}/{variant}.safetensors"
 QUANTIZED_REPORTS = expand(
     PACKED.replace(".safetensors", ".json"),
