@@ -28,6 +28,7 @@ LevelsName = Literal["uniform", "equal_mass", "pwl", "log2", "uniform_mse", "nor
 BUILT_IN: tuple[str, ...] = get_args(LevelsName)
 ScopeName = Literal["all", "matrices"]
 FloatName = Literal["float16", "float32"]
+CodingName = Literal["none", "ans"]
 
 
 def _granularity(value: Any) -> Any:
@@ -130,6 +131,10 @@ class MethodConfig:
 
     float_dtype: FloatName = "float32"
     """How parameters that are not quantized are stored."""
+
+    coding: CodingName = "none"
+    """How indices are stored: side by side, or by an entropy coder (``ans``, asymmetric numeral
+    systems) where that is smaller. What is read back is the same, and packed plainly in memory."""
 
 
 # What a user who says nothing means: least error, and nothing but weights left large.

@@ -44,7 +44,7 @@ def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: int) 
     levels, indices = quantizer(torch.cat(groups), 2**bits)
     return [
         with_levels(
-            Codebook(own_levels, own_indices, tuple(tensor.shape)).compact(),
+            Codebook(own_levels, own_indices, tuple(tensor.shape), method.coding).compact(),
             DTYPES[method.levels_dtype],
         )
         for tensor, own_levels, own_indices in zip(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
+from flowquant.config.method import CodingName
+from flowquant.quantization.coding import MOST_LEVELS, Coded, encode
 from flowquant.quantization.packing import packed_bytes
 
 
@@ -20,11 +23,13 @@ class Codebook:
         levels: float16 or float32 [G, L], L ≤ 65,536; sorted when freshly quantized.
         indices: int32 [G, n], below L.
         shape: Shape of the tensor; G·n values, cut into groups in row-major order.
+        coding: How indices are stored, where that is smaller than packing them.
     """
 
     levels: Tensor
     indices: Tensor
     shape: tuple[int, ...]
+    coding: CodingName = "none"
 
     def expand(self) -> Tensor:
         """The quantized values, float32 ``shape``."""
@@ -40,10 +45,20 @@ class Codebook:
         """Stored bits of one index: enough for the levels there are, at least 1."""
         return max(1, (self.levels.shape[1] - 1).bit_length())
 
+    @cached_property
+    def coded(self) -> Coded | None:
+        """The indices entropy-coded, if that is asked for and smaller than packing them."""
+        count = self.levels.shape[1]
+        if self.coding == "none" or count > MOST_LEVELS:
+            return None
+        coded = encode(self.indices, count)
+        return coded if coded.bytes < packed_bytes(self.indices.numel(), self.bits) else None
+
     @property
     def stored_bits(self) -> int:
-        """Bits of packed indices and levels, whole bytes."""
-        index_bytes = packed_bytes(self.indices.numel(), self.bits)
+        """Bits of packed or coded indices and levels, whole bytes."""
+        coded, packed = self.coded, packed_bytes(self.indices.numel(), self.bits)
+        index_bytes = packed if coded is None else coded.bytes
         return 8 * (index_bytes + self.levels.numel() * self.levels.element_size())
 
     @property
@@ -62,7 +77,7 @@ class Codebook:
         if not new.all():
             position = torch.arange(count, device=new.device)
             first = torch.where(new, position, 0).cummax(1).values.int()
-            merged = Codebook(self.levels, first.gather(1, self.indices.long()), self.shape)
+            merged = replace(self, indices=first.gather(1, self.indices.long()))
             return merged._without_unused()
         return self._without_unused()
 
@@ -79,7 +94,8 @@ class Codebook:
         last = position[:, -1:]
         slots = torch.arange(most, device=last.device).expand(groups, most)
         levels = self.levels.gather(1, kept.gather(1, torch.minimum(slots, last)))
-        return Codebook(levels, position.gather(1, self.indices.long()).int(), self.shape)
+        indices = position.gather(1, self.indices.long()).int()
+        return replace(self, levels=levels, indices=indices)
 
 
 # A model's weights by name: quantized ones, and those that stayed float.
@@ -91,7 +107,7 @@ class Stored(Protocol):
 
     @property
     def stored_bits(self) -> int:
-        """Bits of packed indices and levels, whole bytes."""
+        """Bits of packed or coded indices and levels, whole bytes."""
         ...
 
     @property
@@ -124,7 +140,7 @@ def with_levels(codebook: Codebook, dtype: torch.dtype) -> Codebook:
     levels = codebook.levels.to(dtype)
     if not levels.isfinite().all():
         raise OverflowError(f"levels up to {codebook.levels.abs().max():g} do not fit {dtype}")
-    return Codebook(levels, codebook.indices, codebook.shape)
+    return replace(codebook, levels=levels)
 
 
 def bits_of(content: Stored | Tensor) -> int:

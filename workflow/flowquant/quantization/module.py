@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from flowquant.config.messages import explain_arguments
-from flowquant.config.method import RECOMMENDED, FloatName, MethodConfig, ScopeName
+from flowquant.config.method import RECOMMENDED, CodingName, FloatName, MethodConfig, ScopeName
 from flowquant.models.family import is_ours, matrices
 from flowquant.quantization.apply import chosen, quantize_weights, within_range
 from flowquant.quantization.codebook import Codebook, Quantized, expand
@@ -40,6 +40,7 @@ def quantize(
     least_values: int = RECOMMENDED.least_values,
     levels_dtype: FloatName = RECOMMENDED.levels_dtype,
     float_dtype: FloatName = RECOMMENDED.float_dtype,
+    coding: CodingName = RECOMMENDED.coding,
 ) -> Module:
     """A copy of a module whose weights have at most 2^bits levels for each of their groups.
 
@@ -59,6 +60,7 @@ def quantize(
         least_values: Parameters with fewer values stay float.
         levels_dtype: How levels are stored.
         float_dtype: How parameters that are not quantized are stored.
+        coding: How indices are stored: ``none``, or ``ans``, entropy-coded where that is smaller.
 
     Raises:
         UserError: if an argument is none of these, a weight is NaN or infinite (which is named) or
@@ -78,6 +80,7 @@ def quantize(
         least_values=least_values,
         levels_dtype=levels_dtype,
         float_dtype=float_dtype,
+        coding=coding,
     )
     check_width(bits)
     parameters = dict(module.named_parameters())

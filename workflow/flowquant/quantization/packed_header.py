@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from flowquant.config.fields import Bits
+from flowquant.config.method import CodingName
 from flowquant.config.model import ModelConfig
 from flowquant.runtime.header import Kind
 
@@ -15,15 +16,22 @@ Size = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True)
 class PackedEntry:
-    """A quantized parameter: its shape and the width of an index."""
+    """A quantized parameter: its shape, the width of an index, and how indices are stored."""
 
     shape: list[Size]
     bits: Bits
+    coding: CodingName = "none"
 
     @property
     def count(self) -> int:
         """Number of values."""
         return math.prod(self.shape)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The ends of the names of the tensors that hold it."""
+        indices = ("indices",) if self.coding == "none" else ("coded", "frequencies")
+        return (*indices, "levels")
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class MethodMetadata:
     levels: str
     granularity: str
     scope: str
+    coding: CodingName = "none"
 
 
 @dataclass(frozen=True)
@@ -70,4 +79,4 @@ class PackedMetadata:
     refine: RefineMetadata | None = None
 
 
-PACKED = Kind("quantized model", "`quantize` or `refine`", PackedMetadata)
+PACKED = Kind("quantized model", "`quantize` or `refine`", PackedMetadata, version=2)

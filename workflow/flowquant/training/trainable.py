@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from flowquant.config.method import CodingName
 from flowquant.quantization.codebook import Codebook, Quantized
 from flowquant.quantization.search import nearest
 
@@ -50,6 +51,7 @@ class Member(NamedTuple):
     groups: int
     shape: tuple[int, ...]
     dtype: torch.dtype
+    coding: CodingName
 
 
 class TrainableLevels:
@@ -81,7 +83,10 @@ class TrainableLevels:
             if isinstance(content, Codebook):
                 alike[content.indices.shape[1], content.levels.shape[1]].append((name, content))
         self.members = [
-            [Member(name, len(book.levels), book.shape, book.levels.dtype) for name, book in books]
+            [
+                Member(name, len(book.levels), book.shape, book.levels.dtype, book.coding)
+                for name, book in books
+            ]
             for books in alike.values()
         ]
         self.indices = [
@@ -156,5 +161,7 @@ class TrainableLevels:
             sizes = [member.groups for member in members]
             parts = [stack.cpu().split(sizes) for stack in stacks]
             for member, levels, indices in zip(members, *parts, strict=True):
-                books[member.name] = Codebook(levels.to(member.dtype), indices.int(), member.shape)
+                books[member.name] = Codebook(
+                    levels.to(member.dtype), indices.int(), member.shape, member.coding
+                )
         return books
