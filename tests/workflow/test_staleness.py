@@ -58,6 +58,7 @@ MATRIX = [
         "quantize_to_refine@refined",
         {
             "levels": "uniform",
+            "levels.entropy": 0.1,
             "granularity": "tensor",
             "granularity.group": 8,
             "scope": "all",
@@ -65,6 +66,7 @@ MATRIX = [
             "least_values": 6,
             "levels_dtype": "float32",
             "float_dtype": "float32",
+            "coding": "ans",
         },
     ),
     Rows(MIXED, "sensitivity quantize_to_refine@mixed", {"levels": "uniform"}),

@@ -16,9 +16,8 @@ from flowquant.config.model import ModelConfig
 from flowquant.models.family import matrices
 from flowquant.models.model import empty_network
 from flowquant.quantization.codebook import Codebook, group_size, with_levels
-from flowquant.quantization.levels import QUANTIZERS
+from flowquant.quantization.levels import quantizer_of
 from flowquant.quantization.lloyd import FEW_GROUPS
-from flowquant.quantization.own_levels import own_quantizer
 from flowquant.runtime.errors import UserError
 
 # Values quantized in one call on a GPU, to bound memory.
@@ -40,8 +39,7 @@ def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: int) 
     size = group_size(tuple(tensors[0].shape), method.granularity)
     groups = [tensor.reshape(-1, size) for tensor in tensors]
     counts = [len(part) for part in groups]
-    quantizer = QUANTIZERS.get(method.levels) or own_quantizer(method.levels)
-    levels, indices = quantizer(torch.cat(groups), 2**bits)
+    levels, indices = quantizer_of(method.levels)(torch.cat(groups), 2**bits)
     return [
         with_levels(
             Codebook(own_levels, own_indices, tuple(tensor.shape), method.coding).compact(),

@@ -33,7 +33,7 @@ def quantize(
     module: Module,
     bits: int,
     *,
-    levels: str = RECOMMENDED.levels,
+    levels: str | Mapping[str, float] = RECOMMENDED.levels,
     granularity: str | Mapping[str, int] = RECOMMENDED.granularity,
     scope: ScopeName = RECOMMENDED.scope,
     keep: Iterable[str] = RECOMMENDED.keep,
