@@ -55,8 +55,8 @@ def _granularity_schema(schema: dict[str, Any]) -> None:
     group = {"type": "integer", "minimum": 2, "description": "Values in a group"}
     del schema["type"], schema["pattern"]
     schema |= {
-        "anyOf": [{"enum": ["tensor", "row"]}, _one("group", group)],
-        READS: "`tensor`, `row`, or `{group: g}` with g ≥ 2",
+        "anyOf": [{"enum": ["tensor", "row", "scaled"]}, _one("group", group)],
+        READS: "`tensor`, `row`, `scaled`, or `{group: g}` with g ≥ 2",
     }
 
 
@@ -72,15 +72,18 @@ def _one(name: str, value: dict[str, Any]) -> dict[str, Any]:
 
 def _levels_schema(schema: dict[str, Any]) -> None:
     price = {"type": "number", "exclusiveMinimum": 0, "description": "Price of a bit"}
+    length = {"type": "integer", "minimum": 2, "maximum": 16, "description": "Values in a vector"}
     del schema["type"], schema["pattern"]
     own = OWN_READS.format("my_levels")
     schema |= {
         "anyOf": [
             {"enum": list(BUILT_IN)},
             _one("entropy", price),
+            _one("vector", length),
             {"type": "string", "pattern": f"^{OWN}$"},
         ],
-        READS: f"one of {', '.join(BUILT_IN)}; `{{entropy: λ}}` with λ > 0; or {own}",
+        READS: f"one of {', '.join(BUILT_IN)}; `{{entropy: λ}}` with λ > 0; "
+        f"`{{vector: d}}` with d from 2 to 16; or {own}",
     }
 
 
@@ -93,7 +96,7 @@ Levels = Annotated[
     str,
     Field(
         strict=True,
-        pattern=f"^(?:{'|'.join(BUILT_IN)}|entropy:{PRICE}|{OWN})$",
+        pattern=f"^(?:{'|'.join(BUILT_IN)}|entropy:{PRICE}|vector:(?:[2-9]|1[0-6])|{OWN})$",
         json_schema_extra=_levels_schema,
     ),
     BeforeValidator(_word),
@@ -102,7 +105,7 @@ Granularity = Annotated[
     str,
     Field(
         strict=True,
-        pattern=r"^(tensor|row|group:([2-9]|[1-9][0-9]+))$",
+        pattern=r"^(tensor|row|scaled|group:([2-9]|[1-9][0-9]+))$",
         json_schema_extra=_granularity_schema,
     ),
     BeforeValidator(_word),
@@ -121,12 +124,15 @@ class MethodConfig:
     ``uniform`` on the range of least squared error; ``normal_float``: normal quantiles times the
     absolute maximum (NF4 at any width); ``lloyd``: the W₂-optimal levels, one-dimensional
     k-means; ``{entropy: λ}``: at most 2^bits levels of least squared error ÷ variance + λ · bits of
-    entropy, for ``coding: ans`` (.4: 1.1 bits of a Gaussian value, .2: 1.6, .12: 2, .03: 3); or a
-    function of your own (docs/howto/levels.md)."""
+    entropy, for ``coding: ans`` (.4: 1.1 bits of a Gaussian value, .2: 1.6, .12: 2, .03: 3);
+    ``{vector: d}``: an index for d neighbours of a row, into 2^(bits·d) vectors of least squared
+    error, k-means in d dimensions, with ``granularity: scaled``; or a function of your own
+    (docs/howto/levels.md)."""
 
     granularity: Granularity = "tensor"
     """Values that share levels: a whole ``tensor``, each ``row`` (index of axis 0), or ``{group:
-    g}``, g consecutive values of a row (a row that ``group`` does not divide is one group)."""
+    g}``, g consecutive values of a row (a row that ``group`` does not divide is one group);
+    ``scaled``: the whole tensor's, times a scale of each row."""
 
     scope: Annotated[ScopeName, Field(json_schema_extra={RENAMED: {"linear": "matrices"}})] = "all"
     """``all`` parameters (the paper), or only ``matrices``: the weights of linear layers, attention
@@ -159,6 +165,12 @@ class MethodConfig:
                 remedy="Set `coding: ans`; packed, they take more room than `lloyd`'s.",
             )
         return self
+
+    @property
+    def vector(self) -> int:
+        """Values that an index stands for, d."""
+        found = re.fullmatch("vector:([0-9]+)", self.levels)
+        return int(found[1]) if found else 1
 
     @property
     def own(self) -> bool:

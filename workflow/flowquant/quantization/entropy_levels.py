@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flowquant.quantization.lloyd import FEW_LEVELS, Runs, best_start
+from flowquant.quantization.lloyd import FEW_GROUPS, FEW_LEVELS, Runs, best_start
 from flowquant.quantization.search import stable_order
 
-MOST_STEPS = 300
+MOST_STEPS = 100
 # A descent has ended where no group's cost falls by more than this share of its variance.
-TOLERANCE = 1e-7
-# Steps of the grids to start from, beside the step that is best where levels are many; with a level
-# or the middle of two at the mean.
+TOLERANCE = 1e-6
+# Steps of the grids to start from, beside the step that is best where levels are many (for many
+# groups that one alone); with a level or the middle of two at the mean.
 WIDTHS = (0.8, 1.0, 1.3)
 OFFSETS = (0.0, 0.5)
 # Pairs of levels that are looked at together, to bound memory.
@@ -43,7 +43,8 @@ def entropy_constrained(values: Tensor, count: int, price: float) -> tuple[Tenso
     # With many levels Δ apart the error is Δ² ÷ 12 and falls by 2·ln 2 of itself for a bit more;
     # with few for the range of values, Δ is about what it takes to reach its ends.
     step = variance.sqrt() * max((6 * price / log(2)) ** 0.5, 4 / count)
-    starts = [grid(runs, count, w * step, o) for w, o in product(WIDTHS, OFFSETS)]
+    widths = WIDTHS if groups <= FEW_GROUPS else (1.0,)
+    starts = [grid(runs, count, width * step, offset) for width, offset in product(widths, OFFSETS)]
     if count <= FEW_LEVELS:
         starts.append(runs.centred_means(best_start(runs, min(count, n))[0]))
     found = [descend(runs, start, variance * price) for start in starts]
@@ -72,7 +73,7 @@ def descend(runs: Runs, levels: Tensor, price: Tensor) -> tuple[Tensor, Tensor]:
     n = runs.ordered.shape[1]
     cuts = assign(runs, levels, torch.zeros_like(levels))
     least = torch.full_like(price, torch.inf)
-    for _ in range(MOST_STEPS):
+    for _ in range(MOST_STEPS if len(levels) <= FEW_GROUPS else MOST_STEPS // 4):
         shares = cuts.diff(dim=1) / n
         bits = -shares.log2()
         cost = runs.errors(cuts).sum(1, keepdim=True) / n

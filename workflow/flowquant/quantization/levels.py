@@ -16,6 +16,7 @@ from flowquant.quantization.entropy_levels import entropy_constrained
 from flowquant.quantization.lloyd import lloyd
 from flowquant.quantization.own_levels import own_quantizer
 from flowquant.quantization.search import nearest, sort_groups, stable_order
+from flowquant.quantization.vectors import vector_means
 
 Quantizer = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
@@ -220,7 +221,7 @@ def normal_quantiles(count: int) -> Tensor:
 
 
 def quantizer_of(levels: str) -> Quantizer:
-    """The quantizer that a method's ``levels`` name.
+    """The quantizer that a method's ``levels`` name, for K levels a value.
 
     Raises:
         UserError: if they name a function of the user's own that is not there.
@@ -229,6 +230,9 @@ def quantizer_of(levels: str) -> Quantizer:
     # A module of this name would have a function of a name.
     if name == "entropy" and value[:1].isdigit():
         return partial(entropy_constrained, price=float(value))
+    if name == "vector" and value.isdigit():
+        d = int(value)
+        return lambda values, count: vector_means(values, count**d, d)
     return QUANTIZERS.get(levels) or own_quantizer(levels)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flowquant.config.messages import explain_arguments
 from flowquant.config.method import RECOMMENDED, CodingName, FloatName, MethodConfig, ScopeName
 from flowquant.models.family import is_ours, matrices
-from flowquant.quantization.apply import chosen, quantize_weights, within_range
+from flowquant.quantization.apply import check_vectors, chosen, quantize_weights, within_range
 from flowquant.quantization.codebook import Codebook, Quantized, expand
 from flowquant.quantization.packed_file import PackedTensor
 from flowquant.quantization.record import Record, attach, record_of
@@ -142,6 +142,7 @@ def quantize_contents(
     """
     moved = {n: tensor.float() if n in names else tensor for n, tensor in weights.items()}
     given = dict.fromkeys(names, widths) if isinstance(widths, int) else widths
+    check_vectors(where, moved, method, given)
     with within_range(where):
         return quantize_weights(moved, method, given)
 

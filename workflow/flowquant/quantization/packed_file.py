@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flowquant.config.method import CodingName
 from flowquant.models.model import network_forms
-from flowquant.quantization.codebook import Codebook, effective_bits, expand
+from flowquant.quantization.codebook import Codebook, bits_of, dimension, effective_bits, expand
 from flowquant.quantization.coding import Coded, decode
 from flowquant.quantization.packed_header import PACKED, PackedEntry, PackedMetadata
 from flowquant.quantization.packing import pack, packed_bytes, unpack
@@ -31,11 +31,12 @@ class PackedTensor:
     """A codebook as it lies in memory, and in a file whose indices are not coded.
 
     Args:
-        packed: uint8 [⌈n·bits / 8⌉], indices side by side.
-        levels: float16 or float32 [G, L].
+        packed: uint8 [⌈n ÷ d · bits / 8⌉], indices side by side.
+        levels: float16 or float32 [G, L] or [G, L, d].
         bits: Width of an index.
         shape: Shape of the tensor.
         coding: How indices are stored in a file, where that is smaller than packing them.
+        scales: Of the levels' type [S], or none.
     """
 
     packed: Tensor
@@ -43,17 +44,24 @@ class PackedTensor:
     bits: int
     shape: tuple[int, ...]
     coding: CodingName = "none"
+    scales: Tensor | None = None
 
     @classmethod
     def of(cls, codebook: Codebook) -> PackedTensor:
         """A codebook, packed."""
         packed = pack(codebook.indices, codebook.bits)
-        return cls(packed, codebook.levels, codebook.bits, codebook.shape, codebook.coding)
+        how = codebook.coding, codebook.scales
+        return cls(packed, codebook.levels, codebook.bits, codebook.shape, *how)
 
     @property
     def count(self) -> int:
         """Number of values."""
         return torch.Size(self.shape).numel()
+
+    @property
+    def dimension(self) -> int:
+        """Values that an index stands for, d."""
+        return dimension(self.levels)
 
     @cached_property
     def coded(self) -> Coded | None:
@@ -64,12 +72,13 @@ class PackedTensor:
     def stored_bits(self) -> int:
         """Bits of packed or coded indices and levels."""
         index_bytes = self.packed.numel() if self.coded is None else self.coded.bytes
-        return 8 * (index_bytes + self.levels.numel() * self.levels.element_size())
+        return 8 * index_bytes + bits_of(self.levels) + bits_of(self.scales)
 
     def unpack(self) -> Codebook:
         """The codebook."""
-        indices = unpack(self.packed, self.bits, self.count).view(len(self.levels), -1)
-        return Codebook(self.levels, indices, self.shape, self.coding)
+        indices = unpack(self.packed, self.bits, self.count // self.dimension)
+        indices = indices.view(len(self.levels), -1)
+        return Codebook(self.levels, indices, self.shape, self.coding, self.scales)
 
 
 def values(content: PackedTensor | Tensor) -> Tensor:
@@ -97,6 +106,11 @@ def write_quantized(
             continue
         entries[name] = {"shape": list(content.shape), "bits": content.bits}
         parts = {"levels": content.levels}
+        if content.dimension > 1:
+            entries[name]["vector"], version = content.dimension, PACKED.version
+        if content.scales is not None:
+            parts["scales"] = content.scales
+            entries[name]["scales"], version = len(content.scales), PACKED.version
         if (coded := content.coded) is not None:
             parts |= {"coded": coded.stream, "frequencies": coded.frequencies}
             entries[name]["coding"], version = content.coding, PACKED.version
@@ -147,14 +161,20 @@ def read_packed(
     check_tensors(path, tensors, forms, "the tensors of its network, each packed or float", REMEDY)
     # A buffer of another program's network may hold an infinity of its own, as masks do.
     own = described.model is not None
-    finite = {n: t for n, t in tensors.items() if own or n.endswith(".levels")}
+    finite = {n: t for n, t in tensors.items() if own or n.endswith((".levels", ".scales"))}
     check_finite(path, finite, REMEDY)
     packed: dict[str, PackedTensor | Tensor] = {}
     for name, entry in described.packed.items():
         parts = {part: tensors.pop(f"{name}.{part}") for part in entry.parts}
         indices = _packed(path, name, entry, parts)
-        coding = described.method.coding
-        content = PackedTensor(indices, parts["levels"], entry.bits, tuple(entry.shape), coding)
+        content = PackedTensor(
+            indices,
+            parts["levels"],
+            entry.bits,
+            tuple(entry.shape),
+            described.method.coding,
+            parts.get("scales"),
+        )
         _check_levels(path, name, content)
         packed[name] = content
     return {**packed, **tensors}, file.metadata
@@ -163,10 +183,11 @@ def read_packed(
 def _forms(entry: PackedEntry) -> dict[str, str]:
     """Forms of the tensors that hold a quantized one."""
     every = {
-        "indices": f"uint8 [{packed_bytes(entry.count, entry.bits)}]",
+        "indices": f"uint8 [{packed_bytes(entry.indices, entry.bits)}]",
         "coded": "uint8 [*]",
         "frequencies": "uint16 [*]",
-        "levels": f"{LEVELS} [*, *]",
+        "levels": f"{LEVELS} [*, *]" if entry.vector == 1 else f"{LEVELS} [*, *, {entry.vector}]",
+        "scales": f"{LEVELS} [{entry.scales}]",
     }
     return {part: every[part] for part in entry.parts}
 
@@ -179,12 +200,12 @@ def _packed(path: Path, name: str, entry: PackedEntry, parts: Mapping[str, Tenso
     try:
         if len(parts["frequencies"]) != max(2, available) or available > 1 << entry.bits:
             raise ValueError(f"frequencies of other than {available} levels")
-        return pack(decode(Coded(parts["coded"], parts["frequencies"]), entry.count), entry.bits)
+        return pack(decode(Coded(parts["coded"], parts["frequencies"]), entry.indices), entry.bits)
     except ValueError as error:
         raise UserError(
             path,
             found=f"{error} in {name}",
-            expected=f"{entry.count} coded indices",
+            expected=f"{entry.indices} coded indices",
             remedy=REMEDY,
         ) from error
 
@@ -245,14 +266,17 @@ def _check_names(path: Path, described: PackedMetadata, forms: Mapping[str, str]
 
 def _check_levels(path: Path, name: str, content: PackedTensor) -> None:
     """Check that a tensor's levels fit its values and its indices."""
-    groups, available = content.levels.shape
+    groups, available = content.levels.shape[:2]
     most = 2**content.bits
-    if content.count % groups or available > most:
+    # A vector lies within a group and within a part that has a scale of its own.
+    parts = {groups, 1 if content.scales is None else len(content.scales)}
+    if any(content.count % (part * content.dimension) for part in parts) or available > most:
+        scaled = "" if content.scales is None else f" and {len(content.scales)} scales"
         raise UserError(
             path,
-            found=f"{name} with levels {[groups, available]} for {content.count} values of "
-            f"{content.bits} bits",
-            expected=f"groups alike in size, of at most {most} levels",
+            found=f"{name} with levels {list(content.levels.shape)}{scaled} for {content.count} "
+            f"values of {content.bits} bits",
+            expected=f"groups and parts alike in size, of at most {most} levels",
             remedy=REMEDY,
         )
     # With a level for every index of this width, no index can be too large.

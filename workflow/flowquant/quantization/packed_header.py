@@ -16,11 +16,17 @@ Size = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True)
 class PackedEntry:
-    """A quantized parameter: its shape, the width of an index, and how indices are stored."""
+    """A quantized parameter.
+
+    Its shape and the width of an index; how indices are stored; how many values one stands for, and
+    how many scales there are.
+    """
 
     shape: list[Size]
     bits: Bits
     coding: CodingName = "none"
+    vector: Size = 1
+    scales: Annotated[int, Field(ge=0)] = 0
 
     @property
     def count(self) -> int:
@@ -28,10 +34,15 @@ class PackedEntry:
         return math.prod(self.shape)
 
     @property
+    def indices(self) -> int:
+        """Number of indices."""
+        return self.count // self.vector
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """The ends of the names of the tensors that hold it."""
         indices = ("indices",) if self.coding == "none" else ("coded", "frequencies")
-        return (*indices, "levels")
+        return (*indices, "levels", *(("scales",) if self.scales else ()))
 
 
 @dataclass(frozen=True)

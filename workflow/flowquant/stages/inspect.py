@@ -81,7 +81,7 @@ def _tensors(file: Path, header: Header[PackedMetadata]) -> dict[str, dict[str, 
         if entry.coding != "none":
             stored = held["coded"].bytes + held["frequencies"].bytes
             entropy = _entropy(file, held["frequencies"])
-            found[name] |= {"coded": 8 * stored / entry.count, "entropy": entropy}
+            found[name] |= {"coded": 8 * stored / entry.indices, "entropy": entropy}
     for name, plain in entries.items():
         if name not in parts:
             found[name] = {
