@@ -17,6 +17,7 @@ REFINED: dict[str, Any] = {
     "scope": "matrices",
     "levels_dtype": "float16",
     "float_dtype": "float16",
+    "coding": "ans",
     "refine": {"steps": 20, "batch": 8},
 }
 # Networks of the other families, for the images of `tiny_idx`.

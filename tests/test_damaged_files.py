@@ -41,7 +41,7 @@ WRONG: tuple[Any, ...] = (None, True, "2", -1, 0, 17, 10**30, 1.5, [], {}, [[]])
 FLIPS = 40
 MOST_CHANGES = 150
 KINDS = (
-    *("model", "variant", "packed", "header", "saved"),
+    *("model", "variant", "packed", "header", "saved", "coded", "coded header", "vectors"),
     *("samples", "classifier", "features", "dataset"),
 )
 Reader = Callable[[Path], Any]
@@ -84,6 +84,14 @@ def originals() -> dict[str, tuple[Path, Reader]]:
     )
     saved = folder / "saved.safetensors"
     flowquant.save(flowquant.quantize(Tied(), bits=2), saved)
+    coded = folder / "coded.safetensors"
+    wide = nn.Linear(64, 32)
+    nn.init.normal_(wide.weight)
+    flowquant.save(flowquant.quantize(wide, 3, granularity="tensor", coding="ans"), coded)
+    vectors = folder / "vectors.safetensors"
+    small = flowquant.quantize(wide, 1, levels={"vector": 4}, granularity="scaled")
+    flowquant.save(small, vectors)
+    assert {"weight.coded", "weight.frequencies"} <= read_tensors(coded)[0].keys()
     images = torch.randint(256, (6, 1, 8, 8), dtype=torch.uint8)
     write_samples(samples, images, torch.arange(6) % 3, Origin("tiny", "full", 3, 8.0))
     architecture = ArchitectureConfig(name="squeezenet1_1", image=TINY_MODEL.image, classes=3)
@@ -95,6 +103,9 @@ def originals() -> dict[str, tuple[Path, Reader]]:
         "packed": (packed, read_packed),
         "header": (packed, inspected),
         "saved": (saved, lambda path: flowquant.load(path, into=Tied())),
+        "coded": (coded, lambda path: flowquant.load(path, into=nn.Linear(64, 32))),
+        "vectors": (vectors, lambda path: flowquant.load(path, into=nn.Linear(64, 32))),
+        "coded header": (coded, inspected),
         "samples": (samples, read_samples),
         "classifier": (classifier, read_classifier),
         "features": (features, partial(read_features, extractor="classifier", weights=data)),

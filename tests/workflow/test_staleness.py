@@ -59,6 +59,8 @@ MATRIX = [
         "quantize_to_refine@refined",
         {
             "levels": "uniform",
+            "levels.entropy": 0.1,
+            "levels.vector": 2,
             "granularity": "tensor",
             "granularity.group": 8,
             "scope": "all",
@@ -66,6 +68,7 @@ MATRIX = [
             "least_values": 6,
             "levels_dtype": "float32",
             "float_dtype": "float32",
+            "coding": "none",
         },
     ),
     Rows(MIXED, "sensitivity quantize_to_refine@mixed", {"levels": "uniform"}),

@@ -16,7 +16,7 @@ from flowquant.config.command_line import options
 from flowquant.config.configuration import Configuration
 from flowquant.config.custom import CustomConfig
 from flowquant.config.evaluation import FidelityConfig, MetricsConfig
-from flowquant.config.method import BUILT_IN, MethodConfig
+from flowquant.config.method import MethodConfig
 from flowquant.config.model import ConditionConfig, ImageConfig, ModelConfig
 from flowquant.config.peer import KNOWN, PeerConfig
 from flowquant.config.preset import Preset
@@ -67,9 +67,7 @@ class Run:
             for name, preset in self.presets.items()
             if isinstance(preset.network, CustomConfig)
         }
-        self.functions = {
-            name: row.levels for name, row in self.methods.items() if row.levels not in BUILT_IN
-        }
+        self.functions = {name: row.levels for name, row in self.methods.items() if row.own}
         self.trained = [name for name in self.datasets if name not in self.imported]
         self.gpus = 0 if configuration.device == "cpu" else 1
 

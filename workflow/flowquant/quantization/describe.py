@@ -37,7 +37,7 @@ def describe(content: Codebook | Tensor, original: Tensor, granularity: str) -> 
     """
     entry = {"values": values_of(content), **measure(content, original)}
     if isinstance(content, Codebook):
-        groups, levels = content.levels.shape
+        groups, levels = content.levels.shape[:2]
         return entry | {
             "bits": content.bits,
             "levels": levels,

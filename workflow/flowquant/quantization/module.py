@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from flowquant.config.messages import explain_arguments
-from flowquant.config.method import RECOMMENDED, FloatName, MethodConfig, ScopeName
+from flowquant.config.method import RECOMMENDED, CodingName, FloatName, MethodConfig, ScopeName
 from flowquant.models.family import is_ours, matrices
-from flowquant.quantization.apply import chosen, quantize_weights, within_range
+from flowquant.quantization.apply import check_vectors, chosen, quantize_weights, within_range
 from flowquant.quantization.codebook import Codebook, Quantized, expand
 from flowquant.quantization.packed_file import PackedTensor
 from flowquant.quantization.record import Record, attach, record_of
@@ -33,13 +33,14 @@ def quantize(
     module: Module,
     bits: int,
     *,
-    levels: str = RECOMMENDED.levels,
+    levels: str | Mapping[str, float] = RECOMMENDED.levels,
     granularity: str | Mapping[str, int] = RECOMMENDED.granularity,
     scope: ScopeName = RECOMMENDED.scope,
     keep: Iterable[str] = RECOMMENDED.keep,
     least_values: int = RECOMMENDED.least_values,
     levels_dtype: FloatName = RECOMMENDED.levels_dtype,
     float_dtype: FloatName = RECOMMENDED.float_dtype,
+    coding: CodingName = RECOMMENDED.coding,
 ) -> Module:
     """A copy of a module whose weights have at most 2^bits levels for each of their groups.
 
@@ -59,6 +60,7 @@ def quantize(
         least_values: Parameters with fewer values stay float.
         levels_dtype: How levels are stored.
         float_dtype: How parameters that are not quantized are stored.
+        coding: How indices are stored: ``none``, or ``ans``, entropy-coded where that is smaller.
 
     Raises:
         UserError: if an argument is none of these, a weight is NaN or infinite (which is named) or
@@ -78,6 +80,7 @@ def quantize(
         least_values=least_values,
         levels_dtype=levels_dtype,
         float_dtype=float_dtype,
+        coding=coding,
     )
     check_width(bits)
     parameters = dict(module.named_parameters())
@@ -139,6 +142,7 @@ def quantize_contents(
     """
     moved = {n: tensor.float() if n in names else tensor for n, tensor in weights.items()}
     given = dict.fromkeys(names, widths) if isinstance(widths, int) else widths
+    check_vectors(where, moved, method, given)
     with within_range(where):
         return quantize_weights(moved, method, given)
 

@@ -12,7 +12,14 @@ from flowquant.config.method import MethodConfig, SensitivityConfig
 from flowquant.data.dataset import check_fits, read_dataset
 from flowquant.models.model import load_network, read_model
 from flowquant.models.path import velocity
-from flowquant.quantization.apply import DTYPES, as_float, quantize_tensor, selected, within_range
+from flowquant.quantization.apply import (
+    DTYPES,
+    as_float,
+    check_vectors,
+    quantize_tensor,
+    selected,
+    within_range,
+)
 from flowquant.quantization.codebook import bits_of
 from flowquant.quantization.error import mean_squared_error
 from flowquant.runtime import random
@@ -67,6 +74,7 @@ def sensitivity(
 
     target = velocities()
     chosen = sorted(selected(weights, config, method))
+    check_vectors(model, weights, method, dict.fromkeys(chosen, max(trials.widths)))
     tensors: dict[str, Any] = {}
     for name in tqdm(chosen, desc="sensitivity", unit="tensor"):
         original, options = parameters[name].clone(), []

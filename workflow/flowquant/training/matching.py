@@ -55,7 +55,10 @@ class Matching(Optimization):
         }
         learned = {name for name, p in self.student.named_parameters() if p.requires_grad}
         floats = [tensor.requires_grad_() for n, tensor in self.floats.items() if n in learned]
-        groups, self._peaks = [[*self.trainable.levels, *floats]], [config.learning_rate]
+        scales = [scales for scales in self.trainable.scales if scales.numel()]
+        self._levels = [*self.trainable.levels, *scales]
+        groups = [[*self._levels, *floats]]
+        self._peaks = [config.learning_rate]
         if self.trainable.values:
             groups.append(self.trainable.values)
             self._peaks.append(config.value_learning_rate)
@@ -130,7 +133,7 @@ class Matching(Optimization):
     def state(self) -> dict[str, Any]:
         return {
             **super().state(),
-            "levels": [tensor.detach() for tensor in self.trainable.levels],
+            "levels": [tensor.detach() for tensor in self._levels],
             "values": [tensor.detach() for tensor in self.trainable.values],
             "codes": [tensor.int() for tensor in self.trainable.indices],
             "floats": {name: tensor.detach() for name, tensor in self.floats.items()},
@@ -141,7 +144,7 @@ class Matching(Optimization):
     @torch.no_grad()
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        tensors = [*self.trainable.levels, *self.trainable.values, *self.trainable.indices]
+        tensors = [*self._levels, *self.trainable.values, *self.trainable.indices]
         kept = [*state["levels"], *state["values"], *state["codes"]]
         for tensor, value in zip(tensors, kept, strict=True):
             tensor.copy_(value)
