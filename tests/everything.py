@@ -53,7 +53,12 @@ EVERYTHING: dict[str, Any] = {
     "bits": [2],
     "methods": {
         "refined": REFINED,
-        "mixed": REFINED | {"budget": 8, "sensitivity": {"widths": [2, 4], "images": 8}},
+        "mixed": REFINED
+        | {
+            "budget": 8,
+            "sensitivity": {"widths": [2, 4], "images": 8},
+            "compensate": {"points": 64},
+        },
     },
     "evaluation": {"extractor": "classifier"} | METRICS,
     "plot": {"formats": ["png"], "dpi": 40},

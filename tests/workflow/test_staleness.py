@@ -68,6 +68,11 @@ MATRIX = [
         },
     ),
     Rows(MIXED, "sensitivity quantize_to_refine@mixed", {"levels": "uniform"}),
+    Rows(
+        f"{MIXED}.compensate",
+        "sensitivity quantize_to_refine@mixed",
+        {"damping": 0.02, "sequential": False},
+    ),
     Rows(f"{MIXED}.sensitivity", "sensitivity", {"widths": [2, 8], "images": 9}),
     Rows(
         f"{REFINED}.refine",
@@ -304,12 +309,16 @@ NEW_VARIANT = (
     "sample sample_grids evaluate downstream fidelity distances collect plot_metrics*3 plot_levels "
     "plot_samples plot_fidelity theory"
 )
+OTHER_POINTS = (
+    NEW_VARIANT + " hessians sensitivity allocate plot_allocation quantize_to_refine refine"
+)
 # Changes that bring other jobs, or take jobs away: all there are, several as ``rule*n``.
 OTHER_JOBS: dict[str, tuple[Any, str]] = {
     # What is there of the first stays as it is; tables and what is drawn from them are new.
     "datasets": (
         ["tiny_idx", "digits"],
-        "train classifier sensitivity allocate quantize_to_refine*2 refine*2 sample*3 sample_real "
+        "train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 sample*3 "
+        "sample_real "
         "sample_grids real_features evaluate*4 downstream*3 fidelity*2 distances*2 collect "
         "plot_metrics*6 plot_levels plot_samples plot_allocation plot_fidelity theory*2 "
         "sweep_variant collect_sweep plot_sweep*2 benchmark_dataset",
@@ -320,6 +329,8 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
         7.5,
         NEW_VARIANT + " allocate plot_allocation quantize_to_refine refine",
     ),
+    f"{MIXED}.compensate.points": (65, OTHER_POINTS),
+    f"{MIXED}.compensate.source": ("trajectories", OTHER_POINTS),
     "seeds": (
         [0, 1],
         "sample*3 sample_real sample_grids downstream*3 evaluate*4 fidelity*2 collect "
@@ -338,7 +349,8 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
     ),
     "run": (
         "another",
-        "check_preset train classifier sensitivity allocate quantize_to_refine*2 refine*2 sample*3 "
+        "check_preset train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 "
+        "sample*3 "
         "sample_real sample_grids real_features evaluate*4 downstream*3 fidelity*2 distances*2 "
         "collect plot_metrics*3 plot_levels plot_samples plot_allocation plot_fidelity theory "
         "sweep_variant collect_sweep plot_sweep benchmark_dataset",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from flowquant.config.compensation import CompensationConfig
 from flowquant.config.fields import (
     EACH_ONCE,
     OWN,
@@ -171,12 +172,23 @@ class MethodRow(MethodConfig):
     sensitivity: SensitivityConfig = SensitivityConfig()
     """For a budget: how the distortion of each tensor at each width is measured."""
 
+    compensate: CompensationConfig | None = None
+    """Round each value such that it makes up for the errors of others in a layer's output, and move
+    levels and biases for the same end; ``null`` for not. Needs ``scope: matrices``."""
+
     refine: RefineConfig | None = None
     """Train levels and unquantized parameters to match the full-precision velocity; ``null`` for
     not."""
 
     @model_validator(mode="after")
     def _check(self) -> MethodRow:
+        if self.compensate is not None and self.scope != "matrices":
+            refuse(
+                "compensate",
+                found=f"compensation with `scope: {self.scope}`",
+                expected="`scope: matrices`, for only matrices have inputs",
+                remedy="Set `scope: matrices`, or leave `compensate` out.",
+            )
         if self.budget is None:
             return self
         if self.bits is not None:
