@@ -117,7 +117,11 @@ def compensate_weights(
                 )
 
             layers = {}
-            with one_thread_each() as threads, ThreadPoolExecutor(threads) as pool:
+            with (
+                one_thread_each() as threads,
+                # A GPU's launches only get in each other's way.
+                ThreadPoolExecutor(1 if device.type == "cuda" else threads) as pool,
+            ):
                 for name, layer in zip(widths, pool.map(compensate, widths), strict=True):
                     layers[name] = layer
                     bar.update()

@@ -11,12 +11,14 @@ levels, given which of them each value has (GPTVQ, van Baalen et al., 2402.15319
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from flowquant.quantization.codebook import Codebook, with_levels
+from flowquant.runtime.device import has_triton
 
 # Columns after which the errors are carried to all others by one matrix product.
 BLOCK = 64
@@ -139,19 +141,24 @@ class _Problem:
     def _swept(self, levels: Tensor, factor: Tensor, errors: Tensor) -> Tensor:
         """Round every value in order, to which ``errors`` [n, R], kept up to date, add."""
         n, rows = self.values.shape
-        values, found = self.values[self.order], torch.empty(n, rows, dtype=torch.int64)
-        found = found.to(values.device)
+        values, found = self.values[self.order], []
         tables = _Nearest.of(levels, rows)
-        block = (self.order // (n // len(levels))).tolist()
+        # Which block of its row each value is in.
+        block = self.order // (n // len(levels))
+        fused = values.is_cuda and levels.shape[1] <= MOST_COUNTED and has_triton()
         for start in range(0, n, BLOCK):
             part = slice(start, start + BLOCK)
             inner, own = factor[part, part].T.contiguous(), errors[part]
             wanted = values[part] + factor[:, part].T @ errors - inner @ own
-            for j, row in enumerate(inner):
-                index, level = tables[block[start + j]](wanted[j] + row @ own)
-                found[start + j] = index
-                torch.sub(values[start + j], level, out=own[j])
-        return torch.empty_like(found).index_copy_(0, self.order, found)
+            if fused:
+                from flowquant.quantization.compensation_kernel import round_block
+
+                found.append(round_block(wanted, values[part], inner, own, levels, block[part]))
+            else:
+                own_tables = [tables[index] for index in block[part].tolist()]
+                found.append(round_columns(wanted, values[part], inner, own, own_tables))
+        indices = torch.cat(found)
+        return torch.empty_like(indices).index_copy_(0, self.order, indices)
 
     def refitted(self, levels: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Levels of least error for these indices, sorted, and indices into them.
@@ -198,6 +205,18 @@ class _Problem:
         at = indices.view(len(levels), -1, rows)
         chosen = levels.expand(-1, -1, rows).gather(1, at)
         return self.values - chosen.view_as(self.values)
+
+
+def round_columns(
+    wanted: Tensor, values: Tensor, inner: Tensor, own: Tensor, tables: Sequence[_Nearest]
+) -> Tensor:
+    """As `compensation_kernel.round_block`, a column's levels being a table each."""
+    found = []
+    for j, (row, table) in enumerate(zip(inner, tables, strict=True)):
+        index, level = table(wanted[j] + row @ own)
+        found.append(index)
+        torch.sub(values[j], level, out=own[j])
+    return torch.stack(found)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -19,6 +17,7 @@ from flowquant.models.model import empty_network
 from flowquant.models.transformer import SelfAttention
 from flowquant.quantization.packed_file import PackedTensor, values
 from flowquant.quantization.packing import unpack
+from flowquant.runtime.device import has_triton
 
 # Values expanded at a time: few enough that temporary indices are small compared with the weight,
 # and on a CPU stay in its cache.
@@ -119,13 +118,8 @@ def _kernel_fits(weight: PackedWeight, x: Tensor) -> bool:
         and weight.bits in (1, 2, 4, 8)
         and len(weight.levels) in (1, weight.shape[0])
         and not torch.compiler.is_compiling()
-        and _has_triton()
+        and has_triton()
     )
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
 
 
 # By the weight's and the input's size: whether the kernel was faster.
