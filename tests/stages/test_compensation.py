@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from flowquant.config.compensation import CompensationConfig, PointsConfig
 from flowquant.config.method import MethodConfig, SensitivityConfig
 from flowquant.config.reading import check
+from flowquant.config.refinement import RefineConfig
 from flowquant.models.family import matrices
 from flowquant.models.model import empty_network, load_network, read_model, write_model
 from flowquant.models.path import velocity
@@ -24,6 +25,7 @@ from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import sha256
 from flowquant.stages.hessians import hessians
 from flowquant.stages.quantize import quantize
+from flowquant.stages.refine import refine
 from flowquant.stages.sensitivity import sensitivity
 from tiny import TINY_MODEL, write_tiny_dataset, write_tiny_model
 
@@ -122,6 +124,29 @@ def test_sensitivity_is_that_of_compensated_layers(observed: Path, tmp_path: Pat
         assert compensated[name]["stored_bits"] == option["stored_bits"]
 
 
+def test_refinement_starts_where_compensation_ended(observed: Path, tmp_path: Path) -> None:
+    packed = quantized(tmp_path, "compensated", hessians=observed)
+    before = {}
+    for assignments in ("fixed", "trained"):
+        report = tmp_path / f"{assignments}.json"
+        refine(
+            model=tmp_path / "model.safetensors",
+            unrefined=packed,
+            data=tmp_path / "data.safetensors",
+            output=tmp_path / "refined.safetensors",
+            report=report,
+            curve=tmp_path / "curve.jsonl",
+            checkpoint=tmp_path / "checkpoint.pt",
+            dataset="tiny",
+            variant="m/2bit",
+            settings=RefineConfig(steps=1, batch=4, assignments=assignments),  # type: ignore[arg-type]
+            device="cpu",
+        )
+        before[assignments] = json.loads(report.read_text())["velocity_error"]["before"]
+        assert "compensate" in read_quantized(tmp_path / "refined.safetensors")[1]
+    assert before["trained"] == pytest.approx(before["fixed"], rel=1e-4)
+
+
 def test_hessians_of_another_model(observed: Path, tmp_path: Path) -> None:
     weights, config = read_model(tmp_path / "model.safetensors")
     changed = {n: w + 1 for n, w in weights.items()}
@@ -155,11 +180,14 @@ def test_a_hessian_that_is_none(observed: Path, tmp_path: Path) -> None:
         quantized(tmp_path, "bare", hessians=observed, compensate=EACH)
 
 
-def test_a_row_compensates_matrices_only() -> None:
-    row = {"levels": "lloyd", "compensate": {}}
+def test_what_goes_together_with_compensation() -> None:
+    row: dict[str, Any] = {"levels": "lloyd", "compensate": {}}
     with pytest.raises(UserError, match=r"methods\.m\.compensate.*scope: all.*scope: matrices"):
         check(configuration(row))
-    check(configuration(row | {"scope": "matrices"}))
+    row["scope"] = "matrices"
+    check(configuration(row | {"refine": {"steps": 3, "assignments": "trained"}}))
+    with pytest.raises(UserError, match=r"methods\.m\.refine\.rounds.*2 beside `compensate`"):
+        check(configuration(row | {"refine": {"steps": 3, "rounds": 2}}))
 
 
 def configuration(row: dict[str, Any]) -> dict[str, Any]:

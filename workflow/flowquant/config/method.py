@@ -189,6 +189,13 @@ class MethodRow(MethodConfig):
                 expected="`scope: matrices`, for only matrices have inputs",
                 remedy="Set `scope: matrices`, or leave `compensate` out.",
             )
+        if self.compensate is not None and self.refine is not None and self.refine.rounds:
+            refuse(
+                "refine.rounds",
+                found=f"{self.refine.rounds} beside `compensate`",
+                expected="0: rounds give each value the nearest level, not the compensating one",
+                remedy="Leave `rounds` out, or set `assignments: trained`.",
+            )
         if self.budget is None:
             return self
         if self.bits is not None:
