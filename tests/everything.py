@@ -54,7 +54,12 @@ EVERYTHING: dict[str, Any] = {
     "bits": [2],
     "methods": {
         "refined": REFINED,
-        "mixed": REFINED | {"budget": 8, "sensitivity": {"widths": [2, 4], "images": 8}},
+        "mixed": REFINED
+        | {
+            "budget": 8,
+            "sensitivity": {"widths": [2, 4], "images": 8},
+            "compensate": {"points": 64},
+        },
     },
     "peers": {"fake": {"peer": str(Path(__file__).with_name("fake_peer.py")), "bits": [2]}},
     "evaluation": {"extractor": "classifier"} | METRICS,

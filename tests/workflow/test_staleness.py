@@ -72,6 +72,11 @@ MATRIX = [
         },
     ),
     Rows(MIXED, "sensitivity quantize_to_refine@mixed", {"levels": "uniform"}),
+    Rows(
+        f"{MIXED}.compensate",
+        "sensitivity quantize_to_refine@mixed",
+        {"damping": 0.02, "sequential": False},
+    ),
     Rows(f"{MIXED}.sensitivity", "sensitivity", {"widths": [2, 8], "images": 9}),
     Rows(
         f"{REFINED}.refine",
@@ -314,14 +319,17 @@ NEW_PEER = (
     "quantize_peer sample sample_grids evaluate downstream fidelity collect plot_metrics*3 "
     "plot_samples plot_fidelity theory"
 )
+OTHER_POINTS = (
+    NEW_VARIANT + " hessians sensitivity allocate plot_allocation quantize_to_refine refine"
+)
 # Changes that bring other jobs, or take jobs away: all there are, several as ``rule*n``.
 OTHER_JOBS: dict[str, tuple[Any, str]] = {
     # What is there of the first stays as it is; tables and what is drawn from them are new.
     "datasets": (
         ["tiny_idx", "digits"],
-        "train classifier sensitivity allocate quantize_to_refine*2 refine*2 quantize_peer "
-        "sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 fidelity*3 "
-        "distances*2 collect plot_metrics*6 plot_levels plot_samples plot_allocation plot_fidelity "
+        "train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 "
+        "quantize_peer sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 "
+        "fidelity*3 distances*2 collect plot_metrics*6 plot_levels plot_samples plot_allocation plot_fidelity "
         "theory*2 sweep_variant collect_sweep plot_sweep*2 benchmark_dataset",
     ),
     f"{REFINED}.bits": ([2, 3], NEW_VARIANT + " quantize_to_refine refine"),
@@ -331,6 +339,8 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
         7.5,
         NEW_VARIANT + " allocate plot_allocation quantize_to_refine refine",
     ),
+    f"{MIXED}.compensate.points": (65, OTHER_POINTS),
+    f"{MIXED}.compensate.source": ("trajectories", OTHER_POINTS),
     "seeds": (
         [0, 1],
         "sample*4 sample_real sample_grids downstream*4 evaluate*5 fidelity*3 collect "
@@ -349,7 +359,7 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
     ),
     "run": (
         "another",
-        "check_preset train classifier sensitivity allocate quantize_to_refine*2 refine*2 "
+        "check_preset train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 "
         "quantize_peer sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 "
         "fidelity*3 distances*2 collect plot_metrics*3 plot_levels plot_samples plot_allocation "
         "plot_fidelity theory "

@@ -100,9 +100,15 @@ def extractor_weights(wildcards):
     return RUN.extractor_weights or f"<run>/classifiers/{wildcards.dataset}.safetensors"
 
 
+def to_measure(wildcards):
+    """What measuring the sensitivity to a method needs: also Hessians, if it compensates."""
+    files = {"model": MODEL, "data": rules.dataset.output[0]} | RUN.hessians(wildcards)
+    return {name: path.format(**wildcards) for name, path in files.items()}
+
+
 def to_quantize(wildcards):
     """What quantizing a variant needs: the model, and widths where they are mixed."""
-    files = {"model": MODEL}
+    files = {"model": MODEL} | RUN.hessians(wildcards)
     if wildcards.method in RUN.mixed:
         files["allocation"] = rules.allocate.output[0]
     return {name: path.format(**wildcards) for name, path in files.items()}

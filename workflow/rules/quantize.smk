@@ -1,7 +1,41 @@
-rule sensitivity:
+rule hessians:
     input:
         model=MODEL,
         data=rules.dataset.output,
+    output:
+        "<run>/hessians/{dataset}/{source}_{points}.safetensors",
+    log:
+        "<logs>/hessians/{dataset}/{source}_{points}.log",
+    benchmark:
+        "<benchmarks>/hessians/{dataset}/{source}_{points}.tsv"
+    wildcard_constraints:
+        source="images|trajectories",
+        points="[0-9]+",
+    priority: 20
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        gpu=RUN.gpus,
+        device=CONFIG.device,
+        mem_mb=RUN.memory(8000),
+        runtime="1h",
+    params:
+        code=RUN.code("hessians"),
+    message:
+        "{wildcards.dataset}: what layers are given at {wildcards.points} points of {wildcards.source}"
+    shell:
+        stage(
+            "hessians",
+            "--model={input.model} --data={input.data} --output={output} "
+            "--settings.points={wildcards.points} --settings.source={wildcards.source} "
+            "--device={resources.device}",
+        )
+
+
+rule sensitivity:
+    input:
+        unpack(to_measure),
     output:
         "<run>/allocations/{dataset}/{method}/sensitivity.json",
     log:
@@ -21,6 +55,7 @@ rule sensitivity:
     params:
         method=RUN.method_options,
         settings=RUN.sensitivity_options,
+        compensation=RUN.compensation_options,
         code=RUN.code("sensitivity"),
     message:
         "{wildcards.dataset}: measuring how sensitive each tensor is to {wildcards.method}"
@@ -29,7 +64,7 @@ rule sensitivity:
             "sensitivity",
             "--model={input.model} --data={input.data} --output={output} "
             "--dataset={wildcards.dataset} --device={resources.device} "
-            "{params.method} {params.settings}",
+            "{params.method} {params.settings} {params.compensation}",
         )
 
 
@@ -81,6 +116,7 @@ rule quantize:
     params:
         method=RUN.method_options,
         width=width_options,
+        compensation=RUN.compensation_options,
         code=RUN.code("quantize"),
     message:
         "{wildcards.dataset}: quantizing to {wildcards.method}/{wildcards.bits}bit"
@@ -89,7 +125,7 @@ rule quantize:
             "quantize",
             "{input.model} --output={output.packed} --report={output.report} "
             "--dataset={wildcards.dataset} --variant={wildcards.method}/{wildcards.bits}bit "
-            "--device={resources.device} {params.method} {params.width}",
+            "--device={resources.device} {params.method} {params.width} {params.compensation}",
         )
 
 

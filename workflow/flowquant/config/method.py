@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from flowquant.config.compensation import CompensationConfig
 from flowquant.config.fields import (
     EACH_ONCE,
     OWN,
@@ -217,12 +218,37 @@ class MethodRow(MethodConfig):
     sensitivity: SensitivityConfig = SensitivityConfig()
     """For a budget: how the distortion of each tensor at each width is measured."""
 
+    compensate: CompensationConfig | None = None
+    """Round each value such that it makes up for the errors of others in a layer's output, and move
+    levels and biases for the same end; ``null`` for not. Needs ``scope: matrices``."""
+
     refine: RefineConfig | None = None
     """Train levels and unquantized parameters to match the full-precision velocity; ``null`` for
     not."""
 
     @model_validator(mode="after")
     def _check(self) -> MethodRow:
+        if self.compensate is not None and self.scope != "matrices":
+            refuse(
+                "compensate",
+                found=f"compensation with `scope: {self.scope}`",
+                expected="`scope: matrices`, for only matrices have inputs",
+                remedy="Set `scope: matrices`, or leave `compensate` out.",
+            )
+        if self.compensate is not None and (self.vector > 1 or self.granularity == "scaled"):
+            refuse(
+                "compensate",
+                found=f"`levels: {self.levels}` and `granularity: {self.granularity}`",
+                expected="levels one value at a time, without scales",
+                remedy="Set `granularity: row`, or leave `compensate` out.",
+            )
+        if self.compensate is not None and self.refine is not None and self.refine.rounds:
+            refuse(
+                "refine.rounds",
+                found=f"{self.refine.rounds} beside `compensate`",
+                expected="0: rounds give each value the nearest level, not the compensating one",
+                remedy="Leave `rounds` out, or set `assignments: trained`.",
+            )
         if self.budget is None:
             return self
         if self.bits is not None:

@@ -25,8 +25,8 @@ class RefineConfig:
 
     assignments: Literal["fixed", "trained"] = "fixed"
     """``fixed``: each value keeps its level. ``trained``: values are trained too, starting from the
-    originals, and each takes the nearest level at every step; gradients pass straight through the
-    rounding."""
+    originals, or with ``compensate`` from their levels, and each takes the nearest level at every
+    step; gradients pass straight through the rounding."""
 
     value_learning_rate: Positive = 0.0002
     """With ``assignments: trained``: the values' peak."""

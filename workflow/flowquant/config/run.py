@@ -13,6 +13,7 @@ from typing import Any
 from flowquant.config.checkpoint import checkpoint_files
 from flowquant.config.classifier import ClassifierConfig
 from flowquant.config.command_line import options
+from flowquant.config.compensation import CompensationConfig
 from flowquant.config.configuration import Configuration
 from flowquant.config.custom import CustomConfig
 from flowquant.config.evaluation import FidelityConfig, MetricsConfig
@@ -304,6 +305,22 @@ class Run:
     def peer_options(self, wildcards: Wildcards) -> Words:
         """What a peer is told; its widths are wildcards of their own."""
         return options("settings", PeerConfig, self.peers[wildcards.method])
+
+    def hessians(self, wildcards: Wildcards) -> dict[str, str]:
+        """The file of Hessians that a method needs, if it compensates; methods share points."""
+        settings = self.methods[wildcards.method].compensate
+        if settings is None:
+            return {}
+        name = f"{settings.source}_{settings.points}.safetensors"
+        return {"hessians": f"results/{self.name}/hessians/{wildcards.dataset}/{name}"}
+
+    def compensation_options(self, wildcards: Wildcards, input: Any) -> Words:
+        """How a method compensates, if it does, and by which Hessians."""
+        settings = self.methods[wildcards.method].compensate
+        if settings is None:
+            return []
+        words = options("compensate", CompensationConfig, settings)
+        return [f"--hessians={input.hessians}", *words]
 
     def refine_options(self, wildcards: Wildcards) -> Words:
         """How a quantized model is refined."""

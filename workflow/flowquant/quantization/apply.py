@@ -152,7 +152,7 @@ def quantize_weights(
     batches = _batches(weights, method, widths, together)
     # One batch a thread: much of the work is NumPy's, which uses one core for each. On a GPU most
     # of it is launching kernels, where threads only get in each other's way.
-    with _one_thread_each() as threads, ThreadPoolExecutor(1 if together else threads) as pool:
+    with one_thread_each() as threads, ThreadPoolExecutor(1 if together else threads) as pool:
         bar = tqdm(total=len(weights), desc="quantizing", unit="tensor", leave=False, disable=None)
         stored = []
         with bar:
@@ -232,7 +232,7 @@ def within_range(where: object) -> Iterator[None]:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[int]:
+def one_thread_each() -> Iterator[int]:
     """The number of torch's threads; in the block, torch itself uses one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -20,6 +18,7 @@ from flowquant.models.transformer import SelfAttention
 from flowquant.quantization.codebook import dimension
 from flowquant.quantization.packed_file import PackedTensor, values
 from flowquant.quantization.packing import unpack
+from flowquant.runtime.device import has_triton
 
 # Values expanded at a time: few enough that temporary indices are small compared with the weight,
 # and on a CPU stay in its cache.
@@ -137,13 +136,8 @@ def _kernel_fits(weight: PackedWeight, x: Tensor) -> bool:
         and weight.levels.dim() == 2
         and weight.scales is None
         and not torch.compiler.is_compiling()
-        and _has_triton()
+        and has_triton()
     )
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
 
 
 # By the weight's and the input's size: whether the kernel was faster.

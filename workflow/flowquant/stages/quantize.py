@@ -7,13 +7,16 @@ from typing import Annotated, Any
 import tyro
 from torch import Tensor
 
+from flowquant.config.compensation import DEFAULT, CompensationConfig
 from flowquant.config.method import RECOMMENDED, MethodConfig
 from flowquant.config.model import ModelConfig
 from flowquant.models.model import read_weights
 from flowquant.quantization.allocation import read_allocation
 from flowquant.quantization.apply import chosen, selected
 from flowquant.quantization.codebook import effective_bits
+from flowquant.quantization.compensate import compensate_weights
 from flowquant.quantization.describe import describe
+from flowquant.quantization.hessians import read_hessians
 from flowquant.quantization.module import (
     check_width,
     factors_by_name,
@@ -37,6 +40,8 @@ def quantize(
     variant: str = "",
     bits: int | None = None,
     allocation: Path | None = None,
+    hessians: Path | None = None,
+    compensate: CompensationConfig = DEFAULT,
     device: DeviceName = "auto",
 ) -> None:
     """Quantize a file of weights and write the packed file, and a report of its size and error.
@@ -56,6 +61,9 @@ def quantize(
         variant: Name to write into the report.
         bits: Width of an index, 1…16, the same for all tensors; or instead
         allocation: The file that `allocate` wrote, a width for each tensor.
+        hessians: The file that `hessians` wrote of this model: values then make up for the errors
+            of others. Without it, each takes its own nearest level.
+        compensate: How they do.
         device: Where to compute.
 
     Raises:
@@ -83,7 +91,20 @@ def quantize(
     widths: int | dict[str, int] = read_allocation(allocation, names) if allocation else bits or 0
     if isinstance(widths, int):
         check_width(widths)
-    quantized = quantize_contents(model, moved, names, method, widths)
+    source = sha256(model)
+    if hessians is None:
+        quantized = quantize_contents(model, moved, names, method, widths)
+    else:
+        if config is None or method.scope != "matrices":
+            raise UserError(
+                "--hessians",
+                found="compensation of weights that are not all known to be matrices",
+                expected="a model file of flowquant's, and `--scope matrices`",
+                remedy="Leave `--hessians` out, or import the checkpoint as a model first.",
+            )
+        given = dict.fromkeys(sorted(names), widths) if isinstance(widths, int) else widths
+        found = read_hessians(hessians, source, weights)
+        quantized = compensate_weights(model, moved, config, method, given, compensate, found)
     tensors = {
         name: describe(content, weights[name], method.granularity)
         for name, content in quantized.items()
@@ -92,9 +113,11 @@ def quantize(
     provenance |= {
         "method": asdict(method),
         "bits": bits,
-        "source_sha256": sha256(model),
+        "source_sha256": source,
         "tensors": tensors,
     }
+    if hessians is not None:
+        provenance["compensate"] = asdict(compensate)
     if output is None:
         width = "mixed" if bits is None else f"{bits}bit"
         output = model.with_suffix(f".{width}{model.suffix}")
@@ -106,6 +129,8 @@ def quantize(
     }
     if report is not None:
         named = {"dataset": dataset, "variant": variant, "method": asdict(method)}
+        if hessians is not None:
+            named["compensate"] = asdict(compensate)
         write_json(report, named | sizes | {"tensors": tensors})
         return
     print(

@@ -34,6 +34,7 @@ class Matching(Optimization):
         quantized: Codebooks and parameters that stayed float, by name.
         config: How to train.
         device: Where to compute.
+        start: What trained values start from, by name; the weights that were quantized, if omitted.
     """
 
     def __init__(
@@ -43,10 +44,11 @@ class Matching(Optimization):
         quantized: Mapping[str, Codebook | Tensor],
         config: RefineConfig,
         device: torch.device,
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.student, self.full, self.config = student, full, config
         trained = config.assignments == "trained"
-        self.trainable = TrainableLevels(quantized, device, full if trained else None)
+        self.trainable = TrainableLevels(quantized, device, (start or full) if trained else None)
         self.dtypes = {n: c.dtype for n, c in quantized.items() if isinstance(c, Tensor)}
         self.floats = {
             # A copy, also where the tensor is float32 on this device already.
