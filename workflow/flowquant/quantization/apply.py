@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from itertools import count
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from flowquant.models.transformer import linear_weights
 from flowquant.quantization.codebook import Codebook, group_size, with_levels
 from flowquant.quantization.levels import QUANTIZERS
 from flowquant.quantization.lloyd import FEW_GROUPS
+from flowquant.runtime.errors import UserError
 
 # Values quantized in one call on a GPU, to bound memory.
 MOST_VALUES = 1 << 24
@@ -137,6 +139,24 @@ def as_float(name: str, tensor: Tensor, method: MethodConfig) -> Tensor:
     if not stored.isfinite().all():
         raise OverflowError(f"{name} with values up to {tensor.abs().max():g}")
     return stored
+
+
+@contextmanager
+def within_range(model: Path) -> Iterator[None]:
+    """Make a message of values of a model file that are beyond the range of their stored type.
+
+    Raises:
+        UserError: in place of the block's `OverflowError`.
+    """
+    try:
+        yield
+    except OverflowError as error:
+        raise UserError(
+            model,
+            found=str(error),
+            expected="values within the range of the stored type",
+            remedy="Set `levels_dtype: float32` and `float_dtype: float32` in the method's row.",
+        ) from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 from flowquant.config.method import MethodConfig
 from flowquant.models.model import read_model
 from flowquant.quantization.allocation import read_allocation
-from flowquant.quantization.apply import quantize_weights, selected
+from flowquant.quantization.apply import quantize_weights, selected, within_range
 from flowquant.quantization.codebook import effective_bits
 from flowquant.quantization.describe import describe
 from flowquant.quantization.packed_file import write_quantized
@@ -55,15 +55,8 @@ def quantize(
     moved = {name: tensor.to(torch_device) for name, tensor in weights.items()}
     chosen = selected(weights, config, method)
     widths = read_allocation(allocation, chosen) if allocation else dict.fromkeys(chosen, bits)
-    try:
+    with within_range(model):
         quantized = quantize_weights(moved, method, widths)
-    except OverflowError as error:
-        raise UserError(
-            model,
-            found=str(error),
-            expected="values within the range of the stored type",
-            remedy="Set `levels_dtype: float32` and `float_dtype: float32` in the method's row.",
-        ) from error
     tensors = {
         name: describe(content, weights[name], method.granularity)
         for name, content in quantized.items()

@@ -11,7 +11,7 @@ from flowquant.config.method import MethodConfig, SensitivityConfig
 from flowquant.data.dataset import check_fits, read_dataset
 from flowquant.models.model import load_network, read_model
 from flowquant.models.path import velocity
-from flowquant.quantization.apply import DTYPES, as_float, quantize_tensor, selected
+from flowquant.quantization.apply import DTYPES, as_float, quantize_tensor, selected, within_range
 from flowquant.quantization.codebook import bits_of
 from flowquant.quantization.error import mean_squared_error
 from flowquant.runtime import random
@@ -71,7 +71,8 @@ def sensitivity(
         original, options = parameters[name].clone(), []
         most_bits = bits_of(original.to(DTYPES[method.levels_dtype]))
         for width in trials.widths:
-            book = quantize_tensor(original, method, width)
+            with within_range(model):
+                book = quantize_tensor(original, method, width)
             parameters[name].copy_(book.expand())
             options.append(
                 {
@@ -83,14 +84,12 @@ def sensitivity(
             )
         parameters[name].copy_(original)
         tensors[name] = {"values": original.numel(), "options": options}
+    with within_range(model):
+        floats = [as_float(n, tensor, method) for n, tensor in weights.items() if n not in tensors]
     report = {
         "dataset": dataset,
         "parameters": sum(tensor.numel() for tensor in weights.values()),
-        "fixed_bits": sum(
-            bits_of(as_float(name, tensor, method))
-            for name, tensor in weights.items()
-            if name not in tensors
-        ),
+        "fixed_bits": sum(map(bits_of, floats)),
         "tensors": tensors,
     }
     write_json(output, report)

@@ -50,6 +50,7 @@ def celeba(
     columns = choose_columns(attribute_file, names, source.attributes, condition)
     parts = read_partition(partition_file)
     check_same_images(attribute_file, set(table), partition_file, list(parts))
+    check_same_images(partition_file, set(parts), attribute_file, list(table))
     recipe = Recipe(image.channels, image.size, source.crop)
     with open_files(images, output) as files:
         entries = {PurePosixPath(entry.name).name: entry for entry in files.entries}

@@ -200,6 +200,7 @@ def parse(path: Path, content: bytes) -> tuple[Tensor, Tensor]:
             raise ValueError("labels that are no list of numbers")
         if len(labels) != len(images):
             raise ValueError(f"{len(labels)} labels for {len(images)} images")
+        return images, torch.tensor(labels, dtype=torch.int64)
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         fault = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
@@ -208,7 +209,6 @@ def parse(path: Path, content: bytes) -> tuple[Tensor, Tensor]:
             expected="data, uint8 of 3,072 values an image, and labels, one number an image",
             remedy="Take the official archive.",
         ) from error
-    return images, torch.tensor(labels, dtype=torch.int64)
 
 
 def class_names(path: Path, content: bytes) -> list[str]:
