@@ -72,7 +72,8 @@ def _judge_kill(
     if ending.traceback:
         problems["traceback"] = ending.traceback
     if kill.number is signal.SIGINT and ending.code == 130:
-        lines = [line for line in ending.said.splitlines() if line.startswith("interrupted: ")]
+        # A bar may stand in its line.
+        lines = [line for line in ending.said.splitlines() if "interrupted: " in line]
         if len(lines) != 1:
             problems["message"] = ending.said[-200:]
     if ending.survivors:
