@@ -9,32 +9,20 @@ sys.path.insert(0, str(SOURCE / "workflow"))
 
 from flowquant.config.session import Session
 
-# First, for interruptions. Another workflow that uses this one as a module has its own ways.
-session = (
-    Session()
-    if workflow.is_main_process and workflow.modifier.is_main_snakefile()
-    else None
-)
+session = Session.of(workflow)  # first, for interruptions
 
 from snakemake.exceptions import WorkflowError
 
-from flowquant.config.failures import out_of_memory
 from flowquant.config.run import INCEPTION, Run
 from flowquant.config.shell import Shell
 from flowquant.runtime.digest import digest
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.records import keep_records
 
 try:
     settings = workflow.config_settings
     RUN = Run.read(config, SOURCE, settings.configfiles, settings.config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
-
-# Records of another workflow, which uses this one, are not ours to move.
-MAIN = Path(str(workflow.main_snakefile)).resolve()
-if workflow.is_main_process and MAIN.is_relative_to(SOURCE.resolve()):
-    keep_records(Path("results"))
 
 ENVIRONMENT = SOURCE / "envs" / "flowquant.yaml"
 CONFIG = RUN.configuration
@@ -48,9 +36,7 @@ onstart:
 
 
 onerror:
-    for line in out_of_memory(log):
-        print(line, file=sys.stderr)
-    session.end()
+    session.end(log)
 
 
 pathvars:

@@ -13,12 +13,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from flowquant.config.failures import out_of_memory
 from flowquant.runtime import interrupt, lock
+from flowquant.runtime.records import keep_records
 
 # Lines of a log that are shown.
 LINES = 15
@@ -44,6 +46,18 @@ class Session:
             signal.signal(signal.SIGINT, self._interrupt)
             sys.excepthook = self._except
 
+    @classmethod
+    def of(cls, workflow: Any) -> Session | None:
+        """The session of this process; none in a job, or where another workflow uses this one.
+
+        That workflow has its own ways, and its records are not ours to move.
+        """
+        if not workflow.is_main_process or not workflow.modifier.is_main_snakefile():
+            return None
+        session = cls()
+        keep_records(Path("results"))
+        return session
+
     def start(self, logger: logging.Logger, workflow: Any) -> None:
         """Jobs are about to run: Snakemake has a scheduler, a screen and its lock of the folder."""
         self._local = workflow.local_exec
@@ -54,8 +68,10 @@ class Session:
                 handler.setFormatter(screen)
                 handler.filters = [screen]
 
-    def end(self) -> None:
-        """Jobs have ended, not all of them well."""
+    def end(self, logs: Iterable[str]) -> None:
+        """Jobs have ended, not all of them well; ``logs`` are Snakemake's of the run."""
+        for line in out_of_memory(logs):
+            print(line, file=sys.stderr)
         if self.interrupted:
             raise KeyboardInterrupt
 
