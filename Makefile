@@ -58,8 +58,9 @@ $(VENV)/.run: $(VENV)/.python envs/requirements.txt
 	$(BIN)/pip install --quiet -r envs/requirements.txt
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.run envs/requirements-dev.txt
+$(VENV)/.dev: $(VENV)/.run envs/requirements-dev.txt envs/requirements-oracles.txt
 	$(BIN)/pip install --quiet -r envs/requirements-dev.txt
+	$(BIN)/pip install --quiet --no-deps -r envs/requirements-oracles.txt
 	touch $@
 
 clean:

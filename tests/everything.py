@@ -14,10 +14,36 @@ METRICS: dict[str, Any] = {"metrics": {"is_splits": 1, "neighbours": 1}}
 REFINED: dict[str, Any] = {
     "levels": "lloyd",
     "granularity": "row",
-    "scope": "linear",
+    "scope": "matrices",
     "levels_dtype": "float16",
     "float_dtype": "float16",
     "refine": {"steps": 20, "batch": 8},
+}
+# Networks of the other families, for the images of `tiny_idx`.
+NETWORKS: dict[str, dict[str, Any]] = {
+    "unet": {
+        "family": "unet",
+        "channels": 32,
+        "channel_multipliers": [1, 2],
+        "blocks": 1,
+        "attention": [4],
+        "heads": 2,
+    },
+    "dit": {
+        "family": "dit",
+        "patch": 4,
+        "width": 16,
+        "heads": 2,
+        "layers": 1,
+        "feedforward": 16,
+    },
+    "custom": {
+        "family": "custom",
+        "class": "own_net.py:Net",
+        "arguments": {"classes": 11},
+        "call": "t, x, labels=y",
+        "null_class": 10,
+    },
 }
 # As little work as there can be for each stage, all of them in one run.
 EVERYTHING: dict[str, Any] = {
@@ -40,7 +66,8 @@ EVERYTHING: dict[str, Any] = {
     | {
         "tiny_idx": PRESETS["tiny_idx"] | {"classifier": {"epochs": 1, "batch": 4}},
         "imported": PRESETS["tiny_idx"]
-        | {"checkpoint": f"{RUN}/models/tiny_idx_model.safetensors"},
+        | {"checkpoint": {"path": f"{RUN}/models/tiny_idx_model.safetensors"}},
+        **{name: PRESETS["tiny_idx"] | {"network": own} for name, own in NETWORKS.items()},
     },
 }
 

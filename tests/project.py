@@ -11,9 +11,13 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pytest
 import yaml
 
 from flowquant.runtime.digest import PACKAGE, commands
@@ -21,6 +25,17 @@ from flowquant.runtime.digest import PACKAGE, commands
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 STOPWATCH = Path(__file__).parent / "stopwatch"
+
+
+def oracle(name: str) -> ModuleType:
+    """A package to compare with (envs/requirements-oracles.txt); skips without, but not in CI."""
+    if find_spec(name) is None:
+        message = f"{name} is not installed: pip install --no-deps -r envs/requirements-oracles.txt"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return import_module(name)
+
 
 MODULES = sorted(
     str(path.relative_to(PACKAGE).with_suffix("")).replace("/", ".")
@@ -127,6 +142,7 @@ def copy_project(folder: Path) -> Workflow:
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
+    shutil.copy2(ROOT / "tests" / "own_net.py", folder)
     workflow = Workflow(folder)
     workflow.configure("tiny.yaml", TINY)
     return workflow

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import flowquant
 from flowquant.config.classifier import ArchitectureConfig
 from flowquant.config.method import MethodConfig
 from flowquant.data.dataset import read_dataset, read_validation
@@ -23,11 +24,13 @@ from flowquant.evaluation.features import read_features, write_features
 from flowquant.models.model import read_model
 from flowquant.quantization.allocation import Allocation, Sensitivity
 from flowquant.quantization.packed_file import PackedTensor, read_packed
+from flowquant.quantization.packed_header import PACKED
 from flowquant.quantization.variant import load_variant
 from flowquant.report import results
 from flowquant.report.tables import read_results
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import read_json
+from flowquant.runtime.header import read_header
 from flowquant.runtime.tensors import content_sha256, packed_metadata, read_tensors
 from flowquant.sampling.samples import Origin, read_samples, write_samples
 from flowquant.stages.quantize import quantize
@@ -37,8 +40,27 @@ from tiny import TINY_MODEL, write_tiny_dataset, write_tiny_model
 WRONG: tuple[Any, ...] = (None, True, "2", -1, 0, 17, 10**30, 1.5, [], {}, [[]])
 FLIPS = 40
 MOST_CHANGES = 150
-KINDS = ("model", "variant", "packed", "samples", "classifier", "features", "dataset")
+KINDS = (
+    *("model", "variant", "packed", "header", "saved"),
+    *("samples", "classifier", "features", "dataset"),
+)
 Reader = Callable[[Path], Any]
+
+
+class Tied(nn.Module):
+    """A network of the user's own, with a tied weight and a buffer of integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.again = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.again.weight = self.layer.weight
+        self.register_buffer("steps", torch.tensor(3001))
+
+
+def inspected(path: Path) -> Any:
+    """What a header says, but where in the file tensors lie."""
+    header = read_header(path, PACKED)
+    return {n: (e.kind, e.shape, e.bytes) for n, e in header.entries.items()}, header.metadata
 
 
 @cache
@@ -54,12 +76,14 @@ def originals() -> dict[str, tuple[Path, Reader]]:
         model=model,
         output=packed,
         report=folder / "report.json",
-        method=MethodConfig(levels="lloyd", granularity="row", scope="linear"),
+        method=MethodConfig(levels="lloyd", granularity="row", scope="matrices"),
         dataset="tiny",
         variant="lloyd/3bit",
         bits=3,
         device="cpu",
     )
+    saved = folder / "saved.safetensors"
+    flowquant.save(flowquant.quantize(Tied(), bits=2), saved)
     images = torch.randint(256, (6, 1, 8, 8), dtype=torch.uint8)
     write_samples(samples, images, torch.arange(6) % 3, Origin("tiny", "full", 3, 8.0))
     architecture = ArchitectureConfig(name="squeezenet1_1", image=TINY_MODEL.image, classes=3)
@@ -69,6 +93,8 @@ def originals() -> dict[str, tuple[Path, Reader]]:
         "model": (model, read_model),
         "variant": (packed, partial(load_variant, packed=True)),
         "packed": (packed, read_packed),
+        "header": (packed, inspected),
+        "saved": (saved, lambda path: flowquant.load(path, into=Tied())),
         "samples": (samples, read_samples),
         "classifier": (classifier, read_classifier),
         "features": (features, partial(read_features, extractor="classifier", weights=data)),

@@ -1,9 +1,13 @@
 """Layers: who may import whom, how large a module may be, what a stage runs."""
 
 import ast
+import os
+import subprocess
+import sys
 
 import pytest
 
+import flowquant
 from flowquant.runtime.digest import PACKAGE, direct_imports, imported_modules, module_of, source
 from project import MODULES, STAGES
 
@@ -41,7 +45,32 @@ def test_packages_are_few_and_import_nothing() -> None:
     assert len(entries) <= MOST_ENTRIES, entries
     for path in PACKAGE.rglob("__init__.py"):
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes), path
+        imports = [ast.unparse(n) for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
+        assert not imports or path.parent == PACKAGE, path
+
+
+def test_the_package_imports_its_rooms_when_they_are_asked_for() -> None:
+    code = "import flowquant, sys; print([n for n in sys.modules if n.startswith('flowquant.')])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print('torch' in sys.modules)"],
+        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["[]", "False"]
+    # What type checkers see is what there is.
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    seen = {
+        node.names[0].name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flowquant.")
+    }
+    assert sorted(seen) == sorted(flowquant.__all__)
+    for name, module in seen.items():
+        assert getattr(flowquant, name).__module__ == module
+    with pytest.raises(AttributeError, match="no attribute 'quantise'"):
+        flowquant.quantise  # noqa: B018
 
 
 def test_no_stage_imports_another_stage() -> None:

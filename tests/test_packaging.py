@@ -78,9 +78,10 @@ def test_conda_and_container_install_the_pins_of_pip() -> None:
     [
         (PROJECT["dependencies"], "requirements.txt"),
         (EXTRAS["dev"], "requirements-dev.txt"),
+        (EXTRAS["efficientnet"], "requirements-efficientnet.txt"),
         (EXTRAS["slurm"], "requirements-slurm.txt"),
     ],
-    ids=["run", "dev", "slurm"],
+    ids=["run", "dev", "efficientnet", "slurm"],
 )
 def test_the_ranges_of_the_package_admit_the_pins(ranges: list[str], name: str) -> None:
     allowed = {canonicalize_name(r.name): r.specifier for r in map(Requirement, ranges)}

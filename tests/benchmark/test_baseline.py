@@ -23,6 +23,7 @@ from flowquant.data.pixels import to_unit
 from flowquant.models.model import build_network, load_network
 from flowquant.quantization.levels import equal_mass
 from flowquant.sampling.sampler import Sampler
+from tiny import TINY_NETWORK
 
 CPU = torch.device("cpu")
 TRAINING = TrainingConfig(
@@ -82,7 +83,7 @@ def test_pictures_are_the_images(channels: int) -> None:
 @pytest.mark.parametrize("kind", ["class", "attributes"])
 def test_a_step_learns(tiny_model: ModelConfig, kind: Literal["class", "attributes"]) -> None:
     condition = ConditionConfig(kind=kind, count=3)
-    network = replace(tiny_model.network, condition="linear", dropout=0.0)
+    network = replace(TINY_NETWORK, condition="linear", dropout=0.0)
     model = replace(tiny_model, condition=condition, network=network)
     images = torch.randint(256, (16, 1, 8, 8), dtype=torch.uint8)
     labels = torch.randint(2, (16, 3), dtype=torch.uint8)

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from flowquant.config.classifier import ClassifierConfig
 from flowquant.config.command_line import options, run
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ModelConfig
+from flowquant.config.network import Network
 from flowquant.config.preset import Preset
 from flowquant.config.reading import check, merged, read_yaml
 from flowquant.config.refinement import RefineConfig
@@ -24,6 +25,7 @@ from flowquant.config.sampling import SamplingConfig, SweepConfig
 from flowquant.config.shell import Shell
 from flowquant.config.training import TrainingConfig
 from project import ROOT
+from tiny import TINY_MODEL, TINY_NETWORKS
 
 PRESETS = check(
     merged(read_yaml(ROOT / "config/datasets.yaml"), read_yaml(ROOT / "config/config.yaml"))
@@ -38,7 +40,8 @@ def read_back(kind: type, words: list[str]) -> Any:
         return given
 
     stage.__annotations__["given"] = kind
-    return tyro.cli(stage, args=words, config=(tyro.conf.FlagConversionOff,))
+    config = (tyro.conf.FlagConversionOff, tyro.conf.CascadeSubcommandArgs)
+    return tyro.cli(stage, args=words, config=config)
 
 
 def parts_of(preset: Preset) -> list[tuple[type, Any]]:
@@ -57,6 +60,12 @@ def test_a_stage_gets_what_was_configured(name: str) -> None:
         found = read_back(kind, options("given", kind, section))
         for field in fields(kind):
             assert getattr(found, field.name) == getattr(section, field.name)
+
+
+@pytest.mark.parametrize("network", TINY_NETWORKS.values(), ids=TINY_NETWORKS)
+def test_a_stage_gets_the_family_that_was_configured(network: Network) -> None:
+    model = replace(TINY_MODEL, network=network)
+    assert read_back(ModelConfig, options("given", ModelConfig, model)) == model
 
 
 def test_more_sections_survive() -> None:

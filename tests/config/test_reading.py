@@ -122,6 +122,11 @@ MISTAKES: list[tuple[str, Any, str]] = [
         {"group": 1},
         "`methods.ot.granularity`: found {'group': 1}; expected .*≥ 2",
     ),
+    (
+        "methods/ot/scope",
+        "linear",
+        "found 'linear'; expected one of all, matrices.*`linear` is called `matrices` now",
+    ),
     ("methods/ot/budget", 17, "`methods.ot.budget.0`: found 17; expected .*≤ 16"),
     ("methods/ot/budget", [2, 0], r"`methods.ot.budget.1`: found 0; expected a number, > 0"),
     (
@@ -176,7 +181,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("presets/digits/training/learning_rate", "1e-3", "found '1e-3'.*and 1.0e-3 for 1e-3"),
     ("presets/digits/training/warmup_epochs", 101, "found 101.0; expected at most `epochs`, 100"),
     ("presets/digits/training/validation", None, "null for the source `digits`"),
-    ("presets/digits/source", None, "`presets.digits.source`: found None; expected Where the im"),
+    ("presets/digits/source", None, "`presets.digits.source`: found None; expected a mapping"),
     ("presets/mine", {}, "`presets.mine.image`: found nothing"),
     ("evaluation/metrics/is_splits", 1001, "found 1001 for the 1000 samples of `digits`"),
     ("evaluation/metrics/neighbours", 1000, "found 1000 for the 1000 samples of `digits`"),
@@ -350,7 +355,7 @@ def test_every_text_reaches_its_stage_unharmed(config: Content, text: str, tmp_p
             words += run.training_options(w) + run.sampling_options(w) + run.sweep_options(w)
             words += run.classifier_options(w) if preset.classifier else []
         words += run.method_options(w) + run.refine_options(w) + run.sensitivity_options(w)
-        words += [str(run.configuration.data_root), run.configuration.plot.levels_of]
+        words += [str(run.configuration.data_root), str(run.configuration.plot.levels_of)]
         sent += [word for word in words if text in word]
     assert len(sent) > 20
     command = Shell(tmp_path, own_environment=True).stage("sample", "{params.words}")

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from flowquant.config.reading import read_yaml
 from flowquant.config.run import Run
+from flowquant.runtime.digest import digest
 from flowquant.runtime.errors import UserError
 from project import ROOT, TINY
 
@@ -83,7 +85,7 @@ def test_amounts() -> None:
 def test_options() -> None:
     run = read()
     assert run.source_options(W)[:2] == ["--source.kind=digits", "--source.test-fraction=0.3"]
-    assert "--method.levels=equal_mass" in run.method_options(W)
+    assert "--levels=equal_mass" in run.method_options(W)
     assert not [word for word in run.method_options(W) if "bits" in word]
     assert run.metrics_options[-1] == "--metrics.is-splits=10"
     assert not [word for word in run.metrics_options if "neighbours" in word]
@@ -92,6 +94,48 @@ def test_options() -> None:
     assert "--settings.per-class=10" in sweep
     assert not [word for word in sweep if "steps" in word]
     assert run.weights_options[0] == "--urls"
+
+
+def test_code_of_ones_own_counts_for_the_jobs_that_run_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.py", "net.py"):
+        (tmp_path / name).write_text("1")
+    own = {"family": "custom", "class": "net.py:Net", "call": "t, x", "arguments": {"a": 1}}
+    base = read_yaml(ROOT / "config/datasets.yaml")["presets"]["digits"]
+    given = {
+        "methods": TINY["methods"] | {"own": {"levels": "mine.py:levels"}},
+        "datasets": ["digits", "other"],
+        "presets": {"digits": base | {"network": own, "classifier": None}, "other": base},
+        "evaluation": {"extractor": "inception-v3-compat"},
+    }
+    run = read(**given)
+    assert run.classes == {"digits": "net.py:Net"}
+    assert '--model.network.arguments={"a": 1}' in run.model_options(W)
+
+    def codes() -> dict[tuple[str, ...], str]:
+        return {
+            (command, dataset, method): run.code(command)(
+                SimpleNamespace(dataset=dataset, method=method)
+            )
+            for command in ("quantize", "sample", "evaluate", "classifier")
+            for dataset in ("digits", "other")
+            for method in ("ot", "own")
+        }
+
+    before = codes()
+    assert before["quantize", "other", "ot"] == digest("quantize")
+    (tmp_path / "mine.py").write_text("2")
+    changed = {job for job, code in codes().items() if code != before[job]}
+    assert changed == {("quantize", "digits", "own"), ("quantize", "other", "own")}
+    before = codes()
+    (tmp_path / "net.py").write_text("2")
+    changed = {job for job, code in codes().items() if code != before[job]}
+    assert changed == {(c, "digits", m) for c in ("quantize", "sample") for m in ("ot", "own")}
+    (tmp_path / "net.py").unlink()
+    with pytest.raises(UserError, match=r"`presets\.digits\.network\.class`: found 'net\.py'"):
+        read(**given)
 
 
 @pytest.mark.parametrize("part", ["checkpoint", "weights"])

@@ -13,6 +13,7 @@ from flowquant.models.kernels.activation import activate, activate_backward
 from flowquant.models.kernels.attention import attention, attention_backward
 from flowquant.models.kernels.norm import add_norm, add_norm_backward
 from flowquant.models.model import build_network
+from tiny import TINY_NETWORK
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for CPUs")
 SEED = torch.tensor([1234])
@@ -118,7 +119,7 @@ def test_a_layer(tiny_model: ModelConfig) -> None:
     torch.manual_seed(0)
     network: Any = build_network(tiny_model)
     layer = network.transformer.layers[0].eval()
-    x = torch.randn(3, 4, tiny_model.network.width)
+    x = torch.randn(3, 4, TINY_NETWORK.width)
     with torch.inference_mode():
         torch.testing.assert_close(encode(layer, x), layer(x), atol=1e-5, rtol=1e-4)
 
@@ -146,7 +147,7 @@ def test_more_tokens_than_the_kernels_hold(tiny_model: ModelConfig) -> None:
     """The layer's own computation takes over, dropout and gradients included."""
     network: Any = build_network(tiny_model)
     layer = network.transformer.layers[0]
-    x = torch.randn(1, 130, tiny_model.network.width)
+    x = torch.randn(1, 130, TINY_NETWORK.width)
     outputs = []
     for compute in (layer, lambda x: encode_training(layer, torch.zeros(4, dtype=torch.int64), x)):
         torch.manual_seed(0)

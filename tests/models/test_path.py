@@ -18,6 +18,7 @@ from flowquant.models.path import (
 )
 from flowquant.models.solver import solve
 from flowquant.runtime import random
+from tiny import TINY_NETWORK
 
 FORWARD = FlowConfig(clock="forward", sigma=0.5)
 BACKWARD = FlowConfig(clock="backward", sigma=0.5)
@@ -141,7 +142,7 @@ def test_guidance(tiny_model: ModelConfig, kind: str, scale: float) -> None:
     """Against the definition, from one evaluation with and one without the condition."""
     labels = torch.tensor([0, 2])
     if kind != "embedding":
-        tiny_model = replace(tiny_model, network=replace(tiny_model.network, condition="linear"))
+        tiny_model = replace(tiny_model, network=replace(TINY_NETWORK, condition="linear"))
     if kind == "attributes":
         tiny_model = replace(tiny_model, condition=ConditionConfig(kind="attributes", count=5))
         labels = torch.tensor([[1, 0, 1, 0, 0], [0, 1, 1, 1, 1]], dtype=torch.uint8)

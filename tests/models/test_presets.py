@@ -11,7 +11,7 @@ from flowquant.models.model import build_network, empty_network
 from flowquant.models.path import velocity
 from project import ROOT
 
-PAPER = ("mnist", "fmnist", "cifar10", "celeba")
+USED = ("mnist", "fmnist", "cifar10", "celeba", "cifar10_unet", "cifar10_dit")
 
 
 def configuration() -> dict[str, Any]:
@@ -31,6 +31,10 @@ def model_of(name: str) -> ModelConfig:
         ("cifar10", 58_606_896),
         ("cifar10_jpeg", 58_606_896),
         ("celeba", 58_851_264),
+        ("cifar10_unet", 35_751_427),
+        ("cifar10_jpeg_unet", 35_751_427),
+        ("cifar10_dit", 32_573_964),
+        ("cifar10_jpeg_dit", 32_573_964),
     ],
 )
 def test_parameters(name: str, count: int) -> None:
@@ -84,7 +88,7 @@ def test_names_and_shapes(name: str, wanted: dict[str, tuple[int, ...]]) -> None
     assert {key: tuple(value.shape) for key, value in state.items()} == wanted
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", USED)
 def test_forward_pass_is_finite(name: str) -> None:
     model = model_of(name)
     torch.manual_seed(0)

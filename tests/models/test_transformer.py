@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from flowquant.config.model import ConditionConfig, ImageConfig, ModelConfig
+from flowquant.models.family import matrices
 from flowquant.models.model import build_network, empty_network
-from flowquant.models.transformer import FourierFeatures, linear_weights
+from flowquant.models.transformer import FourierFeatures
+from tiny import TINY_NETWORK
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
@@ -17,7 +19,7 @@ def test_encoder_equals_pytorchs(
     tiny_model: ModelConfig, activation: Literal["relu", "gelu"]
 ) -> None:
     """The same weights in `nn.TransformerEncoder` give the same output."""
-    config = replace(tiny_model.network, activation=activation)
+    config = replace(TINY_NETWORK, activation=activation)
     model = replace(tiny_model, network=config)
     torch.manual_seed(0)
     network: Any = build_network(model)
@@ -44,7 +46,7 @@ def test_encoder_equals_pytorchs(
 def test_patches_are_ordered_channel_row_column(tiny_model: ModelConfig) -> None:
     """With identity-like projections, the network's patching and its inverse lose nothing."""
     image = ImageConfig(channels=3, size=8)
-    config = replace(tiny_model.network, width=48, heads=2, patch=4)
+    config = replace(TINY_NETWORK, width=48, heads=2, patch=4)
     network: Any = build_network(replace(tiny_model, image=image, network=config)).eval()
     tokens_seen = []
     network.patch_proj.register_forward_pre_hook(lambda _, args: tokens_seen.append(args[0]))
@@ -75,7 +77,7 @@ def test_withheld_condition_is_as_zero_attributes(tiny_model: ModelConfig) -> No
     model = replace(
         tiny_model,
         condition=ConditionConfig(kind="attributes", count=5),
-        network=replace(tiny_model.network, condition="linear", time="fourier"),
+        network=replace(TINY_NETWORK, condition="linear", time="fourier"),
     )
     torch.manual_seed(0)
     network = build_network(model).eval()
@@ -91,7 +93,7 @@ def test_withheld_condition_is_as_zero_attributes(tiny_model: ModelConfig) -> No
 
 
 def test_classes_through_a_linear_map_are_one_hot(tiny_model: ModelConfig) -> None:
-    model = replace(tiny_model, network=replace(tiny_model.network, condition="linear"))
+    model = replace(tiny_model, network=replace(TINY_NETWORK, condition="linear"))
     network = build_network(model).eval()
     x, time = torch.randn(2, 1, 8, 8), torch.zeros(2)
     with torch.no_grad():
@@ -109,8 +111,8 @@ def test_dropout_is_off_outside_training(tiny_model: ModelConfig) -> None:
     assert torch.equal(network(*args), network(*args))
 
 
-def test_linear_weights_are_matrices_without_embeddings(tiny_model: ModelConfig) -> None:
-    names = linear_weights(empty_network(tiny_model))
+def test_matrices_are_what_tokens_are_multiplied_by(tiny_model: ModelConfig) -> None:
+    names = matrices(empty_network(tiny_model))
     layer = {f"transformer.layers.{i}." for i in range(2)}
     per_layer = (
         "self_attn.in_proj_weight",
@@ -121,8 +123,6 @@ def test_linear_weights_are_matrices_without_embeddings(tiny_model: ModelConfig)
     assert names == {
         "patch_proj.weight",
         "out_proj.weight",
-        "time_mlp.1.weight",
-        "time_mlp.3.weight",
     } | {prefix + name for prefix in layer for name in per_layer}
 
 
@@ -131,7 +131,7 @@ def test_withholding_keeps_the_type_a_network_computes_in(
     tiny_model: ModelConfig, kind: Literal["embedding", "linear"]
 ) -> None:
     # A float32 mask must not make all that follows float32: fused layers take one type.
-    model = replace(tiny_model, network=replace(tiny_model.network, condition=kind))
+    model = replace(tiny_model, network=replace(TINY_NETWORK, condition=kind))
     network: Any = build_network(model).eval()
     network.cast(torch.bfloat16)
     seen = []

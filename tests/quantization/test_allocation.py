@@ -20,7 +20,7 @@ from tiny import write_tiny_dataset, write_tiny_model
 METHOD = MethodConfig(
     levels="lloyd",
     granularity="tensor",
-    scope="linear",
+    scope="matrices",
     keep=(),
     least_values=5,
     levels_dtype="float16",

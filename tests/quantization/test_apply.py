@@ -30,13 +30,13 @@ def method(**changes: Any) -> MethodConfig:
 
 def test_scope_linear_keeps_what_does_not_multiply() -> None:
     weights = build_network(TINY_MODEL).state_dict()
-    chosen = selected(weights, TINY_MODEL, method(scope="linear"))
+    chosen = selected(weights, TINY_MODEL, method(scope="matrices"))
     assert "transformer.layers.0.self_attn.in_proj_weight" in chosen
     assert "patch_proj.weight" in chosen
     for name in ("pos_emb", "class_emb.weight", "time_mlp.0.W", "patch_proj.bias"):
         assert name not in chosen
     kept = selected(
-        weights, TINY_MODEL, method(scope="linear", keep=("patch_proj.*", "out_proj.*"))
+        weights, TINY_MODEL, method(scope="matrices", keep=("patch_proj.*", "out_proj.*"))
     )
     assert chosen - kept == {"patch_proj.weight", "out_proj.weight"}
 
@@ -102,7 +102,7 @@ def test_tensors_quantized_together_come_out_as_alone(
 ) -> None:
     torch.manual_seed(0)
     weights = build_network(TINY_MODEL).state_dict()
-    widths = dict.fromkeys(selected(weights, TINY_MODEL, method(scope="linear")), 2)
+    widths = dict.fromkeys(selected(weights, TINY_MODEL, method(scope="matrices")), 2)
     alone = quantize_weights(weights, method(granularity=granularity), widths)
     batches = methods._batches
 

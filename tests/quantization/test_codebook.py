@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from flowquant.models.transformer import FAMILIES
+from flowquant.models.family import FAMILIES
 from flowquant.quantization.codebook import (
     Codebook,
     effective_bits,
@@ -22,10 +22,10 @@ from flowquant.quantization.codebook import (
 from flowquant.quantization.packed_file import read_quantized, write_quantized
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.tensors import content_sha256
-from tiny import TINY_MODEL
+from tiny import TINY_MODEL, TINY_NETWORK
 
 # No network has more layers than tensors.
-MODEL = replace(TINY_MODEL, network=replace(TINY_MODEL.network, layers=1))
+MODEL = replace(TINY_MODEL, network=replace(TINY_NETWORK, layers=1))
 METADATA: dict[str, Any] = {
     "model": asdict(MODEL),
     "method": {"levels": "lloyd", "granularity": "row", "scope": "all"},

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,20 +13,19 @@ from torch import nn
 
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ConditionConfig, ModelConfig
-from flowquant.models.transformer import SelfAttention
+from flowquant.models.family import FAMILIES, matrices
+from flowquant.quantization.apply import quantize_tensor
 from flowquant.quantization.packed_file import PackedTensor, read_packed
-from flowquant.quantization.packed_network import PackedLinear
+from flowquant.quantization.packed_network import PackedWeight
 from flowquant.quantization.packing import pack
 from flowquant.quantization.variant import load_variant
+from flowquant.runtime.tensors import read_metadata
 from flowquant.stages.quantize import quantize
-from tiny import TINY_MODEL, write_tiny_model
+from tiny import TINY_MODEL, TINY_NETWORK, TINY_NETWORKS, write_tiny_model
 
 
-def packed_file(
-    folder: Path, bits: int, granularity: str, scope: str, config: ModelConfig = TINY_MODEL
-) -> Path:
-    output = folder / "packed.safetensors"
-    method = MethodConfig(
+def method(granularity: str, scope: str) -> MethodConfig:
+    return MethodConfig(
         levels="lloyd",
         granularity=granularity,
         scope=scope,  # type: ignore[arg-type]
@@ -34,12 +34,18 @@ def packed_file(
         levels_dtype="float16",
         float_dtype="float16",
     )
+
+
+def packed_file(
+    folder: Path, bits: int, granularity: str, scope: str, config: ModelConfig = TINY_MODEL
+) -> Path:
+    output = folder / "packed.safetensors"
     model = write_tiny_model(folder, config)
     quantize(
         model=model,
         output=output,
         report=folder / "r.json",
-        method=method,
+        method=method(granularity, scope),
         dataset="tiny",
         variant="m/2bit",
         bits=bits,
@@ -47,45 +53,79 @@ def packed_file(
     return output
 
 
-@pytest.mark.parametrize("scope", ["all", "linear"])
+@pytest.mark.parametrize("scope", ["all", "matrices"])
 @pytest.mark.parametrize(
     ("bits", "granularity"),
     [(2, "row"), (3, "tensor"), (2, "group:16"), (8, "tensor"), (11, "tensor")],
 )
+@pytest.mark.parametrize("family", FAMILIES)
 def test_packed_and_expanded_networks_agree(
-    bits: int, granularity: str, scope: str, tmp_path: Path
+    family: str, bits: int, granularity: str, scope: str, tmp_path: Path
 ) -> None:
-    path = packed_file(tmp_path, bits, granularity, scope)
+    config = replace(TINY_MODEL, network=TINY_NETWORKS[family])
+    path = packed_file(tmp_path, bits, granularity, scope, config)
     expanded, _ = load_variant(path)
     packed, _ = load_variant(path, packed=True)
-    layers = [m for m in packed.modules() if isinstance(m, PackedLinear)]
+    found = {name for name, m in packed.named_modules() if isinstance(m, PackedWeight)}
     if bits < 11:
-        assert len(layers) >= 2 * 4
-        attention = next(m for m in packed.modules() if isinstance(m, SelfAttention))
-        assert isinstance(attention.in_projection, PackedLinear)
+        # Every weight that is a matrix is held as its file holds it.
+        stored = read_metadata(path)["packed"].keys()
+        assert found >= matrices(expanded) & stored
+        assert len(found) >= (1 if family == "custom" else 8)
     inputs = torch.randn(3, 1, 8, 8), torch.rand(3), torch.tensor([0, 1, 2])
     torch.testing.assert_close(packed(*inputs), expanded(*inputs))
     assert not any(tensor.is_meta for tensor in packed.state_dict().values())
 
 
+@pytest.mark.parametrize("layer", [nn.Conv1d, nn.Conv2d, nn.Conv3d])
+def test_convolutions_of_any_dimension(layer: Any) -> None:
+    torch.manual_seed(0)
+    convolution = layer(4, 6, 3, stride=2, padding=1, padding_mode="circular", groups=2)
+    weight = convolution.weight.detach()
+    book = quantize_tensor(weight, method("row", "matrices"), 2)
+    x = torch.randn(2, 4, *[6] * (weight.dim() - 2))
+    convolution.weight.data = book.expand()
+    expected = convolution(x)
+    del convolution.weight
+    indices = pack(book.indices, 2)
+    convolution.weight = PackedWeight(PackedTensor(indices, book.levels, 2, book.shape))
+    assert convolution(x).equal(expected)
+
+
+def test_packed_weights_compute_in_the_type_that_is_asked_for(tmp_path: Path) -> None:
+    config = replace(TINY_MODEL, network=TINY_NETWORKS["unet"])
+    path = packed_file(tmp_path, 2, "row", "matrices", config)
+    inputs = torch.randn(3, 1, 8, 8), torch.rand(3), torch.tensor([0, 1, 2])
+    found = []
+    for packed in (False, True):
+        network, _ = load_variant(path, packed=packed)
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(network(*inputs))
+        network.cast(torch.bfloat16)  # type: ignore[operator]
+        found.append(network(*inputs))
+    torch.testing.assert_close(found[2:], found[:2])
+
+
 @pytest.mark.parametrize("kind", ["class", "attributes"])
 def test_conditions_through_a_packed_matrix(kind: str, tmp_path: Path) -> None:
-    linear = replace(TINY_MODEL.network, condition="linear")
+    linear = replace(TINY_NETWORK, condition="linear")
     config = replace(TINY_MODEL, condition=ConditionConfig(kind=kind, count=40), network=linear)  # type: ignore[arg-type]
-    path = packed_file(tmp_path, 2, "tensor", "linear", config)
+    path = packed_file(tmp_path, 2, "tensor", "all", config)
     expanded, _ = load_variant(path)
     packed, _ = load_variant(path, packed=True)
-    assert isinstance(packed.attr_emb, PackedLinear)
+    assert isinstance(packed.attr_emb.weight, PackedWeight)  # type: ignore[union-attr]
     condition = torch.tensor([0, 39]) if kind == "class" else torch.ones(2, 40, dtype=torch.uint8)
     inputs = torch.randn(2, 1, 8, 8), torch.rand(2), condition
     torch.testing.assert_close(packed(*inputs), expanded(*inputs))
 
 
-def test_a_packed_network_is_as_small_as_its_file(tmp_path: Path) -> None:
-    path = packed_file(tmp_path, 2, "tensor", "linear")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_packed_network_is_as_small_as_its_file(family: str, tmp_path: Path) -> None:
+    config = replace(TINY_MODEL, network=TINY_NETWORKS[family])
+    path = packed_file(tmp_path, 2, "tensor", "matrices", config)
     contents, _ = read_packed(path)
     packed, _ = load_variant(path, packed=True)
-    held = sum(t.numel() * t.element_size() for t in [*packed.parameters(), *packed.buffers()])
+    held = sum(t.numel() * t.element_size() for t in packed.state_dict().values())
     stored = sum(
         t.packed.numel() + t.levels.numel() * t.levels.element_size()
         if isinstance(t, PackedTensor)
@@ -95,25 +135,30 @@ def test_a_packed_network_is_as_small_as_its_file(tmp_path: Path) -> None:
     assert held == stored
 
 
-def test_peak_memory_is_one_expanded_layer() -> None:
-    code = """
-import resource, sys, torch
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [("nn.Linear(1, 1, bias=False)", (2048, 2048)), ("nn.Conv2d(1, 1, 4, 4)", (512, 512, 4, 4))],
+)
+def test_peak_memory_is_one_expanded_layer(layer: str, shape: tuple[int, ...]) -> None:
+    code = f"""
+import math, resource, torch
+from torch import nn
 from flowquant.quantization.packed_file import PackedTensor
-from flowquant.quantization.packed_network import PackedLinear
+from flowquant.quantization.packed_network import PackedWeight
 torch.set_num_threads(1)
-size, count = 2048, 24
-layers = [
-    PackedLinear(
-        PackedTensor(torch.randint(256, (size * size // 4,), dtype=torch.uint8),
-                     torch.randn(size, 4).half(), 2, (size, size)), None)
-    for _ in range(count)
-]
-x = torch.randn(1, size)
+shape, layers = {shape}, [{layer} for _ in range(24)]
+for layer in layers:
+    packed = torch.randint(256, (math.prod(shape) // 4,), dtype=torch.uint8)
+    del layer.weight
+    layer.weight = PackedWeight(
+        PackedTensor(packed, torch.randn(shape[0], 4).half(), 2, shape)
+    )
+    layer.bias = None
+x = torch.randn(1, *shape[1:])
 layers[0](x)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for layer in layers:
-    x = layer(x)
-    x = x / x.norm()
+    layer(x)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((after - before) / 1024)
 """
@@ -137,8 +182,8 @@ def test_expansion_in_chunks_is_exact(
     draws = torch.Generator().manual_seed(0)
     levels = torch.randn(groups, 2**bits, generator=draws)
     indices = torch.randint(2**bits, (groups, 24 * 36 // groups), generator=draws)
-    layer = PackedLinear(PackedTensor(pack(indices, bits), levels, bits, (24, 36)), None)
-    assert layer.expand().equal(levels.gather(1, indices).view(24, 36))
+    weight = PackedWeight(PackedTensor(pack(indices, bits), levels, bits, (24, 36)))
+    assert weight.expand().equal(levels.gather(1, indices).view(24, 36))
 
 
 def test_fused_kernel_agrees_with_expansion() -> None:
@@ -146,17 +191,18 @@ def test_fused_kernel_agrees_with_expansion() -> None:
     code = """
 import torch
 from flowquant.quantization.packed_file import PackedTensor
-from flowquant.quantization.packed_network import PackedLinear
+from flowquant.quantization.packed_network import PackedWeight, expanded_linear, fused_linear
 from flowquant.quantization.packing import pack
 torch.manual_seed(0)
 for bits in (1, 2, 4, 8):
     for groups in (1, 40):
         index = torch.randint(2**bits, (40, 72))
-        weight = PackedTensor(pack(index, bits), torch.randn(groups, 2**bits), bits, (40, 72))
+        levels = torch.randn(groups, 2**bits)
+        weight = PackedWeight(PackedTensor(pack(index, bits), levels, bits, (40, 72)))
         for bias in (torch.randn(40), None):
-            layer = PackedLinear(weight, bias)
-            x = torch.randn(3, 37, 72)
-            torch.testing.assert_close(layer.fused(x), layer(x), rtol=1e-4, atol=1e-4)
+            given = torch.randn(3, 37, 72), weight, bias
+            found, expected = fused_linear(*given), expanded_linear(*given)
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 print("agrees")
 """
     done = subprocess.run(

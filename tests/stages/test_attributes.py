@@ -18,6 +18,7 @@ from flowquant.sampling.samples import read_samples
 from flowquant.stages.sample import sample
 from flowquant.stages.train import train
 from flowquant.training.flow_matching import Training
+from tiny import TINY_NETWORK
 
 
 def training_of(**settings: Any) -> TrainingConfig:
@@ -54,7 +55,7 @@ def with_attributes(
     model = replace(
         model,
         condition=ConditionConfig(kind="attributes", count=5),
-        network=replace(model.network, condition="linear", time="fourier"),
+        network=replace(TINY_NETWORK, condition="linear", time="fourier"),
     )
     return data, tensors, model
 

@@ -16,7 +16,7 @@ from tiny import write_tiny_model
 def measure(folder: Path, levels: LevelsName, bits: int) -> Path:
     name = f"{levels}/{bits}bit"
     method = MethodConfig(
-        levels=levels, granularity="tensor", scope="linear", keep=(), least_values=5
+        levels=levels, granularity="tensor", scope="matrices", keep=(), least_values=5
     )
     packed = folder / "packed.safetensors"
     quantize(
@@ -62,7 +62,7 @@ def test_from_distances_to_table_and_plot(tmp_path: Path) -> None:
         dpi=50,
     )
     found: dict[str, Any] = json.loads(data.read_text())
-    assert set(found["rho"]["tensor, linear"]) == {"2", "3", "4"}
+    assert set(found["rho"]["tensor, matrices"]) == {"2", "3", "4"}
     assert found["decay"]["uniform"] > 1.5
     assert -1 <= found["rank_correlation"]["unrefined"] <= 1
     assert "Rank correlation" in table.read_text()

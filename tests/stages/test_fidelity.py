@@ -31,7 +31,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
             output=tmp_path / f"packed{bits}.safetensors",
             report=tmp_path / "r.json",
             method=MethodConfig(
-                levels="lloyd", granularity="row", scope="linear", keep=(), least_values=5
+                levels="lloyd", granularity="row", scope="matrices", keep=(), least_values=5
             ),
             dataset="tiny",
             variant="m/2bit",

@@ -24,7 +24,9 @@ from flowquant.stages.real_features import real_features
 from flowquant.training.refinement import Refinement
 from tiny import TINY_MODEL, write_tiny_dataset, write_tiny_model
 
-METHOD = MethodConfig(levels="uniform", granularity="row", scope="linear", keep=(), least_values=5)
+METHOD = MethodConfig(
+    levels="uniform", granularity="row", scope="matrices", keep=(), least_values=5
+)
 CLASSIFIER = ArchitectureConfig(name="shufflenet_v2_x0_5", image=TINY_MODEL.image, classes=3)
 SAID: dict[str, Any] = {"dataset": "tiny", "variant": "m/2bit"}
 CPU: dict[str, Any] = {"device": "cpu"}

@@ -65,8 +65,8 @@ def test_every_method_writes_a_file_that_reads_back(
 
 
 def test_half_floats_make_the_file_smaller(tmp_path: Path) -> None:
-    _, full = run(tmp_path, scope="linear", granularity="row")
-    _, half = run(tmp_path, scope="linear", granularity="row", **HALF)
+    _, full = run(tmp_path, scope="matrices", granularity="row")
+    _, half = run(tmp_path, scope="matrices", granularity="row", **HALF)
     assert half["effective_bits"] < full["effective_bits"] - 2
 
 
@@ -141,7 +141,7 @@ def test_one_of_bits_and_allocation(tmp_path: Path) -> None:
 
 
 def test_inspect_prints_every_tensor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    output, report = run(tmp_path, granularity="row", scope="linear", **HALF)
+    output, report = run(tmp_path, granularity="row", scope="matrices", **HALF)
     inspect(output)
     alone = capsys.readouterr().out
     inspect(output, tmp_path / "model.safetensors")
@@ -150,7 +150,7 @@ def test_inspect_prints_every_tensor(tmp_path: Path, capsys: pytest.CaptureFixtu
     for name in report["tensors"]:
         assert name in alone
     assert "effective bits" in alone
-    assert "lloyd, 2 bits, granularity row, scope linear" in alone
+    assert "lloyd, 2 bits, granularity row, scope matrices" in alone
 
 
 def test_inspect_refuses_another_model(tmp_path: Path) -> None:

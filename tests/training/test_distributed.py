@@ -47,7 +47,8 @@ def run(
 
 
 def without_dropout(model: ModelConfig) -> ModelConfig:
-    return replace(model, network=replace(model.network, dropout=0.0))
+    network: Any = model.network
+    return replace(model, network=replace(network, dropout=0.0))
 
 
 def assert_alike(one: Found, two: Found, tolerance: float) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from flowquant.config.method import MethodConfig
+from flowquant.config.model import ModelConfig
 from flowquant.config.refinement import RefineConfig
 from flowquant.data.dataset import read_dataset
 from flowquant.models.model import read_model
@@ -17,9 +18,9 @@ from flowquant.quantization.packed_file import read_quantized
 from flowquant.runtime.errors import UserError
 from flowquant.stages.quantize import quantize
 from flowquant.stages.refine import refine
-from flowquant.training import refinement, resume
+from flowquant.training import matching, resume
 from flowquant.training.refinement import Refinement
-from tiny import write_tiny_dataset, write_tiny_model
+from tiny import TINY_MODEL, TINY_NETWORKS, write_tiny_dataset, write_tiny_model
 
 SETTINGS = RefineConfig(
     steps=120,
@@ -40,21 +41,26 @@ TRAINED = replace(SETTINGS, assignments="trained")
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Any]:
-    model = write_tiny_model(tmp_path)
+    return prepared(tmp_path, TINY_MODEL)
+
+
+def prepared(folder: Path, config: ModelConfig) -> dict[str, Any]:
+    """A network quantized to 2 bits, and what else the stage `refine` is told of it."""
+    model = write_tiny_model(folder, config)
     method = MethodConfig(
         levels="lloyd",
         granularity="row",
-        scope="linear",
+        scope="matrices",
         keep=(),
         least_values=5,
         levels_dtype="float16",
         float_dtype="float16",
     )
-    unrefined = tmp_path / "unrefined.safetensors"
+    unrefined = folder / "unrefined.safetensors"
     quantize(
         model=model,
         output=unrefined,
-        report=tmp_path / "r.json",
+        report=folder / "r.json",
         method=method,
         dataset="tiny",
         variant="m/2bit",
@@ -63,11 +69,11 @@ def files(tmp_path: Path) -> dict[str, Any]:
     return {
         "model": model,
         "unrefined": unrefined,
-        "data": write_tiny_dataset(tmp_path),
-        "output": tmp_path / "refined.safetensors",
-        "report": tmp_path / "refined.json",
-        "curve": tmp_path / "curve.jsonl",
-        "checkpoint": tmp_path / "state.pt",
+        "data": write_tiny_dataset(folder),
+        "output": folder / "refined.safetensors",
+        "report": folder / "refined.json",
+        "curve": folder / "curve.jsonl",
+        "checkpoint": folder / "state.pt",
         "dataset": "tiny",
         "variant": "m/2bit",
         "device": "cpu",
@@ -109,12 +115,29 @@ def test_velocity_error_falls_and_the_file_keeps_its_size(
     assert rows[-1]["loss"] < rows[0]["loss"]
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, TRAINED], ids=["fixed", "trained"])
+def test_convolutions_are_refined(tmp_path: Path, settings: RefineConfig) -> None:
+    files = prepared(tmp_path, replace(TINY_MODEL, network=TINY_NETWORKS["unet"]))
+    refine(**files, settings=replace(settings, steps=30, batch=16))
+    error = json.loads(files["report"].read_text())["velocity_error"]
+    assert error["after"] < 0.8 * error["before"]
+    before, after = (read_quantized(files[name])[0] for name in ("unrefined", "output"))
+    kernels = [name for name, content in before.items() if len(content.shape) > 2]
+    assert len(kernels) > 10
+    for name in kernels:
+        was, now = before[name], after[name]
+        assert isinstance(was, Codebook)
+        assert isinstance(now, Codebook)
+        assert len(now.levels) == now.shape[0]
+        assert not now.levels.equal(was.levels)
+
+
 @pytest.mark.parametrize("changes", [{}, {"rounds": 2}, {"assignments": "trained"}])
 def test_a_killed_run_ends_as_if_it_had_not_been(
     files: dict[str, Any], monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     """Killed after 16 of 24 steps, where the last of two rounds is about to begin."""
-    monkeypatch.setattr(refinement, "LOG_STEPS", 8)
+    monkeypatch.setattr(matching, "LOG_STEPS", 8)
     settings = replace(SETTINGS, steps=24, **changes)
     refine(**files, settings=settings)
     whole = files["output"].read_bytes()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from everything import EVERYTHING, RUN, others
+from everything import EVERYTHING, NETWORKS, RUN, others
 from originals import PRESETS, write_originals
 from project import Workflow, copy_project
 
@@ -30,12 +30,12 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     workflow.configure("everything.yaml", EVERYTHING)
     workflow.configure("others.yaml", others(mirror))
     downloads = [f"results/data/{name}.safetensors" for name in (*PRESETS, "digits")]
-    downloads.append("results/data/inception-v3-compat.pth")
+    downloads += ["results/data/inception-v3-compat.pth", "results/data/efficientnet-lite0.pth"]
     samples = [f"{RUN}/sampling/{name}/full/seed0.safetensors" for name in PRESETS]
-    imports = ["check", f"{RUN}/models/imported_model.safetensors"]
+    models = [f"{RUN}/models/{name}_model.safetensors" for name in ("imported", *NETWORKS)]
     for targets, config in (
         (["all", "sweep", "benchmark"], ("everything.yaml",)),
-        ([*downloads, *imports, *samples], ("everything.yaml", "others.yaml")),
+        (["check", *downloads, *models, *samples], ("everything.yaml", "others.yaml")),
     ):
         # Side by side, a thread for each: no stage has work for more.
         done = workflow.snakemake("--max-threads", "1", *targets, config=config)

@@ -17,6 +17,10 @@ BY_HAND: dict[str, tuple[str, ...]] = {
         *("--model", f"{RUN}/models/tiny_idx_model.safetensors", "--parts"),
     ),
     "benchmark": ("--help",),
+    "export": (
+        f"{RUN}/quantized_models/tiny_idx/refined/2bit.safetensors",
+        *("--output", f"{RUN}/exported.safetensors"),
+    ),
 }
 
 

@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from everything import EVERYTHING, RUN
+from everything import EVERYTHING, NETWORKS, RUN
 from flowquant.config.schema import json_schema, resolve
 from flowquant.runtime.digest import imported_modules, module_of
-from originals import PRESETS
+from originals import NETWORK, PRESETS
 from project import MODULES, ROOT, Workflow, copy_project, listed
 
 TARGETS = ("all", "sweep", "benchmark")
 OTHERS = (
-    *("check", "results/data/inception-v3-compat.pth", f"{RUN}/models/imported_model.safetensors"),
+    *("check", "results/data/inception-v3-compat.pth"),
+    *(f"{RUN}/models/{name}_model.safetensors" for name in ("imported", *NETWORKS)),
     *(f"results/data/{name}.safetensors" for name in (*PRESETS, "digits")),
     *(f"{RUN}/sampling/{name}/full/seed0.safetensors" for name in PRESETS),
 )
@@ -90,9 +91,12 @@ MATRIX = [
         "evaluation.metrics", "evaluate", {"kid_subsets": 9, "kid_subset_size": 9, "is_splits": 2}
     ),
     Rows("evaluation.metrics", "evaluate real_features", {"neighbours": 2}),
-    # Its Inception is one of the things that a benchmark may measure.
-    Rows("evaluation.weights", "benchmark_dataset", {"path": "weights.pth"}),
-    Rows("evaluation.weights", "", {"urls": ["https://x.org/y"], "sha256": HEX}),
+    # Nothing is extracted by them here.
+    Rows(
+        "evaluation.weights",
+        "",
+        {"path": "weights.pth", "urls": ["https://x.org/y"], "sha256": HEX},
+    ),
     Rows("fidelity", "fidelity", {"samples": 3, "steps": 3}),
     Rows("benchmark", "benchmark_dataset", {"seconds": 2}),
     Rows("sweep", "sweep_variant", {"solvers": ["heun"], "evaluations": [4], "tolerances": [0.2]}),
@@ -109,18 +113,18 @@ MATRIX = [
         f"{PRESET}.network",
         MODEL,
         {
-            "patch": 4,
-            "width": 32,
-            "heads": 4,
-            "layers": 2,
-            "feedforward": 32,
-            "activation": "relu",
-            "dropout": 0.2,
-            "time": "linear",
-            "condition": "embedding",
+            "<transformer>.patch": 4,
+            "<transformer>.width": 32,
+            "<transformer>.heads": 4,
+            "<transformer>.layers": 2,
+            "<transformer>.feedforward": 32,
+            "<transformer>.activation": "relu",
+            "<transformer>.dropout": 0.2,
+            "<transformer>.time": "linear",
+            "<transformer>.condition": "embedding",
         },
     ),
-    Rows(f"{PRESET}.flow", MODEL, {"clock": "forward", "sigma": 0.4}),
+    Rows(f"{PRESET}.flow", MODEL, {"clock": "forward", "time_scale": 1000, "sigma": 0.4}),
     Rows(PRESET, "", {"description": "something else"}),
     Rows(
         f"{PRESET}.source",
@@ -149,6 +153,7 @@ MATRIX = [
             "clip": 2.0,
             "validation": 5,
             "ema": 0.9,
+            "flip": True,
             "precision": "float32",
         },
     ),
@@ -193,7 +198,65 @@ MATRIX = [
     Rows(
         "presets.imported",
         "check_preset@imported import_model",
-        {"checkpoint": "weights.pth"},
+        {
+            "checkpoint": "weights.pth",
+            "checkpoint.path": "weights.pth",
+            "checkpoint.weights": "ema",
+        },
+        True,
+    ),
+    Rows(
+        "presets.dit.network",
+        "check_preset@dit train@dit",
+        {
+            "family": NETWORK | {"family": "transformer"},
+        },
+        True,
+    ),
+    Rows(
+        "presets.dit.network",
+        "check_preset@dit train@dit",
+        {
+            "<dit>.patch": 8,
+            "<dit>.width": 32,
+            "<dit>.heads": 4,
+            "<dit>.layers": 2,
+            "<dit>.feedforward": 32,
+            "<dit>.dropout": 0.2,
+            "<dit>.learned_sigma": False,
+            "<dit>.condition": "none",
+            "<dit>.null_class": False,
+        },
+        True,
+    ),
+    Rows(
+        "presets.unet.network",
+        "check_preset@unet train@unet",
+        {
+            "<unet>.channels": 64,
+            "<unet>.channel_multipliers": [1, 1],
+            "<unet>.blocks": 2,
+            "<unet>.attention": [8],
+            "<unet>.heads": 4,
+            "<unet>.head_channels": 8,
+            "<unet>.new_attention_order": True,
+            "<unet>.scale_shift_norm": True,
+            "<unet>.resample_blocks": True,
+            "<unet>.dropout": 0.2,
+            "<unet>.condition": "none",
+        },
+        True,
+    ),
+    Rows(
+        "presets.custom.network",
+        "check_preset@custom train@custom",
+        {
+            "<custom>.class": "own_net.py:Tall",
+            "<custom>.arguments": {"width": 16},
+            "<custom>.call": "t=t, x=x, labels=y",
+            "<custom>.null_class": 9,
+            "<custom>.middle": "out",
+        },
         True,
     ),
     Rows("presets.tiny_celeba.sampling", "sample@tiny_celeba", {"condition": "zeros"}, True),
@@ -374,10 +437,11 @@ def graph(text: str) -> Graph:
 
 
 def keys(node: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Every key of the schema, with ``*`` for names and ``<idx>`` for a kind of source."""
+    """Every key of the schema, with ``*`` for names and ``<idx>`` for a kind of section."""
     if "oneOf" in node:
-        yield f"{path}.kind".removeprefix(".")
-        for kind, reference in node["discriminator"]["mapping"].items():
+        tag, kinds = node["discriminator"]["propertyName"], node["discriminator"]["mapping"]
+        yield f"{path}.{tag}".removeprefix(".")
+        for kind, reference in kinds.items():
             yield from keys({"$ref": reference}, f"{path}.<{kind}>")
     elif "anyOf" in node:
         for choice in node["anyOf"]:
@@ -396,7 +460,7 @@ def keys(node: dict[str, Any], path: str = "") -> Iterator[str]:
 def nested(path: str, value: Any) -> dict[str, Any]:
     """``a.b`` and a value as a mapping in a mapping; a kind comes with what it needs."""
     if isinstance(value, dict):
-        path = path.removesuffix(".kind")
+        path = path.removesuffix(".kind").removesuffix(".family")
     for part in reversed([part for part in path.split(".") if not part.startswith("<")]):
         value = {part: value}
     return value

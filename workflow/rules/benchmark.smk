@@ -19,7 +19,7 @@ rule benchmark_dataset:
         model=RUN.model_options,
         training=RUN.training_options,
         sampling=RUN.benchmark_options,
-        code=digest("benchmark"),
+        code=RUN.code("benchmark"),
     message:
         "{wildcards.dataset}: measuring speed"
     shell:

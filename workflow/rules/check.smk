@@ -19,6 +19,8 @@ rule check_preset:
         runtime="10m",
     params:
         options=RUN.check_options,
+        # Without the user's own: Snakemake does not look at what comes after an ancient input that is
+        # made anew, and would miss what else an edit makes stale.
         code=digest("check"),
     message:
         "{wildcards.dataset}: checking network, classifier, checkpoint and memory"

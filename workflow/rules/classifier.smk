@@ -23,7 +23,7 @@ rule classifier:
         runtime="4h",
     params:
         options=RUN.classifier_options,
-        code=digest("classifier"),
+        code=RUN.code("classifier"),
     message:
         "{wildcards.dataset}: training the classifier"
     shell:

@@ -25,7 +25,7 @@ rule collect:
         ENVIRONMENT
     params:
         references=RUN.reference_accuracies(RUN.classified),
-        code=digest("collect"),
+        code=RUN.code("collect"),
     message:
         f"{RUN.name}: gathering all results"
     shell:

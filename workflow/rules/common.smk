@@ -13,8 +13,9 @@ session = Session.of(workflow)  # first, for interruptions
 
 from snakemake.exceptions import WorkflowError
 
-from flowquant.config.run import INCEPTION, Run
+from flowquant.config.run import EFFICIENTNET, INCEPTION, Run
 from flowquant.config.shell import Shell
+from flowquant.runtime import own_code
 from flowquant.runtime.digest import digest
 from flowquant.runtime.errors import UserError
 
@@ -23,6 +24,8 @@ try:
     RUN = Run.read(config, SOURCE, settings.configfiles, settings.config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
+
+own_code.allow(RUN.classes.values())
 
 ENVIRONMENT = SOURCE / "envs" / "flowquant.yaml"
 CONFIG = RUN.configuration
@@ -93,9 +96,7 @@ def sampled_attributes(wildcards, input):
 
 def extractor_weights(wildcards):
     """The weights of the feature extractor."""
-    if CONFIG.evaluation.extractor == "classifier":
-        return f"<run>/classifiers/{wildcards.dataset}.safetensors"
-    return CONFIG.evaluation.weights.path or INCEPTION
+    return RUN.extractor_weights or f"<run>/classifiers/{wildcards.dataset}.safetensors"
 
 
 def to_quantize(wildcards):

@@ -16,7 +16,7 @@ rule downstream:
         mem_mb=RUN.memory(4000),
         runtime="30m",
     params:
-        code=digest("downstream"),
+        code=RUN.code("downstream"),
     message:
         "{wildcards.dataset}: classifying {wildcards.variant}, seed {wildcards.seed}"
     shell:

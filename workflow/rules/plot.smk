@@ -16,7 +16,7 @@ rule plot_metrics:
         seeds=RUN.seeds,
         extractor=CONFIG.evaluation.extractor,
         dpi=CONFIG.plot.dpi,
-        code=digest("plot_metrics"),
+        code=RUN.code("plot_metrics"),
     message:
         "{wildcards.dataset}: plotting {wildcards.metric}"
     shell:
@@ -43,7 +43,7 @@ rule plot_levels:
         names=RUN.quantized,
         tensor=lambda w: CONFIG.plot.levels_of,
         dpi=CONFIG.plot.dpi,
-        code=digest("plot_levels"),
+        code=RUN.code("plot_levels"),
     message:
         "{wildcards.dataset}: plotting levels"
     shell:
@@ -68,7 +68,7 @@ rule plot_samples:
     params:
         columns=CONFIG.plot.sample_columns,
         dpi=CONFIG.plot.dpi,
-        code=digest("plot_samples"),
+        code=RUN.code("plot_samples"),
     message:
         "{wildcards.dataset}: samples side by side"
     shell:
@@ -96,7 +96,7 @@ rule plot_allocation:
         ENVIRONMENT
     params:
         dpi=CONFIG.plot.dpi,
-        code=digest("plot_allocation"),
+        code=RUN.code("plot_allocation"),
     message:
         "{wildcards.dataset}: plotting the widths of {wildcards.method}/{wildcards.bits}bit"
     shell:
@@ -123,7 +123,7 @@ rule plot_fidelity:
         ENVIRONMENT
     params:
         dpi=CONFIG.plot.dpi,
-        code=digest("plot_fidelity"),
+        code=RUN.code("plot_fidelity"),
     message:
         "{wildcards.dataset}: plotting errors over time"
     shell:

@@ -21,7 +21,7 @@ rule sensitivity:
     params:
         method=RUN.method_options,
         settings=RUN.sensitivity_options,
-        code=digest("sensitivity"),
+        code=RUN.code("sensitivity"),
     message:
         "{wildcards.dataset}: measuring how sensitive each tensor is to {wildcards.method}"
     shell:
@@ -46,7 +46,7 @@ rule allocate:
     conda:
         ENVIRONMENT
     params:
-        code=digest("allocate"),
+        code=RUN.code("allocate"),
     message:
         "{wildcards.dataset}: choosing widths for {wildcards.bits} bits of {wildcards.method}"
     shell:
@@ -81,13 +81,13 @@ rule quantize:
     params:
         method=RUN.method_options,
         width=width_options,
-        code=digest("quantize"),
+        code=RUN.code("quantize"),
     message:
         "{wildcards.dataset}: quantizing to {wildcards.method}/{wildcards.bits}bit"
     shell:
         stage(
             "quantize",
-            "--model={input.model} --output={output.packed} --report={output.report} "
+            "{input.model} --output={output.packed} --report={output.report} "
             "--dataset={wildcards.dataset} --variant={wildcards.method}/{wildcards.bits}bit "
             "--device={resources.device} {params.method} {params.width}",
         )

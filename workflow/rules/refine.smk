@@ -24,7 +24,7 @@ rule refine:
     params:
         settings=RUN.refine_options,
         condition_dropout=lambda w: RUN.preset(w).training.condition_dropout,
-        code=digest("refine"),
+        code=RUN.code("refine"),
         # No output: Snakemake would delete it before a retry, and the retry could not resume.
         checkpoint=lambda w: f"results/{RUN.name}/checkpoints/{w.dataset}_{w.method}_{w.bits}bit.pt",
     message:

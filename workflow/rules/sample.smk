@@ -26,7 +26,7 @@ rule sample:
     params:
         sampling=RUN.sampling_options,
         data=sampled_attributes,
-        code=digest("sample"),
+        code=RUN.code("sample"),
     message:
         "{wildcards.dataset}: sampling {wildcards.variant}, seed {wildcards.seed}"
     shell:
@@ -55,7 +55,7 @@ rule sample_real:
         runtime="10m",
     params:
         images=RUN.samples,
-        code=digest("sample_real"),
+        code=RUN.code("sample_real"),
     message:
         "{wildcards.dataset}: drawing real images, seed {wildcards.seed}"
     shell:
@@ -84,7 +84,7 @@ rule sample_grids:
         ENVIRONMENT
     params:
         per_class=lambda w: RUN.preset(w).sampling.per_class,
-        code=digest("sample_grids"),
+        code=RUN.code("sample_grids"),
     message:
         "{wildcards.dataset}: drawing the samples of each variant"
     shell:

@@ -25,7 +25,7 @@ rule sweep_variant:
         extractor=CONFIG.evaluation.extractor,
         settings=RUN.sweep_options,
         data=sampled_attributes,
-        code=digest("sweep"),
+        code=RUN.code("sweep"),
     message:
         "{wildcards.dataset}: {wildcards.variant} with each solver"
     shell:
@@ -50,7 +50,7 @@ rule collect_sweep:
     conda:
         ENVIRONMENT
     params:
-        code=digest("collect_sweep"),
+        code=RUN.code("collect_sweep"),
     message:
         f"{RUN.name}: gathering the sweep"
     shell:
@@ -72,7 +72,7 @@ rule plot_sweep:
         ENVIRONMENT
     params:
         dpi=CONFIG.plot.dpi,
-        code=digest("plot_sweep"),
+        code=RUN.code("plot_sweep"),
     message:
         "{wildcards.dataset}: plotting the sweep"
     shell:

@@ -16,7 +16,7 @@ rule distances:
         mem_mb=RUN.memory(8000),
         runtime="1h",
     params:
-        code=digest("distances"),
+        code=RUN.code("distances"),
     message:
         "{wildcards.dataset}: W₂ of each tensor of {wildcards.variant}"
     shell:
@@ -44,7 +44,7 @@ rule theory:
         ENVIRONMENT
     params:
         dpi=CONFIG.plot.dpi,
-        code=digest("theory"),
+        code=RUN.code("theory"),
     message:
         "{wildcards.dataset}: theory and measurement"
     shell:

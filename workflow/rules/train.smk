@@ -29,7 +29,7 @@ rule train:
     params:
         model=RUN.model_options,
         training=RUN.training_options,
-        code=digest("train"),
+        code=RUN.code("train"),
         # No output: Snakemake would delete it before a retry, and the retry could not resume.
         checkpoint=lambda w: f"results/{RUN.name}/checkpoints/{w.dataset}.pt",
     message:
@@ -47,7 +47,7 @@ rule train:
 
 rule import_model:
     input:
-        checkpoint=RUN.checkpoints,
+        RUN.checkpoints,
     output:
         model=MODEL,
         report=MODEL_REPORT,
@@ -63,14 +63,15 @@ rule import_model:
         mem_mb=RUN.memory(8000),
         runtime="10m",
     params:
+        checkpoint=RUN.checkpoint_options,
         model=RUN.model_options,
-        code=digest("import_model"),
+        code=RUN.code("import_model"),
     message:
         "{wildcards.dataset}: importing the checkpoint"
     shell:
         stage(
             "import_model",
-            "--checkpoint={input.checkpoint} --output={output.model} --report={output.report} "
+            "{params.checkpoint} --output={output.model} --report={output.report} "
             "--dataset={wildcards.dataset} {params.model}",
         )
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from flowquant.config.model import FlowConfig, ModelConfig
+from flowquant.config.network import TransformerConfig
 from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import Split
 from flowquant.data.tensor_stream import Array
@@ -23,10 +24,15 @@ from flowquant.models.model import build_network
 
 
 def baseline_network(model: ModelConfig) -> nn.Module:
-    """The model's network with PyTorch's own encoder, float32 and full precision throughout."""
+    """The model's network in float32 and full precision throughout.
+
+    A transformer's encoder is PyTorch's own, as published; other families' modules are theirs.
+    """
     torch.set_float32_matmul_precision("highest")
     config = model.network
     network = build_network(model)
+    if not isinstance(config, TransformerConfig):
+        return network
     layer = nn.TransformerEncoderLayer(
         config.width,
         config.heads,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from flowquant.benchmark.ceiling import shapes_ceiling
-from flowquant.benchmark.flops import encoder_products
+from flowquant.benchmark.flops import large_products
 from flowquant.config.model import ModelConfig
 from flowquant.data.dataset import Split
 from flowquant.runtime import random
@@ -51,7 +51,7 @@ class Bench:
         """The ceiling of the network's products in a batch."""
         dtype, budget = getattr(torch, self.matrix["dtype"]), CEILING * self.seconds
         return {"images": images} | shapes_ceiling(
-            encoder_products(self.model, images), dtype, self.device, budget
+            large_products(self.model, images), dtype, self.device, budget
         )
 
     def random_split(self, count: int) -> Split:

@@ -126,8 +126,8 @@ def as_page(report: Mapping[str, Any]) -> str:
             f"- matrix ceiling: {matrix['tflops']:.3g} TFLOP/s, {matrix['dtype']} "
             f"{square}×{square}×{square}, in the same run",
             *(
-                f"- own shapes, {name}: {ceilings[name]['tflops']:.3g} TFLOP/s, the encoder's "
-                f"forward products for {ceilings[name]['images']} images by themselves"
+                f"- own shapes, {name}: {ceilings[name]['tflops']:.3g} TFLOP/s, the network's "
+                f"large forward products for {ceilings[name]['images']} images by themselves"
                 for name in ("training", "sampling")
             ),
             "",

@@ -16,7 +16,12 @@ from flowquant.models.model import load_network
 from flowquant.models.path import velocity
 from flowquant.quantization.apply import quantize_weights, selected
 from flowquant.quantization.packed_file import PackedTensor, read_packed, write_quantized
-from flowquant.quantization.packed_network import PackedLinear, load_packed
+from flowquant.quantization.packed_network import (
+    PackedWeight,
+    expanded_linear,
+    fused_linear,
+    load_packed,
+)
 from flowquant.quantization.packing import pack
 
 MIB = 1 << 20
@@ -36,11 +41,13 @@ def kernel_errors(device: torch.device) -> dict[str, float]:
             indices = torch.randint(2**bits, (2048, 384))
             levels = torch.randn(groups, 2**bits)
             weight = PackedTensor(pack(indices, bits), levels, bits, (2048, 384))
-            layer = PackedLinear(weight, torch.randn(2048)).to(device)
+            packed, bias = PackedWeight(weight).to(device), torch.randn(2048, device=device)
             x = torch.randn(1000, 384, device=device, dtype=torch.bfloat16)
-            expanded = layer.expand(torch.bfloat16).float()
-            expected = nn.functional.linear(x.float(), expanded, layer.bias)
-            difference = (layer.fused(x).float() - expected).abs().max() / expected.abs().max()
+            expanded = packed.expand(torch.bfloat16).float()
+            expected = nn.functional.linear(x.float(), expanded, bias)
+            difference = (
+                fused_linear(x, packed, bias).float() - expected
+            ).abs().max() / expected.abs().max()
             worst[f"{bits} bits, {groups} groups"] = difference.item()
     return worst
 
@@ -59,7 +66,7 @@ def evaluations(
     method = MethodConfig(
         levels="uniform",
         granularity="row",
-        scope="linear",
+        scope="matrices",
         keep=(),
         least_values=5,
         levels_dtype="float16",
@@ -118,19 +125,15 @@ def _evaluate(
 
 
 def _kernel_seconds(network: nn.Module, device: torch.device) -> dict[str, Any]:
-    """Seconds of the widest packed layer by the fused kernel and by expand-then-multiply."""
-    layers = (module for module in network.modules() if isinstance(module, PackedLinear))
-    layer = max(layers, key=lambda module: module.shape[0])
-    bias = None if layer.bias is None else layer.bias.bfloat16()
-
-    def expanded(x: Tensor) -> Tensor:
-        return nn.functional.linear(x, layer.expand(x.dtype), bias)
-
+    """Seconds of the widest packed matrix by the fused kernel and by expand-then-multiply."""
+    packed = (module for module in network.modules() if isinstance(module, PackedWeight))
+    widest = max((m for m in packed if len(m.shape) == 2), key=lambda module: module.shape[0])
+    bias = torch.randn(widest.shape[0], device=device, dtype=torch.bfloat16)
     found = {}
     for tokens in TOKENS:
-        x = torch.randn(tokens, layer.shape[1], device=device, dtype=torch.bfloat16)
+        x = torch.randn(tokens, widest.shape[1], device=device, dtype=torch.bfloat16)
         found[str(tokens)] = {
-            "fused": measure(partial(layer.fused, x), device, 0, 10).seconds,
-            "expanded": measure(partial(expanded, x), device, 0, 10).seconds,
+            name: measure(partial(way, x, widest, bias), device, 0, 10).seconds
+            for name, way in (("fused", fused_linear), ("expanded", expanded_linear))
         }
     return found

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ def compare_quantizing(bench: Bench, weights: Mapping[str, Tensor]) -> list[Comp
     moved = {name: tensor.to(bench.device) for name, tensor in weights.items()}
     cpu = torch.device("cpu")
     baseline = {
-        bits: _over_layers(bench, weights, partial(quantize_all_by_ranks, bits=bits), cpu)
+        bits: _whole_model(bench, weights, partial(quantize_all_by_ranks, bits=bits), cpu)
         for bits in (2, 8, 16)
     }
     compared = []
@@ -36,7 +37,7 @@ def compare_quantizing(bench: Bench, weights: Mapping[str, Tensor]) -> list[Comp
     for levels, name, widths in methods:
         for bits in widths:
             work = partial(_quantize, levels=levels, granularity="tensor", bits=bits)
-            project = _over_layers(bench, moved, work, bench.device)
+            project = _whole_model(bench, moved, work, bench.device)
             what = f"quantizing, {bits} bits, {name}"
             compared.append(Comparison(what, 1, "s", baseline[bits], project))
     return compared
@@ -74,28 +75,25 @@ def _quantize(
     quantize_weights(weights, method, dict.fromkeys(weights, bits))
 
 
-def _over_layers(
+def _whole_model(
     bench: Bench,
     weights: Mapping[str, Tensor],
     work: Callable[[Mapping[str, Tensor]], object],
     device: torch.device,
 ) -> Duration:
-    """How long work on the whole model takes, from as many layers as the budget allows."""
+    """How long work on the whole model takes, from as many tensors as the budget allows."""
     budget = QUANTIZING * bench.seconds
-    layers = bench.model.network.layers
-
-    def first(count: int) -> dict[str, Tensor]:
-        prefixes = tuple(f"transformer.layers.{index}." for index in range(count))
-        return {name: tensor for name, tensor in weights.items() if name.startswith(prefixes)}
-
-    one_layer = measure(lambda: work(first(1)), device, 0, least=1)
-    count = min(layers, int(budget / RUNS / one_layer.seconds))
-    # A GPU takes the whole at once, not layer by layer.
-    if count == layers or device.type == "cuda":
+    names = sorted(weights, key=lambda name: weights[name].numel(), reverse=True)
+    sizes = [weights[name].numel() for name in names]
+    one = measure(lambda: work({names[0]: weights[names[0]]}), device, 0, least=1)
+    affordable = budget / RUNS / one.seconds * sizes[0]
+    # A GPU takes the whole at once, not tensor by tensor.
+    if sum(sizes) <= affordable or device.type == "cuda":
         timing = measure(lambda: work(weights), device, budget)
         return Duration(timing.seconds, timing)
-    part = first(max(1, count))
-    timing = one_layer if count <= 1 else measure(lambda: work(part), device, budget)
-    total, some = (sum(t.numel() for t in tensors.values()) for tensors in (weights, part))
-    portion = f"{max(1, count)} of {layers} encoder layers, by their values"
-    return Duration(timing.seconds * total / some, timing, extrapolated_from=portion)
+    count = max(1, sum(total <= affordable for total in accumulate(sizes)))
+    part = {name: weights[name] for name in names[:count]}
+    timing = one if count == 1 else measure(lambda: work(part), device, budget)
+    portion = f"the {count} largest of {len(names)} tensors, by their values"
+    seconds = timing.seconds * sum(sizes) / sum(sizes[:count])
+    return Duration(seconds, timing, extrapolated_from=portion)

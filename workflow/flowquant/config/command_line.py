@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from flowquant.runtime import interrupt
 from flowquant.runtime.errors import UserError
@@ -25,14 +26,24 @@ def options(name: str, kind: type, *sections: object) -> list[str]:
         sections: Where the values are; the first section that has a field gives it.
     """
     words: list[str] = []
+    kinds = get_type_hints(kind)
     for field in fields(kind):
         section = next(section for section in sections if hasattr(section, field.name))
-        words += _words(f"{name}.{field.name}".strip("."), getattr(section, field.name))
+        option, value = f"{name}.{field.name}".strip("."), getattr(section, field.name)
+        if sum(map(is_dataclass, get_args(kinds[field.name]))) > 1:
+            words.append(f"{option}:{_hyphenated(type(value).__name__)}".replace("_", "-"))
+        words += _words(option, value)
     return words
 
 
+def _hyphenated(name: str) -> str:
+    """A class's name as tyro writes it: `UnetConfig` is ``unet-config``."""
+    return re.sub("(?<!^)(?=[A-Z])", "-", name).lower()
+
+
 def _words(name: str, value: Any) -> list[str]:
-    option = f"--{name.replace('_', '-')}"
+    # As tyro has it: `class_` keeps its last sign.
+    option = "--" + re.sub(r"_(?!$|\.)", "-", name)
     if is_dataclass(value):
         return options(name, type(value), value)
     if isinstance(value, list | tuple):
@@ -93,7 +104,8 @@ def run(
     """Call ``stage`` with the arguments of a command line; a user's mistake ends in one line.
 
     Every parameter of the function becomes a named option, a dataclass's fields become
-    ``--parameter.field``. Exit codes: 0 done, 1 a `UserError`, 2 an unusable command line, 130
+    ``--parameter.field``; a field that may be of several kinds is preceded by the word
+    ``parameter.field:kind``. Exit codes: 0 done, 1 a `UserError`, 2 an unusable command line, 130
     interrupted.
 
     Args:
@@ -109,7 +121,8 @@ def run(
             _careful(stage, command),
             prog=f"flowquant {command}",
             args=arguments,
-            config=(tyro.conf.FlagConversionOff,),
+            # A word that says a kind may stand anywhere among the options.
+            config=(tyro.conf.FlagConversionOff, tyro.conf.CascadeSubcommandArgs),
         )
         interrupt.done()
     except BaseException as error:
@@ -117,6 +130,14 @@ def run(
             interrupt.leave(str(error) if isinstance(error, KeyboardInterrupt) else "")
         if isinstance(error, UserError):
             sys.exit(f"error: {error}")
+        if isinstance(error, SystemExit):
+            raise
+        from pydantic import ValidationError
+
+        from flowquant.config.messages import explain_arguments
+
+        if isinstance(error, ValidationError):
+            sys.exit(f"error: {explain_arguments(error)}")
         if not isinstance(error, BrokenPipeError):
             raise
         # The reader of our output went away (`… | head`); there is nobody left to tell.

@@ -81,8 +81,9 @@ class PlotSection:
     sample_columns: Annotated[int, whole(ge=1, le=100), WHOLE] = 20
     """Samples shown of each variant."""
 
-    levels_of: Words = "transformer.layers.0.linear1.weight"
-    """The weight whose histogram is drawn with its levels."""
+    levels_of: Words | None = None
+    """The weight whose histogram is drawn with its levels, such as
+    ``transformer.layers.0.linear1.weight``; ``null``: each network's largest quantized one."""
 
 
 @section

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from flowquant.config.fields import WHOLE, Count, Flag, Sha256, Url, Words, section, whole
 
-ExtractorName = Literal["inception-v3-compat", "classifier"]
+ExtractorName = Literal["inception-v3-compat", "efficientnet-lite0", "classifier"]
 
 
 @section
@@ -35,16 +35,16 @@ class MetricsSection(MetricsConfig):
 
 @section
 class WeightsConfig:
-    """Where the Inception weights come from."""
+    """Where the extractor's weights come from."""
 
     path: Words | None = None
-    """A file at hand, in place of the download."""
+    """A file at hand, in place of Inception's download or the package's file."""
 
     urls: Annotated[tuple[Url, ...], Field(min_length=1)] = (
         "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
         "weights-inception-2015-12-05-6726825d.pth",
     )
-    """Mirrors, tried in order."""
+    """Inception's mirrors, tried in order."""
 
     sha256: Sha256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
     """SHA-256 of the download."""
@@ -55,15 +55,17 @@ class EvaluationSection:
     """How samples are scored."""
 
     extractor: ExtractorName = "inception-v3-compat"
-    """Network whose features FID and KID compare: torch-fidelity's Inception, or ``classifier``,
-    the penultimate features of the dataset's own classifier."""
+    """Network whose features FID and KID compare: torch-fidelity's Inception;
+    ``efficientnet-lite0``, trained on ImageNet, which comes with two packages
+    (``envs/requirements-efficientnet.txt``); or ``classifier``, the penultimate features of the
+    dataset's own classifier."""
 
     floor: Flag = True
     """Whether to score as many real training images too, the floor of every metric (variant
     ``real``)."""
 
     weights: WeightsConfig = WeightsConfig()
-    """Where the Inception weights come from."""
+    """Where the extractor's weights come from."""
 
     metrics: MetricsSection = MetricsSection()
     """Settings of the metrics."""

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 Class = TypeVar("Class")
 
-_SETTINGS = ConfigDict(extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+SETTINGS = ConfigDict(extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
@@ -25,7 +25,7 @@ def section(cls: type[Class]) -> type[Class]:
         pydantic.ValidationError: when made with an unknown key, a wrong type or a value that is
             out of range; `flowquant.config.messages.explain` makes a `UserError` of it.
     """
-    return dataclass(frozen=True, kw_only=True, config=_SETTINGS)(cls)  # type: ignore[return-value]
+    return dataclass(frozen=True, kw_only=True, config=SETTINGS)(cls)  # type: ignore[return-value]
 
 
 def refuse(key: str, *, found: object, expected: str, remedy: str) -> NoReturn:
@@ -58,6 +58,10 @@ WHOLE = BeforeValidator(_integral)
 EACH_ONCE = AfterValidator(_each_once)
 # How a restriction that JSON schema has no word for is put to readers.
 READS = "x-reads"
+# The kind of section that is meant where none is said.
+DEFAULT_TAG = "x-default"
+# Values by the names that they had before.
+RENAMED = "x-renamed"
 
 
 # Beyond what any setting means, and within what every type holds.
@@ -99,6 +103,11 @@ Item = Annotated[
         r"^[^-\x00-\x1f\x7f][^\x00-\x1f\x7f]*$",
     ),
 ]
+# Code of the user's own: a file or a module, and after the last colon what of it.
+OWN = r"[^-:\x00-\x1f\x7f][^:\x00-\x1f\x7f]*:[A-Za-z_][A-Za-z0-9_.]*"
+OWN_READS = "`path/to/file.py:{0}` or `package.module:{0}`"
+OwnClass = Annotated[str, _text(OWN_READS.format("MyNet"), f"^{OWN}$")]
+OwnFunction = Annotated[str, _text(OWN_READS.format("my_levels"), f"^{OWN}$")]
 Url = Annotated[str, _text("an http, https or file URL", r"^(https?|file)://[^\s\x00-\x1f\x7f]+$")]
 Sha256 = Annotated[str, _text("64 hexadecimal digits, in small letters", "^[0-9a-f]{64}$")]
 Bits = Annotated[int, whole(ge=1, le=16), WHOLE]

@@ -9,7 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flowquant.config.schema import describe, node_at
+from flowquant.config.configuration import Configuration
+from flowquant.config.fields import RENAMED
+from flowquant.config.schema import describe, json_schema, node_at, resolve, sections
 from flowquant.runtime.errors import UserError
 
 REFERENCE = "config/README.md lists every key."
@@ -26,9 +28,10 @@ def explain(error: ValidationError, content: Mapping[str, Any]) -> UserError:
     """
     problems = error.errors(include_url=False)
     first = next((problem for problem in problems if problem["type"] == UNKNOWN), problems[0])
-    path = _path(first["loc"], content)
+    # What a section's validator refuses lies where the section does: all else are tags.
+    path = _path(first["loc"], content, named_last=first["type"] != "refused")
     if first["type"] == UNKNOWN:
-        return _unknown(path)
+        return _unknown(path, content)
     if first["type"] == "refused":
         parts = first["ctx"]
         return UserError(
@@ -47,18 +50,47 @@ def explain(error: ValidationError, content: Mapping[str, Any]) -> UserError:
         )
     missing = first["type"] in ("missing", "missing_argument", "union_tag_not_found")
     if first["type"].startswith("union_tag"):
-        path = [*path, "kind"]
-    value = None if missing else _value(path, content)
+        path = [*path, first["ctx"]["discriminator"].strip("'")]
+    value, node = None if missing else _value(path, content), node_at(path, content)
     return UserError(
         _key(path),
         found="nothing" if missing else _shortened(value),
-        expected=describe(node_at(path, content)),
-        remedy=_number_as_text(value) or REFERENCE,
+        expected=describe(node),
+        remedy=_renamed(value, node) or _number_as_text(value) or REFERENCE,
     )
 
 
-def _unknown(path: list[Any]) -> UserError:
-    node = node_at(path[:-1], {})
+def explain_arguments(error: ValidationError) -> UserError:
+    """The first thing wrong with a section that was made from arguments or options."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "refused":
+        parts = first["ctx"]
+        return UserError(
+            parts["key"],
+            found=parts["found"],
+            expected=parts["expected"],
+            remedy=parts["remedy"],
+        )
+    node = _node_of(error.title, first["loc"])
+    return UserError(
+        ".".join(str(part) for part in first["loc"]),
+        found=_shortened(first["input"]),
+        expected=describe(node) or first["msg"].removeprefix("Input should be "),
+        remedy=_renamed(first["input"], node) or REFERENCE,
+    )
+
+
+def _node_of(section: str, location: tuple[Any, ...]) -> dict[str, Any]:
+    """The schema of a section's key, or of one made from the section; empty where there is none."""
+    for name, kind in sections(Configuration).items():
+        if section in [base.__name__ for base in kind.__mro__] and location:
+            definition = json_schema()["$defs"].get(name, {})
+            return resolve(definition.get("properties", {}).get(str(location[0]), {}), None)
+    return {}
+
+
+def _unknown(path: list[Any], content: Mapping[str, Any]) -> UserError:
+    node = node_at(path[:-1], content)
     known = sorted(node.get("properties", {}))
     near = difflib.get_close_matches(str(path[-1]), known, n=1)
     return UserError(
@@ -87,11 +119,11 @@ def _shortened(value: Any) -> str:
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
-def _path(location: tuple[Any, ...], content: Any) -> list[Any]:
+def _path(location: tuple[Any, ...], content: Any, named_last: bool) -> list[Any]:
     """A location without what is no key: tags of unions, marks of validators."""
     path: list[Any] = []
     for number, part in enumerate(location):
-        last = number == len(location) - 1
+        last = named_last and number == len(location) - 1
         if part == "[key]":
             continue
         inside = isinstance(content, Mapping) and part in content
@@ -108,6 +140,11 @@ def _value(path: list[Any], content: Any) -> Any:
         with suppress(TypeError, KeyError, IndexError):
             content = content[part]
     return content
+
+
+def _renamed(value: Any, node: Mapping[str, Any]) -> str | None:
+    new = node.get(RENAMED, {}).get(value) if isinstance(value, str) else None
+    return new and f"`{value}` is called `{new}` now."
 
 
 def _number_as_text(value: Any) -> str | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from flowquant.config.fields import (
     EACH_ONCE,
+    OWN,
+    OWN_READS,
     READS,
+    RENAMED,
     WHOLE,
     Count,
     Item,
@@ -22,6 +25,8 @@ from flowquant.config.fields import (
 from flowquant.config.refinement import RefineConfig
 
 LevelsName = Literal["uniform", "equal_mass", "pwl", "log2", "uniform_mse", "normal_float", "lloyd"]
+BUILT_IN: tuple[str, ...] = get_args(LevelsName)
+ScopeName = Literal["all", "matrices"]
 FloatName = Literal["float16", "float32"]
 
 
@@ -59,11 +64,28 @@ def _granularity_schema(schema: dict[str, Any]) -> None:
     }
 
 
+def _levels_schema(schema: dict[str, Any]) -> None:
+    del schema["type"], schema["pattern"]
+    own = OWN_READS.format("my_levels")
+    schema |= {
+        "anyOf": [{"enum": list(BUILT_IN)}, {"type": "string", "pattern": f"^{OWN}$"}],
+        READS: f"one of {', '.join(BUILT_IN)}; or {own}",
+    }
+
+
 def _budget_schema(schema: dict[str, Any]) -> None:
     schema["anyOf"].insert(1, schema["anyOf"][0]["items"])
     schema[READS] = "a number or a list of numbers, each > 0, ≤ 16"
 
 
+Levels = Annotated[
+    str,
+    Field(
+        strict=True,
+        pattern=f"^(?:{'|'.join(BUILT_IN)}|{OWN})$",
+        json_schema_extra=_levels_schema,
+    ),
+]
 Granularity = Annotated[
     str,
     Field(
@@ -80,20 +102,22 @@ Budget = Annotated[float, number(gt=0, le=16)]
 class MethodConfig:
     """What a method does to a tensor."""
 
-    levels: LevelsName
+    levels: Levels
     """``uniform``: equally spaced from minimum to maximum; ``equal_mass``: means of equally
     populated chunks (the paper's optimal-transport levels); ``pwl``: midpoints between quantiles,
     and ``log2``: evenly spaced logarithms of magnitudes (the extended paper's); ``uniform_mse``:
     ``uniform`` on the range of least squared error; ``normal_float``: normal quantiles times the
     absolute maximum (NF4 at any width); ``lloyd``: the W₂-optimal levels, one-dimensional
-    k-means."""
+    k-means; or a function of your own (docs/howto/levels.md)."""
 
     granularity: Granularity = "tensor"
     """Values that share levels: a whole ``tensor``, each ``row`` (index of axis 0), or ``{group:
     g}``, g consecutive values of a row (a row that ``group`` does not divide is one group)."""
 
-    scope: Literal["all", "linear"] = "all"
-    """``all`` parameters (the paper), or only the weights of ``linear`` layers and convolutions."""
+    scope: Annotated[ScopeName, Field(json_schema_extra={RENAMED: {"linear": "matrices"}})] = "all"
+    """``all`` parameters (the paper), or only ``matrices``: the weights of linear layers, attention
+    and convolutions, a row for each output. Biases, norms, tables of embeddings and the layers that
+    time and condition go through first stay float."""
 
     keep: tuple[Item, ...] = ()
     """Name patterns of parameters to leave in float32, ``*`` matching anything."""
@@ -106,6 +130,16 @@ class MethodConfig:
 
     float_dtype: FloatName = "float32"
     """How parameters that are not quantized are stored."""
+
+
+# What a user who says nothing means: least error, and nothing but weights left large.
+RECOMMENDED = MethodConfig(
+    levels="lloyd",
+    granularity="row",
+    scope="matrices",
+    levels_dtype="float16",
+    float_dtype="float16",
+)
 
 
 @section

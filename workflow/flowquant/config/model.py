@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import TypeAdapter, model_validator
 
-from flowquant.config.fields import WHOLE, Count, Positive, number, refuse, section, whole
+from flowquant.config.custom import CustomConfig
+from flowquant.config.fields import WHOLE, Count, Positive, refuse, section, whole
+from flowquant.config.network import Network
 
 # With attributes there are no classes to count: so many times ``per_class`` images are sampled
 # (the reference's 1,000 CelebA samples for 100 a class).
@@ -42,59 +44,15 @@ class ConditionConfig:
 
 
 @section
-class NetworkConfig:
-    """The size and shape of a velocity network; the paper's are in ``config/datasets.yaml``."""
-
-    family: Literal["transformer"] = "transformer"
-    """Kind of network."""
-
-    patch: Count
-    """Patch size in pixels; divides the image size."""
-
-    width: Count
-    """Width of a token."""
-
-    heads: Count
-    """Attention heads; divides the width."""
-
-    layers: Count
-    """Encoder layers."""
-
-    feedforward: Count
-    """Width of the feed-forward network."""
-
-    activation: Literal["relu", "gelu"]
-    """Of the feed-forward network; ``gelu`` is the exact one."""
-
-    dropout: Annotated[float, number(ge=0, lt=1)] = 0.1
-    """Probability, in training only."""
-
-    time: Literal["linear", "fourier"]
-    """How time enters: as it is, or as ``fourier`` features."""
-
-    condition: Literal["embedding", "linear"]
-    """How the condition enters: an ``embedding`` table of classes, or a ``linear`` map of a one-hot
-    vector or attributes."""
-
-    @model_validator(mode="after")
-    def _check(self) -> NetworkConfig:
-        if self.width % self.heads:
-            refuse(
-                "heads",
-                found=self.heads,
-                expected=f"a divisor of the width {self.width}",
-                remedy="Choose a number of heads that divides the width.",
-            )
-        return self
-
-
-@section
 class FlowConfig:
     """The path from noise to image."""
 
     clock: Literal["forward", "backward"]
     """Time as the network is given it: t, 0 for noise and 1 for an image (``forward``), or 1 − t
     (``backward``)."""
+
+    time_scale: Annotated[Literal[1, 1000], WHOLE] = 1
+    """What the clock's time is multiplied by: 1000 where the network counts a thousand steps."""
 
     sigma: Positive = 0.5
     """Standard deviation of the noise."""
@@ -110,8 +68,8 @@ class ModelConfig:
     condition: ConditionConfig
     """What a sample is conditioned on."""
 
-    network: NetworkConfig
-    """The velocity network."""
+    network: Network
+    """The velocity network, by ``family``."""
 
     flow: FlowConfig
     """The path from noise to image."""
@@ -127,18 +85,24 @@ class ModelConfig:
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
-        if self.image.size % self.network.patch:
-            refuse(
-                "network.patch",
-                found=self.network.patch,
-                expected=f"a divisor of the image size {self.image.size}",
-                remedy="Choose a patch that divides the image.",
-            )
+        self.network.check_size(self.image.size)
         if self.condition.kind == "attributes" and self.network.condition == "embedding":
+            other = self.network.for_attributes
             refuse(
                 "network.condition",
                 found="'embedding' for attributes",
-                expected="'linear', since several attributes hold at once",
-                remedy="Set `condition: linear`.",
+                expected=f"'{other}', since several attributes hold at once",
+                remedy=f"Set `condition: {other}`.",
+            )
+        if (
+            isinstance(self.network, CustomConfig)
+            and self.network.null_class is not None
+            and self.condition.kind == "attributes"
+        ):
+            refuse(
+                "network.null_class",
+                found=f"{self.network.null_class} for attributes",
+                expected="null, since no class is seen",
+                remedy="Leave it out.",
             )
         return self

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
+from flowquant.config.checkpoint import Checkpoint
 from flowquant.config.classifier import ClassifierSection
-from flowquant.config.fields import Text, Words, refuse, section
+from flowquant.config.custom import CustomConfig
+from flowquant.config.fields import Text, refuse, section
 from flowquant.config.model import ModelConfig
 from flowquant.config.sampling import SamplingSection
 from flowquant.config.sources import CelebaSource, ImagesSource, Source
@@ -25,9 +27,9 @@ class Preset(ModelConfig):
     source: Source
     """Where the images come from, by ``kind``."""
 
-    checkpoint: Words | None = None
-    """A published state dict (``.pt``, ``.pth``, ``.safetensors``) to import in place of
-    training."""
+    checkpoint: Checkpoint = None
+    """A published checkpoint to import in place of training: its path, or its path and which of
+    its weights."""
 
     training: TrainingSection
     """How the network is trained."""
@@ -66,6 +68,10 @@ class Preset(ModelConfig):
                 expected="'zeros', since every class is sampled equally often",
                 remedy="Leave `sampling.condition` out, or use attributes.",
             )
+        if isinstance(self.network, CustomConfig):
+            self._check_custom(self.network)
+        if self.network.condition == "none":
+            self._check_unconditional()
         if self.sampling.guidance != 1 and self.training.condition_dropout == 0:
             refuse(
                 "sampling.guidance",
@@ -77,6 +83,33 @@ class Preset(ModelConfig):
             )
         self._check_source()
         return self
+
+    def _check_custom(self, network: CustomConfig) -> None:
+        sees = network.condition != "none" and network.null_class is None
+        if sees and self.training.condition_dropout > 0:
+            refuse(
+                "training.condition_dropout",
+                found=f"{self.training.condition_dropout:g} for a class of your own that cannot do "
+                "without a condition",
+                expected="0, or `network.null_class`",
+                remedy="Name the class that means none in `network.null_class`, or leave "
+                "`training.condition_dropout` and `sampling.guidance` out.",
+            )
+
+    def _check_unconditional(self) -> None:
+        own = isinstance(self.network, CustomConfig)
+        said = "no `y` in `network.call`" if own else "`network.condition: none`"
+        for key, found in (
+            ("classifier", self.classifier is not None and "a classifier"),
+            ("sampling.guidance", self.sampling.guidance != 1 and f"{self.sampling.guidance:g}"),
+        ):
+            if found:
+                refuse(
+                    key,
+                    found=f"{found} for a network that sees no classes ({said})",
+                    expected="none, since its images are of any class",
+                    remedy=f"Leave `{key}` out, or use a network with a condition.",
+                )
 
     def _check_source(self) -> None:
         names = self.source.attributes if isinstance(self.source, CelebaSource) else ()

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from flowquant.config.configuration import Configuration
 from flowquant.config.messages import explain
+from flowquant.config.network import DEFAULT_FAMILY
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import read_text
 
@@ -29,15 +30,23 @@ def check(content: Mapping[str, Any]) -> Configuration:
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Two configurations as one: mappings are merged, all else of ``over`` counts."""
+    """Two configurations as one: mappings are merged, all else of ``over`` counts.
+
+    So does all of a network of another family, whose keys would mean nothing there.
+    """
     result = deepcopy(dict(under))
     for key, value in over.items():
         below = result.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
+        if isinstance(value, Mapping) and isinstance(below, Mapping) and _alike(below, value):
             result[key] = merged(below, value)
         else:
             result[key] = deepcopy(value)
     return result
+
+
+def _alike(below: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    was = below.get("family", DEFAULT_FAMILY)
+    return value.get("family", was) == was
 
 
 def retyped(value: Any) -> Any:

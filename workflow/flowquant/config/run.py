@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flowquant.config.checkpoint import checkpoint_files
 from flowquant.config.classifier import ClassifierConfig
 from flowquant.config.command_line import options
 from flowquant.config.configuration import Configuration
+from flowquant.config.custom import CustomConfig
 from flowquant.config.evaluation import FidelityConfig, MetricsConfig
-from flowquant.config.method import MethodConfig
+from flowquant.config.method import BUILT_IN, MethodConfig
 from flowquant.config.model import ConditionConfig, ImageConfig, ModelConfig
 from flowquant.config.preset import Preset
 from flowquant.config.reading import check, merged, read_yaml, refuse_missing_files, retyped
@@ -22,12 +24,15 @@ from flowquant.config.refinement import RefineConfig
 from flowquant.config.sampling import SamplingConfig, SolverConfig, SweepConfig
 from flowquant.config.sources import ImagesSource
 from flowquant.config.training import TrainingConfig
+from flowquant.runtime.digest import digest, imported_modules, module_of
 from flowquant.runtime.errors import UserError
+from flowquant.runtime.own_code import content_digest, file_of, is_path
 
 # Of a rule, as Snakemake gives them.
 Wildcards = Any
 Words = list[str]
 INCEPTION = "results/data/inception-v3-compat.pth"
+EFFICIENTNET = "results/data/efficientnet-lite0.pth"
 
 
 class Run:
@@ -52,6 +57,15 @@ class Run:
         self.allocated = [v for v in configuration.variants if v.method in self.mixed]
         self.classified = [name for name, preset in self.presets.items() if preset.classifier]
         self.imported = [name for name, preset in self.presets.items() if preset.checkpoint]
+        # Code of the user's own, by dataset and by method.
+        self.classes = {
+            name: preset.network.class_
+            for name, preset in self.presets.items()
+            if isinstance(preset.network, CustomConfig)
+        }
+        self.functions = {
+            name: row.levels for name, row in self.methods.items() if row.levels not in BUILT_IN
+        }
         self.trained = [name for name in self.datasets if name not in self.imported]
         self.gpus = 0 if configuration.device == "cpu" else 1
 
@@ -99,19 +113,57 @@ class Run:
 
     def _named_files(self) -> Iterable[tuple[str, str]]:
         for name in self.imported:
-            yield f"presets.{name}.checkpoint", str(self.presets[name].checkpoint)
+            checkpoint = self.presets[name].checkpoint
+            assert checkpoint is not None
+            for path in checkpoint_files(Path(checkpoint.path)):
+                yield f"presets.{name}.checkpoint", str(path)
+        for section, key, names in (
+            ("presets", "network.class", self.classes),
+            ("methods", "levels", self.functions),
+        ):
+            for name, own in names.items():
+                if is_path(own):
+                    yield f"{section}.{name}.{key}", str(file_of(own))
         weights = self.configuration.evaluation.weights.path
         if weights is not None and self.configuration.evaluation.extractor != "classifier":
             yield "evaluation.weights.path", weights
+
+    def code(self, command: str) -> Callable[[Wildcards], str]:
+        """A params function: a hash of the code that a command runs, the user's own included.
+
+        A file of the user's own counts for the jobs that run it: a class for its dataset, where
+        networks are made; levels for their method, where they are chosen.
+        """
+        modules = imported_modules(module_of(command))
+        classes = self.classes if "models.custom" in modules else {}
+        functions = self.functions if "quantization.own_levels" in modules else {}
+
+        def code(wildcards: Wildcards) -> str:
+            own = (
+                classes.get(getattr(wildcards, "dataset", "")),
+                functions.get(getattr(wildcards, "method", "")),
+            )
+            found = [content_digest(name) for name in own if name is not None]
+            return " ".join([digest(command), *filter(None, found)])
+
+        return code
 
     def preset(self, wildcards: Wildcards) -> Preset:
         """The preset of the wildcards' dataset."""
         return self.presets[wildcards.dataset]
 
     def checkpoints(self, wildcards: Wildcards) -> Words:
-        """The published checkpoint to import, where there is one."""
+        """The files of the published checkpoint to import, where there is one."""
         checkpoint = self.preset(wildcards).checkpoint
-        return [checkpoint] if checkpoint else []
+        return [str(path) for path in checkpoint_files(Path(checkpoint.path))] if checkpoint else []
+
+    def checkpoint_options(self, wildcards: Wildcards) -> Words:
+        """The published checkpoint to import, and which of its weights."""
+        checkpoint = self.preset(wildcards).checkpoint
+        if checkpoint is None:
+            return []
+        words = [f"--checkpoint={checkpoint.path}"]
+        return words + ([f"--weights={checkpoint.weights}"] if checkpoint.weights else [])
 
     def decoders(self, wildcards: Wildcards) -> int:
         """Processes to decode images with: one where there is nothing to decode."""
@@ -156,7 +208,7 @@ class Run:
         preset = self.preset(wildcards)
         source = preset.source
         if isinstance(source, ImagesSource) and source.least_side is None:
-            source = replace(source, least_side=preset.network.patch)
+            source = replace(source, least_side=preset.network.cell)
         return [
             *options("source", type(source), source),
             *options("image", ImageConfig, preset.image),
@@ -178,9 +230,11 @@ class Run:
     def check_options(self, wildcards: Wildcards) -> Words:
         """What only the networks can tell of a preset."""
         preset = self.preset(wildcards)
-        words = [f"--levels-of={self.configuration.plot.levels_of}"]
-        if preset.checkpoint:
-            words.append(f"--checkpoint={preset.checkpoint}")
+        levels_of = self.configuration.plot.levels_of
+        words = [f"--levels-of={levels_of}"] if levels_of else []
+        if self.functions:
+            words += ["--own-levels", *dict.fromkeys(self.functions.values())]
+        words += self.checkpoint_options(wildcards)
         if preset.classifier:
             words.append(f"--architecture={preset.classifier.architecture}")
         return words + self.model_options(wildcards) + self.training_options(wildcards)
@@ -194,7 +248,7 @@ class Run:
             f"--images={preset.samples}",
             f"--extractor={evaluation.extractor}",
             # They count if they are at hand, as no input.
-            f"--weights={evaluation.weights.path or INCEPTION}",
+            f"--weights={self.extractor_weights or INCEPTION}",
             f"--architecture={architecture}",
             f"--seconds={self.configuration.benchmark.seconds}",
         ]
@@ -220,7 +274,7 @@ class Run:
 
     def method_options(self, wildcards: Wildcards) -> Words:
         """What a method does to a tensor; its widths are wildcards of their own."""
-        return options("method", MethodConfig, self.methods[wildcards.method])
+        return options("", MethodConfig, self.methods[wildcards.method])
 
     def refine_options(self, wildcards: Wildcards) -> Words:
         """How a quantized model is refined."""
@@ -230,6 +284,15 @@ class Run:
         """How sensitivity is measured."""
         sensitivity = self.methods[wildcards.method].sensitivity
         return options("trials", type(sensitivity), sensitivity)
+
+    @property
+    def extractor_weights(self) -> str | None:
+        """The weights of the feature extractor; None where each dataset has its own."""
+        evaluation = self.configuration.evaluation
+        made = {"inception-v3-compat": INCEPTION, "efficientnet-lite0": EFFICIENTNET}
+        if evaluation.extractor not in made:
+            return None
+        return evaluation.weights.path or made[evaluation.extractor]
 
     @property
     def metrics_options(self) -> Words:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import is_pydantic_dataclass
 
 from flowquant.config.configuration import Configuration
-from flowquant.config.fields import MOST, READS
+from flowquant.config.fields import DEFAULT_TAG, MOST, READS
 
 WORDS = {
     "integer": "a whole number",
@@ -21,6 +21,8 @@ WORDS = {
     "array": "a list",
     "object": "a mapping",
 }
+# What a key is for that chooses among kinds of sections.
+TAGS = {"kind": "Format of the source", "family": "Kind of network"}
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
@@ -42,9 +44,9 @@ def json_schema() -> dict[str, Any]:
 def sentence(section: type, field: str) -> str:
     """The sentence below a field, wherever in the section's ancestry it stands."""
     for base in section.__mro__:
-        own = getattr(base, "__pydantic_fields__", {}).get(field)
-        if own is not None and own.description:
-            return " ".join(str(own.description).split())
+        for name, own in getattr(base, "__pydantic_fields__", {}).items():
+            if field in (name, own.alias) and own.description:
+                return " ".join(str(own.description).split())
     raise LookupError(f"{section.__name__}.{field} has no sentence below it")
 
 
@@ -86,7 +88,7 @@ def _tidy(node: Any) -> Any:
 
 
 def node_at(path: list[Any], content: Any) -> dict[str, Any]:
-    """The schema of the key that a path leads to; ``content`` chooses among kinds of sources."""
+    """The schema of the key that a path leads to; ``content`` chooses among kinds of sections."""
     node = resolve(json_schema(), content)
     for part in path:
         content = _child(content, part)
@@ -114,11 +116,16 @@ def resolve(node: Mapping[str, Any], content: Any) -> dict[str, Any]:
         target = json_schema()["$defs"][node["$ref"].rpartition("/")[2]]
         return resolve({**target, **{k: v for k, v in node.items() if k != "$ref"}}, content)
     if "oneOf" in node:
-        kinds = node["discriminator"]["mapping"]
-        chosen = kinds.get(str(content.get("kind"))) if isinstance(content, Mapping) else None
+        tag, kinds = node["discriminator"]["propertyName"], node["discriminator"]["mapping"]
+        said = content.get(tag, node.get(DEFAULT_TAG)) if isinstance(content, Mapping) else None
+        chosen = kinds.get(str(said))
         if chosen is None:
-            words = {"enum": list(kinds), "description": "Format of the source"}
-            return {"description": node.get("description", ""), "properties": {"kind": words}}
+            words = {"enum": list(kinds), "description": TAGS[tag]}
+            return {
+                "type": "object",
+                "description": node.get("description", ""),
+                "properties": {tag: words},
+            }
         return resolve({"$ref": chosen}, content)
     if "anyOf" in node:
         choices = [resolve(choice, content) for choice in node["anyOf"]]
@@ -148,6 +155,7 @@ def allowed(node: Mapping[str, Any]) -> str:
         parts = [WORDS.get(node.get("type", ""), "")]
         bounds = {name: node[name] for name in BOUNDS if node.get(name, MOST) != MOST}
         parts += [f"{BOUNDS[name]} {bound:g}" for name, bound in bounds.items()]
+        parts += [f"a multiple of {node['multipleOf']}"] if "multipleOf" in node else []
         parts += [f"matching {node['pattern']}"] if "pattern" in node else []
     words = ", ".join(filter(None, parts))
     return f"{words}; or null" if node.get("nullable") else words

@@ -191,7 +191,8 @@ class ImagesSource:
     """Side in pixels of the square cut from the centre before resizing; ``null``: the largest."""
 
     least_side: Count | None = None
-    """Shorter side in pixels below which an image is bad; ``null``: the network's patch."""
+    """Shorter side in pixels below which an image is bad; ``null``: the network's patch,
+    or what the deepest level of a U-Net makes of a pixel."""
 
     on_bad_image: OnBadImage = "error"
     """Whether unreadable or too small images end the work or are left out (``skip``)."""

@@ -34,8 +34,9 @@ class TrainingConfig:
     weight_decay: NonNegative = 0.01
     """Of AdamW."""
 
-    schedule: Literal["plateau", "cosine"]
-    """``plateau``: halve when the validation loss stalls; ``cosine``: to 0 over all epochs."""
+    schedule: Literal["plateau", "cosine", "linear", "constant"]
+    """After the warm-up, ``plateau``: halve when the validation loss stalls; ``cosine`` and
+    ``linear``: to 0 over all epochs; ``constant``: as it is."""
 
     warmup_epochs: NonNegative = 0.0
     """Epochs of linear warm-up, at most ``epochs``."""
@@ -45,6 +46,10 @@ class TrainingConfig:
 
     stop_after: Count = 10
     """Epochs without a better validation loss before stopping."""
+
+    flip: bool = False
+    """Mirror half of the images, drawn anew at every step, left to right: for data of which the
+    mirror image is as likely."""
 
     clip: Positive | None = None
     """Largest norm of the gradient; ``null`` for any."""
@@ -57,7 +62,8 @@ class TrainingConfig:
     """Probability of withholding the condition, which guidance needs."""
 
     ema: Annotated[float, number(gt=0, lt=1)] | None = None
-    """Decay of an exponential moving average of the weights, which is then validated and kept."""
+    """Decay of an exponential moving average of the weights, which is then validated and kept; at
+    first less, (1 + step) / (10 + step), lest it remember the weights from before training."""
 
     precision: Precision = "bfloat16"
     """Of the forward and backward pass on a GPU, where ``bfloat16`` keeps float32 weights; CPUs

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.tensors import Kind, read_file, write_tensors
+from flowquant.runtime.header import Kind
+from flowquant.runtime.tensors import read_file, write_tensors
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from flowquant.config.classifier import ArchitectureConfig
 from flowquant.config.model import ImageConfig
 from flowquant.data.pixels import to_unit
 from flowquant.runtime.errors import UserError
+from flowquant.runtime.header import Kind
 from flowquant.runtime.tensors import (
-    Kind,
     check_finite,
     check_tensors,
     forms_of,

@@ -13,13 +13,16 @@ from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor, get_featuresdict_from_dataset
 
 from flowquant.config.evaluation import ExtractorName
+from flowquant.evaluation import efficientnet
 from flowquant.evaluation.classifier import check_sees, penultimate, read_classifier
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import sha256
-from flowquant.runtime.tensors import Kind, read_file, write_tensors
+from flowquant.runtime.header import Kind
+from flowquant.runtime.tensors import read_file, write_tensors
 
 # Which of an extractor's outputs are the features, and which the logits of the Inception Score.
 OUTPUTS: dict[ExtractorName, tuple[str, str]] = {
+    "efficientnet-lite0": efficientnet.OUTPUTS,
     "inception-v3-compat": ("2048", "logits_unbiased"),
     "classifier": ("penultimate", "logits"),
 }
@@ -80,7 +83,7 @@ def extract(
 ) -> tuple[Tensor, Tensor]:
     """Features [N, F] and logits [N, classes] of images uint8 [N, C, H, W], float32 on the CPU.
 
-    C is 1 or 3. The weights are a classifier file, or torch-fidelity's Inception weights.
+    C is 1 or 3. The weights are a classifier file, or those of Inception or EfficientNet.
 
     Raises:
         UserError: if the weights are unreadable, a classifier's of other images, or give features

@@ -77,14 +77,16 @@ def _trajectories(
     network: nn.Module, config: ModelConfig, count: int, steps: int, seed: int, device: torch.device
 ) -> tuple[Trajectories, Tensor]:
     """Trajectories, and the variance of each dimension of the middle layer, float64 [D]."""
-    layers = network.get_submodule("transformer.layers")
-    middle = layers[len(layers) // 2]  # type: ignore[index, arg-type]
     sums: list[Tensor] = []
 
     def note(_: nn.Module, __: Any, output: Tensor) -> None:
-        tokens = output.flatten(0, 1).double()
+        if output.dim() > 3:  # the pixels of a U-Net are its tokens
+            output = output.movedim(1, -1)
+        tokens = output.flatten(0, -2).double()
         sums.append(torch.stack([tokens.sum(0), tokens.square().sum(0)]) / len(tokens))
 
+    middle = network.middle
+    assert isinstance(middle, nn.Module)
     hook = middle.register_forward_hook(note)
     try:
         trajectories = trajectory_points(network, config, count, steps, seed, device)

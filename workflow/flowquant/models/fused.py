@@ -1,4 +1,4 @@
-"""Encoder layers in few kernels on a GPU, in bfloat16: for inference, and for training."""
+"""Networks in few kernels on a GPU, in bfloat16: for inference, and for training."""
 
 from functools import partial
 from typing import Any
@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flowquant.models.fused_unet import fuse_unet
 from flowquant.models.kernels.activation import activate, activate_backward
 from flowquant.models.kernels.attention import MOST_TOKENS, attention, attention_backward
 from flowquant.models.kernels.norm import add_norm, add_norm_backward
 from flowquant.models.transformer import EncoderLayer
+from flowquant.models.unet import Residual, Unet
 
 
 def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
@@ -24,7 +26,7 @@ def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
     attend = layer.self_attn
     mixed = attend.out_proj(attention(attend.project(x), attend.heads))
     x = add_norm(x, mixed, layer.norm1.weight, layer.norm1.bias, layer.norm1.eps)
-    if layer.activation is F.relu and isinstance(layer.linear1, nn.Linear):
+    if layer.activation is F.relu and isinstance(layer.linear1.weight, Tensor):
         # `linear1` and ReLU by themselves are two passes over the widest activations.
         weight = layer.linear1.weight.t()
         hidden = torch._addmm_activation(layer.linear1.bias, x.flatten(0, -2), weight)
@@ -135,20 +137,30 @@ def encode_training(layer: EncoderLayer, seeds: Tensor, x: Tensor) -> Tensor:
 
 
 def fuse(network: nn.Module) -> None:
-    """Make a network's encoder layers compute by `encode`: no dropout, no gradients."""
+    """Make a network compute in few kernels, without dropout or gradients.
+
+    What is neither an encoder layer nor a U-Net stays as it is.
+    """
     for module in network.modules():
         if isinstance(module, EncoderLayer):
             module.forward = partial(encode, module)  # type: ignore[method-assign]
+    if isinstance(network, Unet):
+        fuse_unet(network)
 
 
 def fuse_for_training(network: nn.Module, device: torch.device) -> None:
-    """Make a network's encoder layers compute by `encode_training`, with new seeds every pass."""
-    layers = [module for module in network.modules() if isinstance(module, EncoderLayer)]
+    """`fuse`, with gradients, and with dropouts that draw new seeds at every pass."""
+    kinds = (EncoderLayer, Residual)
+    layers = [module for module in network.modules() if isinstance(module, kinds)]
     seeds = torch.zeros(len(layers), 4, dtype=torch.int64, device=device)
     for layer, own in zip(layers, seeds, strict=True):
-        layer.forward = partial(encode_training, layer, own)  # type: ignore[method-assign]
+        if isinstance(layer, EncoderLayer):
+            layer.forward = partial(encode_training, layer, own)  # type: ignore[method-assign]
+    if isinstance(network, Unet):
+        fuse_unet(network, seeds)
 
     def draw(*_: Any) -> None:
         seeds.random_()
 
-    network.register_forward_pre_hook(draw)
+    if layers:
+        network.register_forward_pre_hook(draw)

@@ -8,15 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowquant.config.custom import CustomConfig
 from flowquant.config.model import ModelConfig
-from flowquant.models.transformer import FAMILIES
+from flowquant.models.family import FAMILIES
 from flowquant.runtime.errors import UserError
+from flowquant.runtime.header import Kind
 from flowquant.runtime.tensors import (
-    Kind,
     check_finite,
     check_tensors,
     forms_of,
     read_file,
+    read_metadata,
+    read_tensors,
     write_tensors,
 )
 
@@ -44,13 +47,39 @@ MODEL = Kind(
 
 def build_network(model: ModelConfig) -> nn.Module:
     """A fresh network of the configured family, initialised from torch's global generator."""
-    return FAMILIES[model.network.family](model.network, model.image, model.condition)
+    network = FAMILIES[model.network.family](model.network, model.image, model.condition)
+    assert isinstance(network, nn.Module)
+    return network
 
 
 def empty_network(model: ModelConfig) -> nn.Module:
     """A network on the device "meta": names and shapes, but no memory for weights."""
     with torch.device("meta"):
         return build_network(model)
+
+
+def empty_inputs(model: ModelConfig, batch: int) -> tuple[Tensor, ...]:
+    """Images, times and conditions as `VelocityNetwork.forward` takes them, on "meta"."""
+    image, condition = model.image, model.condition
+    with torch.device("meta"):
+        x = torch.empty(batch, image.channels, image.size, image.size)
+        time = torch.empty(batch)
+        if condition.kind == "class":
+            return x, time, torch.empty(batch, dtype=torch.int64)
+        return x, time, torch.empty(batch, condition.count)
+
+
+def countable(model: ModelConfig, batch: int) -> tuple[nn.Module, tuple[Tensor, ...], int]:
+    """A network and inputs to count on what a batch takes; and of how many images the inputs are.
+
+    They are without memory, and of the whole batch. A class of the user's own may compute what
+    "meta" cannot: it is made for real, and a few images tell of the others.
+    """
+    if not isinstance(model.network, CustomConfig):
+        return empty_network(model), empty_inputs(model, batch), batch
+    few = min(batch, 2)
+    inputs = tuple(torch.zeros_like(part, device="cpu") for part in empty_inputs(model, few))
+    return build_network(model), inputs, few
 
 
 def write_model(
@@ -74,6 +103,17 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
     check_tensors(path, content.tensors, forms, "the weights of its network", MODEL.remedy)
     check_finite(path, content.tensors, DIVERGED)
     return content.tensors, config
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig | None]:
+    """What `read_model` reads, or the tensors of a safetensors file of another program.
+
+    Raises:
+        UserError: if the file is unreadable, or of another kind of ours.
+    """
+    if read_metadata(path):
+        return read_model(path)
+    return read_tensors(path)[0], None
 
 
 def network_forms(path: Path, config: ModelConfig, types: str, tensors: int) -> dict[str, str]:

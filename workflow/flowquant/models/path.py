@@ -7,9 +7,7 @@ from flowquant.config.model import FlowConfig
 from flowquant.runtime import random
 
 
-def initial_noise(
-    config: FlowConfig, seed: int, indices: range, shape: tuple[int, int, int]
-) -> Tensor:
+def initial_noise(config: FlowConfig, seed: int, indices: range, shape: tuple[int, ...]) -> Tensor:
     """The start of samples ``indices``: float32 [len(indices), *shape], keyed by (seed, index)."""
     return random.normal(seed, "sample", indices, shape) * config.sigma
 
@@ -28,11 +26,13 @@ def velocity(
     condition: Tensor,
     kept: Tensor | None = None,
 ) -> Tensor:
-    """dx/dt at flow time ``t`` [B], or [1] for all, whichever way the network's clock runs.
+    """dx/dt at flow time ``t`` [B], or [1] for all, whatever the network's clock shows.
 
-    The other arguments are those of the network: see `FlowTransformer.forward`.
+    The other arguments are those of the network: see `VelocityNetwork.forward`.
     """
     time = t if config.clock == "forward" else 1 - t
+    if config.time_scale != 1:
+        time = time * config.time_scale
     return network(x, time, condition, kept)
 
 
@@ -72,7 +72,7 @@ def matching_loss(
     """Mean squared error of the velocity against x₁ − x₀ (conditional flow matching), a scalar.
 
     Images x₁ in −1…1 and noise x₀ ~ N(0, sigma²) are [B, C, H, W], flow times t in 0…1 [B];
-    ``condition`` and ``kept`` are those of `FlowTransformer.forward`.
+    ``condition`` and ``kept`` are those of `VelocityNetwork.forward`.
     """
     x_t = interpolate(noise, images, t)
     predicted = velocity(network, config, x_t, t, condition, kept)

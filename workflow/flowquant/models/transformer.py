@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowquant.config.model import ConditionConfig, ImageConfig, NetworkConfig
+from flowquant.config.model import ConditionConfig, ImageConfig
+from flowquant.config.network import TransformerConfig
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 
@@ -35,15 +36,11 @@ class SelfAttention(nn.Module):
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
-        # Replaces the weight and bias above where weights stay packed in memory.
-        self.in_projection: nn.Module | None = None
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
     def project(self, x: Tensor) -> Tensor:
         """Queries, keys and values side by side, [B, N, 3·D]."""
-        if self.in_projection is not None:
-            return self.in_projection(x)
         return F.linear(x, self.in_proj_weight, self.in_proj_bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,7 +57,7 @@ class SelfAttention(nn.Module):
 class EncoderLayer(nn.Module):
     """Attention and a feed-forward network, each followed by residual and LayerNorm (post-norm)."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.self_attn = SelfAttention(config.width, config.heads, config.dropout)
         self.linear1 = nn.Linear(config.width, config.feedforward)
@@ -79,7 +76,7 @@ class EncoderLayer(nn.Module):
 class Encoder(nn.Module):
     """A stack of encoder layers; exists for the reference's name ``transformer.layers``."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
 
@@ -96,7 +93,7 @@ class FlowTransformer(nn.Module):
     """
 
     def __init__(
-        self, config: NetworkConfig, image: ImageConfig, condition: ConditionConfig
+        self, config: TransformerConfig, image: ImageConfig, condition: ConditionConfig
     ) -> None:
         super().__init__()
         width, patch_values = config.width, image.channels * config.patch**2
@@ -119,18 +116,7 @@ class FlowTransformer(nn.Module):
     def forward(
         self, x: Tensor, time: Tensor, condition: Tensor, kept: Tensor | None = None
     ) -> Tensor:
-        """The velocity at ``x``.
-
-        Args:
-            x: Images [B, C, H, W].
-            time: The clock's time [B], or [1] for all.
-            condition: Classes int64 [B], or attributes 0/1 [B, A].
-            kept: 1 where the condition is seen, 0 where its embedding is zeroed (condition
-                dropout, or guidance's unconditional half); float [B], all 1 if omitted.
-
-        Returns:
-            Velocity [B, C, H, W].
-        """
+        """The velocity [B, C, H, W], as `VelocityNetwork.forward` says."""
         batch, channels, height, width = x.shape
         rows, columns, p = height // self.patch, width // self.patch, self.patch
         dtype = self.pos_emb.dtype
@@ -149,6 +135,16 @@ class FlowTransformer(nn.Module):
         self.to(dtype)
         self.time_mlp.float()
 
+    @property
+    def middle(self) -> nn.Module:
+        """The encoder layer in the middle."""
+        return self.transformer.layers[len(self.transformer.layers) // 2]
+
+    @property
+    def embedders(self) -> tuple[nn.Module, ...]:
+        """What time and condition go through on their way to the tokens."""
+        return self.time_mlp, self.class_emb if hasattr(self, "class_emb") else self.attr_emb
+
     def _embed(self, condition: Tensor, factor: Tensor | None) -> Tensor:
         """The condition's embedding [B, D], times ``factor`` [B, 1] before a bias is added."""
         if hasattr(self, "class_emb"):
@@ -158,20 +154,3 @@ class FlowTransformer(nn.Module):
             condition = F.one_hot(condition, self.conditions)
         values = condition.to(self.pos_emb.dtype)
         return self.attr_emb(values if factor is None else values * factor)
-
-
-# A family takes (x, time, condition, kept) as `FlowTransformer.forward` does and can `cast` itself
-# for a GPU; all other code knows no more of it than its named parameters.
-Family = Callable[[NetworkConfig, ImageConfig, ConditionConfig], nn.Module]
-FAMILIES: dict[str, Family] = {"transformer": FlowTransformer}
-
-
-def linear_weights(network: nn.Module) -> set[str]:
-    """Names of the weights that multiply: matrices, but not embedding tables, and kernels."""
-    return {
-        f"{module_name}.{name}".lstrip(".")
-        for module_name, module in network.named_modules()
-        for name, parameter in module.named_parameters(recurse=False)
-        if (parameter.dim() == 2 and not isinstance(module, nn.Embedding))
-        or (name == "weight" and isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d))
-    }

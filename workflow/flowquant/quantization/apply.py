@@ -6,18 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from itertools import count
-from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ModelConfig
+from flowquant.models.family import matrices
 from flowquant.models.model import empty_network
-from flowquant.models.transformer import linear_weights
 from flowquant.quantization.codebook import Codebook, group_size, with_levels
 from flowquant.quantization.levels import QUANTIZERS
 from flowquant.quantization.lloyd import FEW_GROUPS
+from flowquant.quantization.own_levels import own_quantizer
 from flowquant.runtime.errors import UserError
 
 # Values quantized in one call on a GPU, to bound memory.
@@ -39,7 +40,8 @@ def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: int) 
     size = group_size(tuple(tensors[0].shape), method.granularity)
     groups = [tensor.reshape(-1, size) for tensor in tensors]
     counts = [len(part) for part in groups]
-    levels, indices = QUANTIZERS[method.levels](torch.cat(groups), 2**bits)
+    quantizer = QUANTIZERS.get(method.levels) or own_quantizer(method.levels)
+    levels, indices = quantizer(torch.cat(groups), 2**bits)
     return [
         with_levels(
             Codebook(own_levels, own_indices, tuple(tensor.shape)).compact(),
@@ -53,11 +55,17 @@ def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: int) 
 
 def selected(weights: Mapping[str, Tensor], config: ModelConfig, method: MethodConfig) -> set[str]:
     """Names of the weights that the method quantizes."""
-    scope = set(weights) if method.scope == "all" else linear_weights(empty_network(config))
+    scope = set(weights) if method.scope == "all" else matrices(empty_network(config))
+    return chosen(weights, scope, method)
+
+
+def chosen(weights: Mapping[str, Tensor], scope: set[str], method: MethodConfig) -> set[str]:
+    """Names of the weights in ``scope`` that the method quantizes: floats, enough and not kept."""
     return {
         name
         for name, tensor in weights.items()
         if name in scope
+        and tensor.is_floating_point()
         and tensor.numel() >= method.least_values
         and not any(fnmatchcase(name, pattern) for pattern in method.keep)
     }
@@ -66,10 +74,11 @@ def selected(weights: Mapping[str, Tensor], config: ModelConfig, method: MethodC
 def quantize_weights(
     weights: Mapping[str, Tensor], method: MethodConfig, widths: Mapping[str, int | None]
 ) -> dict[str, Codebook | Tensor]:
-    """Quantize the float32 weights that have a width; the others stay float, in ``float_dtype``.
+    """Quantize the float32 weights that have a width; the others stay as `as_float` has them.
 
     ``widths`` are bits of an index; None or absent: the tensor stays float. A codebook that would
-    take more room than the values it stands for is stored as those values.
+    take more room than the values it stands for is stored as those values. On a terminal a bar
+    shows how far it is.
 
     Raises:
         OverflowError: if a value is beyond the range of its stored type.
@@ -89,7 +98,12 @@ def quantize_weights(
     # One batch a thread: much of the work is NumPy's, which uses one core for each. On a GPU most
     # of it is launching kernels, where threads only get in each other's way.
     with _one_thread_each() as threads, ThreadPoolExecutor(1 if together else threads) as pool:
-        stored = [item for items in pool.map(store, batches) for item in items]
+        bar = tqdm(total=len(weights), desc="quantizing", unit="tensor", leave=False, disable=None)
+        stored = []
+        with bar:
+            for items in pool.map(store, batches):
+                stored += items
+                bar.update(len(items))
     by_name = dict(zip([name for names in batches for name in names], stored, strict=True))
     return {name: by_name[name] for name in weights}
 
@@ -130,20 +144,23 @@ def _groups(names: Sequence[str], weights: Mapping[str, Tensor], size: int) -> i
 
 
 def as_float(name: str, tensor: Tensor, method: MethodConfig) -> Tensor:
-    """A tensor that stays float, as it is stored.
+    """A tensor that is not quantized, as it is stored: narrower floats and integers as they are.
 
     Raises:
         OverflowError: if a value is beyond the range of ``float_dtype``.
     """
-    stored = tensor.to(DTYPES[method.float_dtype])
+    dtype = DTYPES[method.float_dtype]
+    if not tensor.is_floating_point() or tensor.element_size() <= dtype.itemsize:
+        return tensor
+    stored = tensor.to(dtype)
     if not stored.isfinite().all():
         raise OverflowError(f"{name} with values up to {tensor.abs().max():g}")
     return stored
 
 
 @contextmanager
-def within_range(model: Path) -> Iterator[None]:
-    """Make a message of values of a model file that are beyond the range of their stored type.
+def within_range(where: object) -> Iterator[None]:
+    """Make a message of values of a model that are beyond the range of their stored type.
 
     Raises:
         UserError: in place of the block's `OverflowError`.
@@ -152,10 +169,10 @@ def within_range(model: Path) -> Iterator[None]:
         yield
     except OverflowError as error:
         raise UserError(
-            model,
+            where,
             found=str(error),
             expected="values within the range of the stored type",
-            remedy="Set `levels_dtype: float32` and `float_dtype: float32` in the method's row.",
+            remedy="Store more: `levels_dtype: float32` and `float_dtype: float32`.",
         ) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -29,6 +29,11 @@ class Codebook:
     def expand(self) -> Tensor:
         """The quantized values, float32 ``shape``."""
         return self.levels.float().gather(1, self.indices.long()).view(self.shape)
+
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return self.indices.numel()
 
     @property
     def bits(self) -> int:
@@ -81,6 +86,20 @@ class Codebook:
 Quantized: TypeAlias = Mapping[str, Codebook | Tensor]
 
 
+class Stored(Protocol):
+    """What a quantized tensor says of its size, indices packed or not."""
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of packed indices and levels, whole bytes."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        ...
+
+
 def group_size(shape: tuple[int, ...], granularity: str) -> int:
     """Values that share levels: all (``tensor``), an index of axis 0 (``row``), or ``group:g``.
 
@@ -108,31 +127,33 @@ def with_levels(codebook: Codebook, dtype: torch.dtype) -> Codebook:
     return Codebook(levels, codebook.indices, codebook.shape)
 
 
-def stored_bits(quantized: Quantized) -> int:
+def bits_of(content: Stored | Tensor) -> int:
+    """Bits that are stored for a quantized tensor or another."""
+    if isinstance(content, Tensor):
+        return 8 * content.element_size() * content.numel()
+    return content.stored_bits
+
+
+def values_of(content: Stored | Tensor) -> int:
+    """How many values a quantized tensor or another holds."""
+    return content.numel() if isinstance(content, Tensor) else content.count
+
+
+def stored_bits(quantized: Mapping[str, Stored | Tensor]) -> int:
     """Bits that are stored for all tensors, without names and metadata."""
     return sum(bits_of(content) for content in quantized.values())
 
 
-def bits_of(content: Codebook | Tensor) -> int:
-    """Bits that are stored for a codebook or a tensor."""
-    if isinstance(content, Codebook):
-        return content.stored_bits
-    return 8 * content.element_size() * content.numel()
-
-
-def values_of(content: Codebook | Tensor) -> int:
-    """How many values a codebook or a tensor holds."""
-    return content.indices.numel() if isinstance(content, Codebook) else content.numel()
-
-
-def effective_bits(quantized: Quantized) -> float:
+def effective_bits(quantized: Mapping[str, Stored | Tensor]) -> float:
     """Stored bits (indices, levels and whatever stayed float) ÷ number of parameters."""
     return stored_bits(quantized) / sum(values_of(content) for content in quantized.values())
 
 
 def expand(content: Codebook | Tensor) -> Tensor:
-    """Plain float32 values."""
-    return content.expand() if isinstance(content, Codebook) else content.float()
+    """Plain float32 values; integers stay what they are."""
+    if isinstance(content, Codebook):
+        return content.expand()
+    return content.float() if content.is_floating_point() else content
 
 
 def expand_all(quantized: Quantized) -> dict[str, Tensor]:

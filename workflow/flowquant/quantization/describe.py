@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from flowquant.quantization.codebook import Codebook, bits_of, expand, values_of
@@ -45,4 +44,4 @@ def describe(content: Codebook | Tensor, original: Tensor, granularity: str) -> 
             "groups": groups,
             "granularity": granularity,
         }
-    return entry | {"bits": torch.finfo(content.dtype).bits, "granularity": "float"}
+    return entry | {"bits": 8 * content.element_size(), "granularity": "float"}

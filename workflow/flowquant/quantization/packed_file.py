@@ -1,86 +1,26 @@
 """The packed artefact: a quantized model as one safetensors file. See ``docs/format.md``."""
 
-import math
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from flowquant.config.fields import Bits
-from flowquant.config.model import ModelConfig
 from flowquant.models.model import network_forms
-from flowquant.quantization.codebook import Codebook, Quantized, effective_bits
+from flowquant.quantization.codebook import Codebook, effective_bits, expand
+from flowquant.quantization.packed_header import PACKED, PackedMetadata
 from flowquant.quantization.packing import pack, packed_bytes, unpack
 from flowquant.runtime.errors import UserError, some
-from flowquant.runtime.tensors import Kind, check_finite, check_tensors, read_file, write_tensors
+from flowquant.runtime.tensors import check_finite, check_tensors, form_of, read_file, write_tensors
 
 REMEDY = "The file was cut off or changed: delete it and run `quantize` again."
-# What levels, and parameters that are not quantized, are stored as.
-FLOATS = "float16|float32"
-Size = Annotated[int, Field(ge=1)]
-
-
-@dataclass(frozen=True)
-class PackedEntry:
-    """A quantized parameter: its shape and the width of an index."""
-
-    shape: list[Size]
-    bits: Bits
-
-    @property
-    def count(self) -> int:
-        """Number of values."""
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class MethodMetadata:
-    """What is read of a method's row."""
-
-    levels: str
-    granularity: str
-    scope: str
-
-
-@dataclass(frozen=True)
-class TensorMetadata:
-    """What is said of a stored parameter, against the full-precision one."""
-
-    values: int
-    bytes: int
-    bits: int
-    granularity: str
-    mean_squared_error: float
-    w2: float
-
-
-@dataclass(frozen=True)
-class RefineMetadata:
-    """What is read of how a model was refined."""
-
-    steps: int
-
-
-@dataclass(frozen=True)
-class PackedMetadata:
-    """What a packed file must say besides its tensors; docs/format.md explains it."""
-
-    version: int
-    packed: dict[str, PackedEntry]
-    model: ModelConfig
-    method: MethodMetadata
-    bits: Bits | None
-    effective_bits: float
-    source_sha256: str
-    tensors: dict[str, TensorMetadata]
-    refine: RefineMetadata | None = None
-
-
-PACKED = Kind("quantized model", "`quantize` or `refine`", PackedMetadata)
+# What levels are stored as, and a network's parameters that are not quantized.
+LEVELS = "float16|float32"
+FLOATS = f"{LEVELS}|bfloat16|float64"
 
 
 @dataclass(frozen=True)
@@ -99,10 +39,21 @@ class PackedTensor:
     bits: int
     shape: tuple[int, ...]
 
+    @classmethod
+    def of(cls, codebook: Codebook) -> PackedTensor:
+        """A codebook, packed."""
+        packed = pack(codebook.indices, codebook.bits)
+        return cls(packed, codebook.levels, codebook.bits, codebook.shape)
+
     @property
     def count(self) -> int:
         """Number of values."""
         return torch.Size(self.shape).numel()
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of packed indices and levels."""
+        return 8 * (self.packed.numel() + self.levels.numel() * self.levels.element_size())
 
     def unpack(self) -> Codebook:
         """The codebook."""
@@ -110,8 +61,17 @@ class PackedTensor:
         return Codebook(self.levels, indices, self.shape)
 
 
-def write_quantized(path: Path, quantized: Quantized, metadata: Mapping[str, Any]) -> None:
-    """Write codebooks as packed indices and levels, and float tensors as they are.
+def values(content: PackedTensor | Tensor) -> Tensor:
+    """Plain float32 values; integers stay what they are."""
+    return expand(content.unpack() if isinstance(content, PackedTensor) else content)
+
+
+def write_quantized(
+    path: Path,
+    quantized: Mapping[str, Codebook | PackedTensor | Tensor],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Write codebooks as packed indices and levels, and other tensors as they are.
 
     ``metadata`` must be JSON-able and, to be read again, what `PackedMetadata` says; the format's
     version, effective bits and a digest of the whole content are added to it.
@@ -119,18 +79,24 @@ def write_quantized(path: Path, quantized: Quantized, metadata: Mapping[str, Any
     tensors: dict[str, Tensor] = {}
     entries: dict[str, dict[str, Any]] = {}
     for name, content in quantized.items():
-        if isinstance(content, Codebook):
-            tensors[f"{name}.indices"] = pack(content.indices, content.bits)
-            tensors[f"{name}.levels"] = content.levels
-            entries[name] = {"shape": list(content.shape), "bits": content.bits}
-        else:
+        if isinstance(content, Tensor):
             tensors[name] = content
+            continue
+        packed = PackedTensor.of(content) if isinstance(content, Codebook) else content
+        tensors[f"{name}.indices"], tensors[f"{name}.levels"] = packed.packed, packed.levels
+        entries[name] = {"shape": list(packed.shape), "bits": packed.bits}
     described = {"packed": entries, "effective_bits": effective_bits(quantized), **metadata}
     write_tensors(path, tensors, described, PACKED)
 
 
-def read_packed(path: Path) -> tuple[dict[str, PackedTensor | Tensor], dict[str, Any]]:
+def read_packed(
+    path: Path, *needed: str
+) -> tuple[dict[str, PackedTensor | Tensor], dict[str, Any]]:
     """Read what `write_quantized` wrote, indices still packed, and the metadata.
+
+    Args:
+        path: The file.
+        needed: Of the keys that metadata may lack, those that must be there.
 
     Raises:
         UserError: if the file is unreadable, of another version, changed, or inconsistent in itself
@@ -138,14 +104,27 @@ def read_packed(path: Path) -> tuple[dict[str, PackedTensor | Tensor], dict[str,
     """
     file = read_file(path, PACKED)
     tensors, described = file.tensors, file.described
-    forms = network_forms(path, described.model, FLOATS, len(tensors))
+    if missing := [f"`{key}`" for key in needed if key not in file.metadata]:
+        raise UserError(
+            path,
+            found=f"no {some(missing)}",
+            expected=f"{PACKED.described}, of a network of this package",
+            remedy=PACKED.remedy,
+        )
+    if described.model is None:
+        forms = _foreign_forms(described, tensors)
+    else:
+        forms = network_forms(path, described.model, FLOATS, len(tensors))
     _check_names(path, described, forms)
     for name, entry in described.packed.items():
         del forms[name]
         size = packed_bytes(entry.count, entry.bits)
-        forms |= {f"{name}.indices": f"uint8 [{size}]", f"{name}.levels": f"{FLOATS} [*, *]"}
+        forms |= {f"{name}.indices": f"uint8 [{size}]", f"{name}.levels": f"{LEVELS} [*, *]"}
     check_tensors(path, tensors, forms, "the tensors of its network, each packed or float", REMEDY)
-    check_finite(path, tensors, REMEDY)
+    # A buffer of another program's network may hold an infinity of its own, as masks do.
+    own = described.model is not None
+    finite = {n: t for n, t in tensors.items() if own or n.endswith(".levels")}
+    check_finite(path, finite, REMEDY)
     packed: dict[str, PackedTensor | Tensor] = {}
     for name, entry in described.packed.items():
         indices, levels = (tensors.pop(f"{name}.{part}") for part in ("indices", "levels"))
@@ -155,8 +134,18 @@ def read_packed(path: Path) -> tuple[dict[str, PackedTensor | Tensor], dict[str,
     return {**packed, **tensors}, file.metadata
 
 
+def _foreign_forms(described: PackedMetadata, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Forms of the weights of a network that is not known: as the file has them."""
+    parts = {f"{name}.{part}" for name in described.packed for part in ("indices", "levels")}
+    plain = {name: form_of(tensor) for name, tensor in tensors.items() if name not in parts}
+    return plain | {name: f"{LEVELS} {entry.shape}" for name, entry in described.packed.items()}
+
+
 def check_same_weights(
-    path: Path, quantized: Quantized, model: Path, weights: Mapping[str, Tensor]
+    path: Path,
+    quantized: Mapping[str, Codebook | Tensor],
+    model: Path,
+    weights: Mapping[str, Tensor],
 ) -> None:
     """Check that a quantized model and a full-precision one have the same weights, by shape.
 
@@ -186,7 +175,11 @@ def _check_names(path: Path, described: PackedMetadata, forms: Mapping[str, str]
         for name, entry in described.packed.items()
         if shapes.get(name) != str(entry.shape)
     ]
-    if wrong := [*wrong, *sorted(described.tensors.keys() - shapes.keys())]:
+    wrong += sorted(described.tensors.keys() - shapes.keys())
+    wrong += sorted(
+        alias for alias, name in described.tied.items() if alias in shapes or name not in shapes
+    )
+    if wrong:
         raise UserError(
             path,
             found=f"metadata about {some(wrong)}",
@@ -217,13 +210,13 @@ def _check_levels(path: Path, name: str, content: PackedTensor) -> None:
         )
 
 
-def read_quantized(path: Path) -> tuple[dict[str, Codebook | Tensor], dict[str, Any]]:
+def read_quantized(path: Path, *needed: str) -> tuple[dict[str, Codebook | Tensor], dict[str, Any]]:
     """Read what `write_quantized` wrote: the exact codebooks and tensors, and the metadata.
 
     Raises:
         UserError: as `read_packed`.
     """
-    packed, metadata = read_packed(path)
+    packed, metadata = read_packed(path, *needed)
     return {
         name: content.unpack() if isinstance(content, PackedTensor) else content
         for name, content in packed.items()

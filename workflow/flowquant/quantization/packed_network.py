@@ -1,41 +1,69 @@
-"""Networks whose quantized matrices stay packed in memory, expanded one at a time as needed."""
+"""Networks whose quantized weights stay packed in memory, expanded one at a time as needed."""
+
+from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from functools import cache
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowquant.config.model import ModelConfig
+from flowquant.models.family import CONVOLUTIONS
 from flowquant.models.model import empty_network
 from flowquant.models.transformer import SelfAttention
-from flowquant.quantization.packed_file import PackedTensor
+from flowquant.quantization.packed_file import PackedTensor, values
 from flowquant.quantization.packing import unpack
 
-# Values expanded at a time: few enough that temporary indices are small compared with the matrix,
+# Values expanded at a time: few enough that temporary indices are small compared with the weight,
 # and on a CPU stay in its cache.
 CHUNK = {"cpu": 1 << 16, "cuda": 1 << 22}
 
 
-class PackedLinear(nn.Module):
-    """A linear layer [..., in] → [..., out] whose weight is packed indices and levels."""
+class PackedWeight(nn.Module):
+    """A layer's weight, packed in memory, in the place of its parameter.
+
+    To torch's functions it is the weight: one that is called with it is called with the expanded
+    weight, in the type that the other inputs are computed in, and `F.linear` on a GPU with a kernel
+    that reads indices where that is faster. So a layer stays what it is, and a network in use takes
+    the room of its file and one expanded weight.
+
+    Args:
+        weight: The codebook, packed.
+    """
 
     packed: Tensor
     levels: Tensor
 
-    def __init__(self, weight: PackedTensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: PackedTensor) -> None:
         super().__init__()
         self.bits, self.shape = weight.bits, weight.shape
         self.register_buffer("packed", weight.packed)
         self.register_buffer("levels", weight.levels)
-        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        function: Callable[..., Any],
+        types: Iterable[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Called by torch in place of ``function`` with a packed weight among its arguments."""
+        if function is F.linear:
+            return _linear(*args, **kwargs or {})
+        dtype = _compute_dtype(args[0])
+        expanded = [arg.expand(dtype) if isinstance(arg, PackedWeight) else arg for arg in args]
+        return function(*expanded, **kwargs or {})
 
     def expand(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The weight [out, in]."""
-        count = self.shape[0] * self.shape[1]
+        """The weight."""
+        count = torch.Size(self.shape).numel()
         groups, levels = self.levels.shape
         flat = self.levels.to(dtype).flatten()
         weight = torch.empty(count, dtype=dtype, device=flat.device)
@@ -51,31 +79,45 @@ class PackedLinear(nn.Module):
             torch.index_select(flat, 0, index, out=weight[start:end])
         return weight.view(self.shape)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if _kernel_fits(self, x) and _fused_is_faster(self, x):
-            return self.fused(x)
-        return F.linear(x, self.expand(self._dtype(x)), self.bias)
-
-    def fused(self, x: Tensor) -> Tensor:
-        """`forward` without the weight in memory, by a Triton kernel."""
-        from flowquant.quantization.packed_kernel import packed_linear
-
-        return packed_linear(
-            x.to(self._dtype(x)), self.packed, self.levels, self.bits, self.shape[0], self.bias
-        )
-
-    def _dtype(self, x: Tensor) -> torch.dtype:
-        """The type to compute in: autocast's, or that of ``x``."""
-        kind = x.device.type
-        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    def flatten(self, start: int) -> PackedWeight:
+        """The same weight [out, in·…], as `Tensor.flatten` from axis 1 on."""
+        flat = copy(self)
+        flat.shape = (*self.shape[:start], torch.Size(self.shape[start:]).numel())
+        return flat
 
 
-def _kernel_fits(layer: PackedLinear, x: Tensor) -> bool:
-    """Whether the Triton kernel can multiply ``x`` by this layer's weight."""
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    """The type to compute in: autocast's, or that of ``x``."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def _linear(x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
+    """`F.linear` in the faster of two ways."""
+    if _kernel_fits(weight, x) and _fused_is_faster(weight, x, bias):
+        return fused_linear(x, weight, bias)
+    return expanded_linear(x, weight, bias)
+
+
+def expanded_linear(x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
+    """`F.linear` with the weight expanded into memory."""
+    return F.linear(x, weight.expand(_compute_dtype(x)), bias)
+
+
+def fused_linear(x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
+    """`F.linear` without the weight in memory, by a Triton kernel."""
+    from flowquant.quantization.packed_kernel import packed_linear
+
+    x = x.to(_compute_dtype(x))
+    return packed_linear(x, weight.packed, weight.levels, weight.bits, weight.shape[0], bias)
+
+
+def _kernel_fits(weight: PackedWeight, x: Tensor) -> bool:
+    """Whether the Triton kernel can multiply ``x`` by this weight."""
     return (
         x.is_cuda
-        and layer.bits in (1, 2, 4, 8)
-        and len(layer.levels) in (1, layer.shape[0])
+        and weight.bits in (1, 2, 4, 8)
+        and len(weight.levels) in (1, weight.shape[0])
         and not torch.compiler.is_compiling()
         and _has_triton()
     )
@@ -86,17 +128,18 @@ def _has_triton() -> bool:
     return find_spec("triton") is not None
 
 
-# By the layer's and the input's size: whether the kernel was faster.
+# By the weight's and the input's size: whether the kernel was faster.
 _measured: dict[tuple[object, ...], bool] = {}
 
 
-def _fused_is_faster(layer: PackedLinear, x: Tensor) -> bool:
+def _fused_is_faster(weight: PackedWeight, x: Tensor, bias: Tensor | None) -> bool:
     """Whether the kernel beats expand-then-multiply for inputs of this size; measured once."""
     tokens = x.numel() // x.shape[-1]
-    key = (layer.shape, layer.bits, len(layer.levels), tokens.bit_length(), layer._dtype(x))
+    size = weight.shape, weight.bits, len(weight.levels), tokens.bit_length()
+    key = (*size, _compute_dtype(x))
     if key not in _measured:
-        _measured[key] = _seconds(lambda: layer.fused(x)) < _seconds(
-            lambda: F.linear(x, layer.expand(layer._dtype(x)), layer.bias)
+        _measured[key] = _seconds(lambda: fused_linear(x, weight, bias)) < _seconds(
+            lambda: expanded_linear(x, weight, bias)
         )
     return _measured[key]
 
@@ -112,43 +155,40 @@ def _seconds(work: Callable[[], object], repeats: int = 5) -> float:
     return (time.perf_counter() - started) / repeats
 
 
-def load_packed(contents: Mapping[str, PackedTensor | Tensor], config: ModelConfig) -> nn.Module:
-    """The network of a packed file's contents, its quantized matrices packed.
+# Layers that give their one weight, of one of these names, to a function of torch and look at
+# nothing else of it, but that it may be flattened.
+PACKABLE = nn.Linear, *CONVOLUTIONS, SelfAttention
+WEIGHTS = "weight", "in_proj_weight"
 
-    Quantized tensors other than linear layers' matrices (embeddings, biases, norms) are small and
-    expanded. The network is in evaluation mode, without gradients.
+
+def load_packed(contents: Mapping[str, PackedTensor | Tensor], config: ModelConfig) -> nn.Module:
+    """The network of a packed file's contents, the quantized weights of its layers packed.
+
+    Other quantized tensors (embeddings, biases, norms) are small and expanded. The network is in
+    evaluation mode, without gradients.
     """
     network = empty_network(config)
-    weights = {
-        name: content.unpack().expand() if isinstance(content, PackedTensor) else content.float()
-        for name, content in contents.items()
-        if not (isinstance(content, PackedTensor) and _is_matrix(network, name))
-    }
-    for name, content in contents.items():
-        if isinstance(content, PackedTensor) and name not in weights:
-            owner, _ = _owner(network, name)
-            bias = weights.pop(name.removesuffix("weight") + "bias", None)
-            layer = PackedLinear(content, bias)
-            if isinstance(owner, SelfAttention):
-                owner.in_projection = layer
-                owner.in_proj_weight = owner.in_proj_bias = None  # type: ignore[assignment]
-            else:
-                parent, part = _owner(network, name.removesuffix(".weight"))
-                setattr(parent, part, layer)
-    # Not strict: packed layers have buffers of their own. A missing weight would stay on "meta".
+    left = keep_packed(network, contents)
+    weights = {name: values(content).float() for name, content in left.items()}
+    # Not strict: packed weights have buffers of their own. A missing weight would stay on "meta".
     network.load_state_dict(weights, strict=False, assign=True)
     return network.eval().requires_grad_(False)
 
 
-def _owner(network: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that holds what ``name`` names, and its name there."""
-    path, _, leaf = name.rpartition(".")
-    return network.get_submodule(path), leaf
-
-
-def _is_matrix(network: nn.Module, name: str) -> bool:
-    """Whether a weight is a matrix that a linear layer or an attention multiplies by."""
-    owner, leaf = _owner(network, name)
-    if isinstance(owner, SelfAttention):
-        return leaf == "in_proj_weight"
-    return isinstance(owner, nn.Linear) and leaf == "weight"
+def keep_packed(
+    network: nn.Module, contents: Mapping[str, PackedTensor | Tensor]
+) -> dict[str, PackedTensor | Tensor]:
+    """Let layers hold their weights packed, where they can; returns what is left to fill in."""
+    left = dict(contents)
+    for name, content in contents.items():
+        path, _, leaf = name.rpartition(".")
+        if not isinstance(content, PackedTensor) or leaf not in WEIGHTS:
+            continue
+        layer = network.get_submodule(path)
+        if isinstance(layer, PACKABLE):
+            weight = getattr(layer, leaf)
+            packed = PackedWeight(content)
+            delattr(layer, leaf)
+            setattr(layer, leaf, packed if weight.is_meta else packed.to(weight.device))
+            del left[name]
+    return left

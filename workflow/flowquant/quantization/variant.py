@@ -25,9 +25,9 @@ def load_variant(path: Path, packed: bool = False) -> tuple[nn.Module, ModelConf
         weights, config = read_model(path)
         return load_network(weights, config), config
     if packed:
-        contents, metadata = read_packed(path)
+        contents, metadata = read_packed(path, "model")
         config = ModelConfig.from_dict(metadata["model"])
         return load_packed(contents, config), config
-    quantized, metadata = read_quantized(path)
+    quantized, metadata = read_quantized(path, "model")
     config = ModelConfig.from_dict(metadata["model"])
     return load_network(expand_all(quantized), config), config

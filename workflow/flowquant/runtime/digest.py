@@ -2,7 +2,8 @@
 
 What changes no result changes no digest: comments, docstrings and the sentences under a field,
 blank lines and layout. Not seen, too, are other packages (their versions are pinned), files that
-are no Python, and a package's ``__init__``, which must therefore import nothing.
+are no Python, and a package's ``__init__``, which must therefore import nothing of what a stage
+runs.
 """
 
 import ast

@@ -1,62 +1,31 @@
 """Named tensors with metadata, as safetensors files, and what a reader demands of them."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from flowquant import __version__
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.files import atomic
-from flowquant.runtime.forms import fit, parse_json
+from flowquant.runtime.forms import fit
+from flowquant.runtime.header import (
+    DIGEST,
+    METADATA_KEY,
+    Kind,
+    check_digest,
+    check_version,
+    content_digest,
+    of_header,
+    unreadable,
+)
 
 M = TypeVar("M")
-# The entry of a safetensors header under which our metadata lies, as JSON.
-_METADATA_KEY = "flowquant"
-DIGEST = "content_sha256"
-REMEDY = "It was cut off or changed: delete it and run the workflow again to have it remade."
-
-
-@dataclass(frozen=True)
-class Kind(Generic[M]):
-    """A kind of file that we write: what its metadata and its tensors must be.
-
-    Args:
-        name: What it is.
-        maker: The commands that write it.
-        metadata: The type, a dataclass, that its metadata must fit.
-        tensors: The form of each tensor, as `check_tensors` takes it; none where metadata tell.
-        optional: Of tensors that are there together or not at all.
-        version: Of the format; another one is refused.
-        remedy: What to do with a file that is something else.
-        digest: Whether every file has one: none does that was written as it came.
-    """
-
-    name: str
-    maker: str
-    metadata: type[M]
-    tensors: Mapping[str, str] = field(default_factory=dict)
-    optional: Mapping[str, str] = field(default_factory=dict)
-    version: int = 1
-    remedy: str = "Check the path, or delete the file and run the workflow again."
-    digest: bool = True
-
-    @property
-    def described(self) -> str:
-        """What is expected where a file is something else."""
-        return f"a {self.name}, written by {self.maker}"
-
-    def label(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
-        """Metadata that say what the file is, too."""
-        ours = {"kind": self.name, "version": self.version, "made_by": f"flowquant {__version__}"}
-        return {**metadata, **ours}
 
 
 @dataclass(frozen=True)
@@ -82,30 +51,45 @@ def write_tensors(
     Raises:
         UserError: as `atomic`.
     """
-    from safetensors.torch import save
-
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = kind.label(metadata) if kind else dict(metadata)
     described[DIGEST] = content_sha256(content, described)
+    _save(path, content, packed_metadata(described))
+
+
+def write_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors as any program expects them, with no metadata of ours.
+
+    Raises:
+        UserError: as `atomic`.
+    """
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Hugging Face's libraries read no file that does not say this.
+    _save(path, content, {"format": "pt"})
+
+
+def _save(path: Path, content: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    from safetensors.torch import save
+
     with atomic(path) as temporary:
         # `save_file` would make a temporary file of its own, which a killed process leaves.
-        temporary.write_bytes(save(content, packed_metadata(described)))
+        temporary.write_bytes(save(content, metadata))
 
 
 def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
     """SHA-256 of the metadata and of every tensor's name, type, shape and bytes, by name."""
-    hashed = {key: value for key, value in metadata.items() if key != DIGEST}
-    digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"\n{name} {_type(tensor)} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+
+    def rows() -> Iterator[tuple[str, str, list[int], Any]]:
+        for name, tensor in sorted(tensors.items()):
+            content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+            yield name, _type(tensor), list(tensor.shape), content
+
+    return content_digest(metadata, rows())
 
 
 def packed_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Metadata as the one entry of a safetensors header that holds it."""
-    return {_METADATA_KEY: json.dumps(metadata, sort_keys=True, separators=(",", ":"))}
+    return {METADATA_KEY: json.dumps(metadata, sort_keys=True, separators=(",", ":"))}
 
 
 def read_file(path: Path, kind: Kind[M]) -> Content[M]:
@@ -118,8 +102,8 @@ def read_file(path: Path, kind: Kind[M]) -> Content[M]:
             written, or holds other tensors than it should.
     """
     tensors, metadata = _read(path)
-    _check_version(path, metadata, kind)
-    _check_digest(path, tensors, metadata, demanded=kind.digest and "kind" in metadata)
+    check_version(path, metadata, kind)
+    _check_digest(path, tensors, metadata, demanded=kind.demands_digest(metadata))
     described = fit(path, kind.metadata, metadata, expected=kind.described, remedy=kind.remedy)
     if kind.tensors:
         optional = kind.optional if kind.optional.keys() & tensors.keys() else {}
@@ -192,6 +176,11 @@ def forms_of(network: nn.Module, types: str = "") -> dict[str, str]:
     }
 
 
+def form_of(tensor: Tensor) -> str:
+    """The form of a tensor, as `check_tensors` takes it."""
+    return f"{_type(tensor)} {list(tensor.shape)}"
+
+
 def _fits(tensor: Tensor, form: str, sizes: dict[str, int]) -> bool:
     """Whether a tensor is of a form; the ``sizes`` of letters are kept for the next one."""
     for alternative in form.split(" or "):
@@ -240,44 +229,11 @@ def _peculiarities(tensor: Tensor) -> list[str]:
     return [kind for kind, is_so in kinds.items() if is_so]
 
 
-def _check_version(path: Path, metadata: Mapping[str, Any], kind: Kind[Any]) -> None:
-    """Refuse a file of another kind, or of another version of this one."""
-    named = metadata.get("kind", kind.name)
-    if named != kind.name:
-        raise UserError(
-            path,
-            found=f"a {' '.join(str(named).split())[:60]}",
-            expected=kind.described,
-            remedy=kind.remedy,
-        )
-    version = metadata.get("version", None if "kind" in metadata else kind.version)
-    if type(version) is int and version == kind.version:
-        return
-    newer = type(version) is int and version > kind.version
-    raise UserError(
-        path,
-        found=f"a {kind.name} of format version {version}, "
-        f"made by {metadata.get('made_by', 'an unknown program')}",
-        expected=f"format version {kind.version}, as flowquant {__version__} reads it",
-        remedy="Update flowquant to read this file."
-        if newer
-        else f"Delete it and run the workflow again: {kind.maker} makes it anew.",
-    )
-
-
 def _check_digest(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, demanded: bool
 ) -> None:
-    if DIGEST not in metadata and not demanded:
-        return
-    written, found = str(metadata.get(DIGEST)), content_sha256(tensors, metadata)
-    if found != written:
-        raise UserError(
-            path,
-            found=f"content with SHA-256 {found[:12]}…",
-            expected=f"{written[:12]}…, as its metadata says",
-            remedy=REMEDY,
-        )
+    if DIGEST in metadata or demanded:
+        check_digest(path, content_sha256(tensors, metadata), metadata)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -294,18 +250,8 @@ def _open(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (OSError, SafetensorError, ValueError) as error:
-        raise UserError(
-            path,
-            found=f"an unreadable file ({error})",
-            expected="a whole safetensors file",
-            remedy="If the workflow made it, delete it and run again; if it is yours, check the "
-            "path and copy the file anew.",
-        ) from error
+        raise unreadable(path, error) from error
 
 
 def _metadata(file: Any) -> dict[str, Any]:
-    """What `packed_metadata` packed; empty for a file that others wrote."""
-    content = parse_json((file.metadata() or {}).get(_METADATA_KEY, "{}"))
-    if not isinstance(content, dict):
-        raise ValueError(f"metadata that are no mapping but a {type(content).__name__}")
-    return content
+    return of_header(file.metadata() or {})

@@ -1,12 +1,13 @@
 """Images from a network: which labels, and batches that fit the memory."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from flowquant.config.model import ConditionConfig, ModelConfig
+from flowquant.config.model import ConditionConfig, FlowConfig, ModelConfig
 from flowquant.config.sampling import Condition, SolverConfig
 from flowquant.data.dataset import check_labels, read_dataset
 from flowquant.data.pixels import to_uint8
@@ -74,7 +75,27 @@ def generate(
         UserError: if pixels are not finite, or the memory does not hold one image.
     """
     shape = (config.image.channels, config.image.size, config.image.size)
-    sampler = Sampler(network, config.flow, solver, device)
+    flow = config.flow
+    return integrate(network, flow, shape, labels, solver, seed, batch, device, first, to_uint8)
+
+
+def integrate(
+    network: nn.Module,
+    flow: FlowConfig,
+    shape: tuple[int, ...],
+    labels: Tensor,
+    solver: SolverConfig,
+    seed: int,
+    batch: int,
+    device: torch.device,
+    first: int = 0,
+    finish: Callable[[Tensor], Tensor] = lambda ends: ends,
+) -> tuple[Tensor, float]:
+    """As `generate`, for any network and ``shape`` of a state: what ``finish`` makes of the ends.
+
+    The network is called as `VelocityNetwork` says.
+    """
+    sampler = Sampler(network, flow, solver, device)
     images: list[Tensor] = []
     done, evaluations, batch = 0, 0, min(batch, len(labels))
     with tqdm(total=len(labels), desc="sampling", unit="image", disable=first > 0) as bar:
@@ -86,7 +107,7 @@ def generate(
             filled = torch.cat([wanted, wanted[:1].expand(spare, *wanted.shape[1:])])
             rows = range(first + done, first + done + len(filled))
             try:
-                sampled = sampler(initial_noise(config.flow, seed, rows, shape), filled)
+                sampled = sampler(initial_noise(flow, seed, rows, shape), filled)
                 if not bool(sampled.isfinite().all()):
                     raise UserError(
                         "sampling",
@@ -94,7 +115,7 @@ def generate(
                         expected="finite ones",
                         remedy="Use a smaller `sampling.guidance`, more steps, or another model.",
                     )
-                images.append(to_uint8(sampled[: len(wanted)]).cpu())
+                images.append(finish(sampled[: len(wanted)]).cpu())
             except torch.OutOfMemoryError as error:
                 if batch == 1:
                     raise UserError(

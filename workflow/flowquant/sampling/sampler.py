@@ -7,7 +7,7 @@ from flowquant.config.model import FlowConfig
 from flowquant.config.sampling import SolverConfig
 from flowquant.models.path import guided_velocity
 from flowquant.models.solver import STEPS, Velocity, solve, start_times
-from flowquant.runtime.cuda_graph import capture
+from flowquant.runtime.cuda_graph import capture_if_possible
 from flowquant.runtime.device import compute_dtype
 
 
@@ -32,6 +32,8 @@ class Sampler:
             self.network.cast(dtype)  # type: ignore[operator]
             fuse(self.network)
         self._graph: torch.cuda.CUDAGraph | None = None
+        # Whether kernels are launched one by one, not replayed.
+        self._launched = device.type == "cpu" or config.solver == "dopri5"
         self._x = self._condition = self._index = self._times = torch.empty(0)
         self.evaluations = 0
 
@@ -39,7 +41,10 @@ class Sampler:
     def __call__(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Integrate noise [B, C, H, W] under classes [B] or attributes [B, A] to images."""
         noise, condition = noise.to(self.device), condition.to(self.device)
-        if self.device.type == "cpu" or self.config.solver == "dopri5":
+        if not self._launched and (self._graph is None or self._x.shape != noise.shape):
+            self._capture(noise, condition)
+            self._launched = self._graph is None
+        if self._launched:
             images, self.evaluations = solve(
                 self._velocity(condition),
                 noise,
@@ -48,8 +53,6 @@ class Sampler:
                 self.config.tolerance,
             )
             return images
-        if self._graph is None or self._x.shape != noise.shape:
-            self._capture(noise, condition)
         self._x.copy_(noise)
         self._condition.copy_(condition)
         self._index.zero_()
@@ -83,4 +86,4 @@ class Sampler:
             self._x.copy_(step(velocity, self._x, t, 1 / self.config.steps))
             self._index.add_(1).remainder_(self.config.steps)
 
-        self._graph = capture(advance)
+        self._graph = capture_if_possible(advance)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from flowquant.runtime.files import atomic
-from flowquant.runtime.tensors import Kind, read_file, write_tensors
+from flowquant.runtime.header import Kind
+from flowquant.runtime.tensors import read_file, write_tensors
 
 # The most images of a class, and the most classes, that a grid of samples shows.
 GRID_COLUMNS = 10

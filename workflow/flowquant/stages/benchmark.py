@@ -11,13 +11,15 @@ from tqdm import tqdm
 from flowquant.benchmark.bench import CEILING, Bench, machine
 from flowquant.benchmark.ceiling import matrix_ceiling
 from flowquant.benchmark.comparison import as_page, as_row
-from flowquant.benchmark.flops import forward_flops, tokens
+from flowquant.benchmark.flops import forward_flops
 from flowquant.benchmark.quantizing import compare_quantizing
 from flowquant.benchmark.speed import compare_features, compare_sampling, compare_training
+from flowquant.config.custom import CustomConfig
 from flowquant.config.evaluation import ExtractorName
 from flowquant.config.model import ModelConfig
 from flowquant.config.sampling import SolverConfig
 from flowquant.config.training import TrainingConfig
+from flowquant.models import custom
 from flowquant.models.model import build_network
 from flowquant.runtime import random
 from flowquant.runtime.device import choose_device, compute_dtype
@@ -60,9 +62,12 @@ def benchmark(
         device: Where to compute.
 
     Raises:
-        UserError: if a GPU is demanded and there is none, or there is no such classifier.
+        UserError: if a GPU is demanded and there is none, there is no such classifier, or a network
+            class of the user's own does not do what it is for.
     """
     target = choose_device(device)
+    if isinstance(model.network, CustomConfig):
+        custom.try_out(model)
     torch.manual_seed(random.key(seed, "benchmark weights"))
     values = {name: tensor.detach() for name, tensor in build_network(model).state_dict().items()}
     dtype = compute_dtype(target, "bfloat16")
@@ -87,7 +92,6 @@ def benchmark(
         "seed": seed,
         "network": {
             "parameters": sum(tensor.numel() for tensor in values.values()),
-            "tokens": tokens(model),
             "flops_an_image": forward_flops(model, 1, 1),
         },
         "precision": {

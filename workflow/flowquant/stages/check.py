@@ -5,11 +5,15 @@ from pathlib import Path
 import torch
 
 from flowquant.config.classifier import ArchitectureConfig
+from flowquant.config.custom import CustomConfig
+from flowquant.config.fields import OwnFunction
 from flowquant.config.model import ModelConfig
 from flowquant.config.training import TrainingConfig
 from flowquant.evaluation.classifier import build_classifier, penultimate
+from flowquant.models import custom
 from flowquant.models.model import empty_network
 from flowquant.models.published import fitting_weights
+from flowquant.quantization import own_levels as levels_by
 from flowquant.runtime.device import choose_device, compute_dtype, memory_bytes
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.files import write_json
@@ -22,9 +26,11 @@ def check(
     dataset: str,
     model: ModelConfig,
     training: TrainingConfig,
-    levels_of: str,
+    levels_of: str | None = None,
     checkpoint: Path | None = None,
+    weights: str | None = None,
     architecture: str | None = None,
+    own_levels: tuple[OwnFunction, ...] = (),
     devices: int = 1,
     device: DeviceName = "auto",
 ) -> None:
@@ -35,28 +41,35 @@ def check(
         dataset: Name of the preset.
         model: Network, image, condition and flow.
         training: How it is trained; not looked at with a checkpoint.
-        levels_of: The weight whose levels are to be drawn.
+        levels_of: The weight whose levels are to be drawn, if one is named.
         checkpoint: A published checkpoint to import.
+        weights: Which of its weights, where it holds several.
         architecture: Of the classifier, if there is one.
+        own_levels: The user's own functions that are to choose levels.
         devices: How many share a batch.
         device: Where it is trained.
 
     Raises:
-        UserError: if there is no such weight or architecture, or checkpoint or memory do not fit.
+        UserError: if there is no such weight or architecture, code of the user's own does not do
+            what it is for, or checkpoint or memory do not fit.
     """
-    weights = {name: tensor.numel() for name, tensor in empty_network(model).state_dict().items()}
-    if levels_of not in weights:
+    for function in own_levels:
+        levels_by.try_out(function)
+    if isinstance(model.network, CustomConfig):
+        custom.try_out(model)
+    sizes = {name: tensor.numel() for name, tensor in empty_network(model).state_dict().items()}
+    if levels_of is not None and levels_of not in sizes:
         raise UserError(
             "configuration key `plot.levels_of`",
             found=f"'{levels_of}'",
-            expected=f"a weight of the network of `{dataset}`: {some(sorted(weights))}",
+            expected=f"a weight of the network of `{dataset}`: {some(sorted(sizes))}",
             remedy="Name one of them.",
         )
-    report: dict[str, object] = {"dataset": dataset, "parameters": sum(weights.values())}
+    report: dict[str, object] = {"dataset": dataset, "parameters": sum(sizes.values())}
     if architecture is not None:
         check_architecture(architecture, model)
     if checkpoint is not None:
-        fitting_weights(checkpoint, model)
+        fitting_weights(checkpoint, model, weights)
     else:
         target = choose_device(device)
         dtype = compute_dtype(target, training.precision)

@@ -11,6 +11,7 @@ from flowquant.quantization.packed_file import check_same_weights, read_quantize
 from flowquant.report.style import COLOURS, save
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.files import write_json
+from flowquant.runtime.tensors import read_metadata
 
 MOST_LEVELS = 64
 
@@ -19,7 +20,7 @@ def plot_levels(
     model: Path,
     quantized: tuple[Path, ...],
     names: tuple[str, ...],
-    tensor: str,
+    tensor: str | None,
     outputs: tuple[Path, ...],
     data: Path,
     dpi: int,
@@ -32,7 +33,8 @@ def plot_levels(
         model: Model file.
         quantized: Quantized model files.
         names: Name of each, for its panel.
-        tensor: Which tensor; the first group's levels are drawn where it has several.
+        tensor: Which tensor, or the largest that a variant quantizes; the first group's levels are
+            drawn where it has several.
         outputs: Figures to write, format by suffix.
         data: JSON to write: what was drawn.
         dpi: Resolution of PNG files.
@@ -41,6 +43,10 @@ def plot_levels(
         UserError: if the model lacks the tensor, or a file is of another model.
     """
     weights, _ = read_model(model)
+    if tensor is None:
+        packed = {name for path in quantized for name in read_metadata(path).get("packed", ())}
+        # The first by name of those of one size, whatever the file's order.
+        tensor = max(sorted(packed & weights.keys() or weights), key=lambda n: weights[n].numel())
     if tensor not in weights:
         raise UserError(
             "plot.levels_of",

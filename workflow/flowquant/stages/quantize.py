@@ -1,38 +1,56 @@
-"""Quantize a model's weights and write them packed."""
+"""Quantize a model file, or the weights of any safetensors file, and write them packed."""
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated, Any
 
-from flowquant.config.method import MethodConfig
-from flowquant.models.model import read_model
+import tyro
+from torch import Tensor
+
+from flowquant.config.method import RECOMMENDED, MethodConfig
+from flowquant.config.model import ModelConfig
+from flowquant.models.model import read_weights
 from flowquant.quantization.allocation import read_allocation
-from flowquant.quantization.apply import quantize_weights, selected, within_range
+from flowquant.quantization.apply import chosen, selected
 from flowquant.quantization.codebook import effective_bits
 from flowquant.quantization.describe import describe
+from flowquant.quantization.module import (
+    check_width,
+    factors_by_name,
+    quantize_contents,
+    refuse_unusable,
+)
 from flowquant.quantization.packed_file import write_quantized
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import sha256, write_json
 from flowquant.runtime.names import DeviceName
+from flowquant.runtime.tensors import read_metadata
 
 
 def quantize(
-    model: Path,
-    output: Path,
-    report: Path,
-    method: MethodConfig,
-    dataset: str,
-    variant: str,
+    model: Annotated[Path, tyro.conf.Positional],
+    output: Path | None = None,
+    report: Path | None = None,
+    method: Annotated[MethodConfig, tyro.conf.arg(name="")] = RECOMMENDED,
+    dataset: str = "",
+    variant: str = "",
     bits: int | None = None,
     allocation: Path | None = None,
     device: DeviceName = "auto",
 ) -> None:
-    """Quantize a model file and write the packed file and a report of its size and error.
+    """Quantize a file of weights and write the packed file, and a report of its size and error.
+
+    Of a file that another program wrote, only names tell what a tensor is: with `--scope matrices`
+    those of two or more dimensions are quantized whose last word has `weight` in it and whose last
+    but one does not end in a norm's or an embedding's name (`norm1`, `ln_2`, `label_emb`, `wte`).
 
     Args:
-        model: Model file.
-        output: The packed file to write (format: docs/format.md).
-        report: JSON to write: effective bits, bytes, and the squared error of each tensor.
+        model: Model file, or any safetensors file.
+        output: The packed file to write (format: docs/format.md); without a name, one beside the
+            model that ends in the width, `model.2bit.safetensors`.
+        report: JSON to write: effective bits, bytes, and the squared error of each tensor; without
+            a name the sizes are printed.
         method: The quantizer, and for which parameters.
         dataset: Name to write into the report.
         variant: Name to write into the report.
@@ -50,32 +68,58 @@ def quantize(
             expected="one of the two",
             remedy="Give a width for all tensors or a file with a width for each.",
         )
-    weights, config = read_model(model)
+    if "packed" in read_metadata(model):
+        raise UserError(
+            model,
+            found="a file that is quantized already",
+            expected="full-precision weights",
+            remedy="Name the file that it was made from, or `flowquant export` it first.",
+        )
+    weights, config = read_weights(model)
+    refuse_unusable(model, weights)
     torch_device = choose_device(device)
     moved = {name: tensor.to(torch_device) for name, tensor in weights.items()}
-    chosen = selected(weights, config, method)
-    widths = read_allocation(allocation, chosen) if allocation else dict.fromkeys(chosen, bits)
-    with within_range(model):
-        quantized = quantize_weights(moved, method, widths)
+    names = _names(weights, config, method)
+    widths: int | dict[str, int] = read_allocation(allocation, names) if allocation else bits or 0
+    if isinstance(widths, int):
+        check_width(widths)
+    quantized = quantize_contents(model, moved, names, method, widths)
     tensors = {
         name: describe(content, weights[name], method.granularity)
         for name, content in quantized.items()
     }
-    provenance = {
-        "model": asdict(config),
+    provenance: dict[str, Any] = {} if config is None else {"model": asdict(config)}
+    provenance |= {
         "method": asdict(method),
         "bits": bits,
         "source_sha256": sha256(model),
         "tensors": tensors,
     }
+    if output is None:
+        width = "mixed" if bits is None else f"{bits}bit"
+        output = model.with_suffix(f".{width}{model.suffix}")
     write_quantized(output, quantized, provenance)
-    description = {
-        "dataset": dataset,
-        "variant": variant,
-        "method": asdict(method),
+    sizes = {
         "effective_bits": effective_bits(quantized),
         "bytes": output.stat().st_size,
         "full_bytes": model.stat().st_size,
-        "tensors": tensors,
     }
-    write_json(report, description)
+    if report is not None:
+        named = {"dataset": dataset, "variant": variant, "method": asdict(method)}
+        write_json(report, named | sizes | {"tensors": tensors})
+        return
+    print(
+        f"{output}: {len(names)} of {len(weights)} tensors quantized, "
+        f"{sizes['effective_bits']:.3f} bits a value, {sizes['bytes']:,} bytes "
+        f"of {sizes['full_bytes']:,}"
+    )
+
+
+def _names(
+    weights: dict[str, Tensor], config: ModelConfig | None, method: MethodConfig
+) -> set[str]:
+    """Names of the weights to quantize, as the network says, or for want of one their names."""
+    if config is not None:
+        return selected(weights, config, method)
+    scope = set(weights) if method.scope == "all" else factors_by_name(weights)
+    return chosen(weights, scope, method)

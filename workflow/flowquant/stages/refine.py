@@ -61,7 +61,7 @@ def refine(
         UserError: if the loss is no longer finite.
     """
     full, config = read_model(model)
-    quantized, metadata = read_quantized(unrefined)
+    quantized, metadata = read_quantized(unrefined, "model", "source_sha256", "tensors")
     check_same_weights(unrefined, quantized, model, full)
     split, _ = read_dataset(data)
     check_fits(data, split, config.image, config.condition)

@@ -1,9 +1,10 @@
 """Measure stored bits and velocity error of each tensor at each width, it alone quantized."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import tyro
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,7 +28,7 @@ def sensitivity(
     data: Path,
     output: Path,
     dataset: str,
-    method: MethodConfig,
+    method: Annotated[MethodConfig, tyro.conf.arg(name="")],
     trials: SensitivityConfig,
     device: DeviceName = "auto",
 ) -> None:

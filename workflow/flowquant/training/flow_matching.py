@@ -31,15 +31,20 @@ from flowquant.training.optimization import (
 
 
 def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int, halvings: int) -> float:
-    """The learning rate at ``step``: linear warm-up, then halvings or a cosine to 0."""
+    """The learning rate at ``step``: linear warm-up, then as the schedule has it."""
     warmup = config.warmup_epochs * steps_per_epoch
     rate = config.learning_rate * 0.5**halvings
     if step < warmup:
         return rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, config.epochs * steps_per_epoch - warmup)
     if config.schedule == "cosine":
-        total = config.epochs * steps_per_epoch
-        rate *= 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-    return rate
+        return rate * 0.5 * (1 + math.cos(math.pi * done))
+    return rate * (1 - done) if config.schedule == "linear" else rate
+
+
+def average_share(decay: float, step: int) -> float:
+    """The share of a moving average that ``step`` renews: more of it at first."""
+    return 1 - min(decay, (1 + step) / (10 + step))
 
 
 @dataclass
@@ -82,6 +87,8 @@ class Training(Optimization):
             self._judged = deepcopy(self.network).requires_grad_(False).eval()
             use_bfloat16(self._working, self._judged, device)
         self._flatten()
+        # A tensor, since a captured step must see it change.
+        self._share = torch.zeros((), device=device)
         draws, carried = Draws(self._group, device), [self._halves, self._means]
         super().__init__(draws, [[self._weights]], config.weight_decay, carried)
         self.progress = Progress()
@@ -107,8 +114,8 @@ class Training(Optimization):
         working, whole, means = (list(weights) for weights in zip(*trained, strict=True))
         shared = [weight for weight in working if weight.dtype == torch.float32]
         halves = working[len(shared) :]
-        self._weights, self._halves = as_one(whole), as_one(halves)
-        self._means = torch.empty(0) if self.average is None else as_one(means)
+        self._weights, self._halves = as_one(whole, working), as_one(halves)
+        self._means = torch.empty(0) if self.average is None else as_one(means, working)
         for weight, source in zip(shared, whole, strict=False):
             weight.data = source.data
         # The loss travels with the gradient from device to device.
@@ -135,6 +142,9 @@ class Training(Optimization):
     ) -> Tensor:
         """The flow-matching loss of uint8 images [B, C, H, W], with fresh times and noise."""
         images, draws = to_unit(images), draws or self._draws_alone
+        if self.config.flip and network.training:
+            mirrored = draws.uniform(len(images)) < 0.5
+            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
         t = draws.uniform(len(images))
         noise = draws.normal(images.shape) * self.model.flow.sigma
         dropout = self.config.condition_dropout if network.training else 0.0
@@ -146,6 +156,8 @@ class Training(Optimization):
         p = self.progress
         step = p.epoch * steps_per_epoch + p.step
         rate = learning_rate(self.config, step, steps_per_epoch, p.halvings)
+        if self.config.ema is not None:
+            self._share.fill_(average_share(self.config.ema, step))
         rows = self._group.share(rows).to(split.images.device)
         images, labels = split.images[rows], split.labels[rows]
         if self._images.shape != images.shape:
@@ -171,8 +183,8 @@ class Training(Optimization):
         if self.config.clip is not None:
             nn.utils.clip_grad_norm_(self._weights, self.config.clip)
         self.optimizer.step()
-        if self.average is not None and self.config.ema is not None:
-            self._means.lerp_(self._weights.detach(), 1 - self.config.ema)
+        if self.average is not None:
+            self._means.lerp_(self._weights.detach(), self._share)
         self._synchronise()
 
     @torch.no_grad()

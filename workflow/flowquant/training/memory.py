@@ -5,7 +5,7 @@ from torch import Tensor
 
 from flowquant.config.model import ModelConfig
 from flowquant.config.training import TrainingConfig
-from flowquant.models.model import empty_network
+from flowquant.models.model import countable, empty_network
 
 
 def training_bytes(
@@ -25,7 +25,7 @@ def training_bytes(
 
 def _saved_values(model: ModelConfig, batch: int) -> int:
     """Values that the backward pass of a batch needs, besides the weights."""
-    network = empty_network(model).train()
+    network, inputs, counted = countable(model, batch)
     weights = {id(weight.untyped_storage()) for weight in network.parameters()}
     seen: dict[int, Tensor] = {}
 
@@ -34,16 +34,9 @@ def _saved_values(model: ModelConfig, batch: int) -> int:
             seen[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    image, condition = model.image, model.condition
-    with torch.device("meta"):
-        x = torch.empty(batch, image.channels, image.size, image.size)
-        time = torch.empty(batch)
-        if condition.kind == "class":
-            labels = torch.empty(batch, dtype=torch.int64)
-        else:
-            labels = torch.empty(batch, condition.count)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(x, time, labels)
-    return sum(
+        network.train()(*inputs)
+    values = sum(
         tensor.untyped_storage().nbytes() // tensor.element_size() for tensor in seen.values()
     )
+    return values * batch // counted

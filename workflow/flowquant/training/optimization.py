@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from flowquant.runtime.cuda_graph import capture
+from flowquant.runtime.cuda_graph import capture_if_possible
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import write_text
 from flowquant.training.distributed import Draws
@@ -29,20 +29,31 @@ def one_cycle(peak: float, step: int, steps: int) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
 
 
-def as_one(weights: Sequence[Tensor]) -> Tensor:
-    """A vector of which the weights become views, in their order."""
+def as_one(weights: Sequence[Tensor], alike: Sequence[Tensor] | None = None) -> Tensor:
+    """A vector of which the weights become views, in their order.
+
+    Each takes the order in memory of its own, or of its counterpart among those ``alike``.
+    """
     if not weights:
         return torch.empty(0)
-    vector = torch.cat([weight.detach().flatten() for weight in weights])
-    for weight, part in zip(weights, vector.split([w.numel() for w in weights]), strict=True):
-        weight.data = part.view_as(weight)
+    orders = [weight.dim_order() for weight in alike or weights]
+    laid = [w.detach().permute(order) for w, order in zip(weights, orders, strict=True)]
+    vector = torch.cat([weight.flatten() for weight in laid])
+    parts = vector.split([weight.numel() for weight in weights])
+    for weight, like, order, part in zip(weights, laid, orders, parts, strict=True):
+        back = sorted(range(len(order)), key=order.__getitem__)
+        weight.data = part.view(like.shape).permute(back)
     return vector
 
 
 def flat_gradient(weights: Sequence[Tensor]) -> Tensor:
-    """The weights' gradients as one vector: zeros where the loss does not depend on a weight."""
+    """The weights' gradients as one vector, each in the order in memory of its weight.
+
+    Zeros where the loss does not depend on a weight.
+    """
     gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
-    return torch.cat([gradient.flatten() for gradient in gradients])
+    laid = [g.permute(w.dim_order()) for g, w in zip(gradients, weights, strict=True)]
+    return torch.cat([gradient.flatten() for gradient in laid])
 
 
 def use_bfloat16(trained: nn.Module, frozen: nn.Module, device: torch.device) -> None:
@@ -59,7 +70,7 @@ class Optimization(ABC):
     """Steps of AdamW that can stop after any of them and resume, to the same weights in the end.
 
     Every step reseeds the generators by (seed, step), so what is drawn needs no state of its own.
-    On a GPU a step is captured as one CUDA graph.
+    On a GPU a step is captured as one CUDA graph, where the network allows that.
 
     Args:
         draws: Where steps compute and draw from.
@@ -86,6 +97,8 @@ class Optimization(ABC):
         )
         self.curve: list[dict[str, float]] = []
         self._graph: torch.cuda.CUDAGraph | None = None
+        # Whether steps are launched one by one, not replayed.
+        self._launched = not self._on_gpu
 
     @abstractmethod
     def _update(self) -> None:
@@ -105,8 +118,9 @@ class Optimization(ABC):
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        if self._on_gpu and self._graph is None:
-            self._graph = capture(self._update, self._changed, self._draws.serve)
+        if self._graph is None and not self._launched:
+            self._graph = capture_if_possible(self._update, self._changed, self._draws.serve)
+            self._launched = self._graph is None
         self._draws.start(seed, purpose, index)
         if self._graph is None:
             self._update()
