@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from everything import NETWORKS
 from flowquant.config.model import ModelConfig
 from flowquant.models.model import build_network
 from flowquant.runtime.tensors import read_metadata, read_tensors
@@ -71,7 +72,7 @@ def test_every_kind_end_to_end(everything: Workflow) -> None:
     }
     data = everything.folder / "results/data"
     assert read_metadata(data / "tiny_images.safetensors")["names"] == ["cat", "dog"]
-    made = {f"{name}.safetensors" for name in (*PRESETS, "digits")}
+    made = {f"{name}.safetensors" for name in (*PRESETS, *NETWORKS, "digits")}
     left = {path.name for path in data.iterdir()}
     weights = {"inception-v3-compat.pth", "efficientnet-lite0.pth"}
     assert left == {"logs", "benchmarks", *weights, *made}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from everything import NETWORKS
 from flowquant.models.family import FAMILIES
 from originals import PRESETS, write_idx
 from project import TINY, Workflow
@@ -23,9 +24,9 @@ METHOD: dict[str, Any] = {
 
 def network(family: str) -> dict[str, Any]:
     """The tiny network of a family as YAML says it."""
+    if family == "custom":
+        return NETWORKS[family]
     content: dict[str, Any] = json.loads(json.dumps(asdict(TINY_NETWORKS[family])))
-    if content.pop("class_", None):
-        content["class"] = "own_net.py:Net"
     return content
 
 

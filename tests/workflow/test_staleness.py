@@ -102,9 +102,12 @@ MATRIX = [
         "evaluation.metrics", "evaluate", {"kid_subsets": 9, "kid_subset_size": 9, "is_splits": 2}
     ),
     Rows("evaluation.metrics", "evaluate real_features", {"neighbours": 2}),
-    # Its Inception is one of the things that a benchmark may measure.
-    Rows("evaluation.weights", "benchmark_dataset", {"path": "weights.pth"}),
-    Rows("evaluation.weights", "", {"urls": ["https://x.org/y"], "sha256": HEX}),
+    # Nothing is extracted by them here.
+    Rows(
+        "evaluation.weights",
+        "",
+        {"path": "weights.pth", "urls": ["https://x.org/y"], "sha256": HEX},
+    ),
     Rows("fidelity", "fidelity", {"samples": 3, "steps": 3}),
     Rows("benchmark", "benchmark_dataset", {"seconds": 2}),
     Rows("sweep", "sweep_variant", {"solvers": ["heun"], "evaluations": [4], "tolerances": [0.2]}),

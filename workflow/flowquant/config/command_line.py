@@ -130,6 +130,8 @@ def run(
             interrupt.leave(str(error) if isinstance(error, KeyboardInterrupt) else "")
         if isinstance(error, UserError):
             sys.exit(f"error: {error}")
+        if isinstance(error, SystemExit):
+            raise
         from pydantic import ValidationError
 
         from flowquant.config.messages import explain_arguments
