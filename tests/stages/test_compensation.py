@@ -139,7 +139,7 @@ def test_refinement_starts_where_compensation_ended(observed: Path, tmp_path: Pa
             checkpoint=tmp_path / "checkpoint.pt",
             dataset="tiny",
             variant="m/2bit",
-            settings=RefineConfig(steps=1, batch=4, assignments=assignments),  # type: ignore[arg-type]
+            settings=RefineConfig(steps=1, batch=4, assignments=assignments),
             device="cpu",
         )
         before[assignments] = json.loads(report.read_text())["velocity_error"]["before"]

@@ -100,6 +100,14 @@ def extractor_weights(wildcards):
     return RUN.extractor_weights or f"<run>/classifiers/{wildcards.dataset}.safetensors"
 
 
+def hessians_option(wildcards, input):
+    """The Hessians as an option, where a method compensates.
+
+    A parameter of its own: one that is made of inputs makes no job stale.
+    """
+    return [f"--hessians={input.hessians}"] if input.get("hessians") else []
+
+
 def to_measure(wildcards):
     """What measuring the sensitivity to a method needs: also Hessians, if it compensates."""
     files = {"model": MODEL, "data": rules.dataset.output[0]} | RUN.hessians(wildcards)

@@ -56,6 +56,7 @@ rule sensitivity:
         method=RUN.method_options,
         settings=RUN.sensitivity_options,
         compensation=RUN.compensation_options,
+        hessians=hessians_option,
         code=RUN.code("sensitivity"),
     message:
         "{wildcards.dataset}: measuring how sensitive each tensor is to {wildcards.method}"
@@ -64,7 +65,7 @@ rule sensitivity:
             "sensitivity",
             "--model={input.model} --data={input.data} --output={output} "
             "--dataset={wildcards.dataset} --device={resources.device} "
-            "{params.method} {params.settings} {params.compensation}",
+            "{params.method} {params.settings} {params.hessians} {params.compensation}",
         )
 
 
@@ -117,6 +118,7 @@ rule quantize:
         method=RUN.method_options,
         width=width_options,
         compensation=RUN.compensation_options,
+        hessians=hessians_option,
         code=RUN.code("quantize"),
     message:
         "{wildcards.dataset}: quantizing to {wildcards.method}/{wildcards.bits}bit"
@@ -125,7 +127,7 @@ rule quantize:
             "quantize",
             "{input.model} --output={output.packed} --report={output.report} "
             "--dataset={wildcards.dataset} --variant={wildcards.method}/{wildcards.bits}bit "
-            "--device={resources.device} {params.method} {params.width} {params.compensation}",
+            "--device={resources.device} {params.method} {params.width} {params.hessians} {params.compensation}",
         )
 
 

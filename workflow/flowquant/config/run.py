@@ -314,13 +314,10 @@ class Run:
         name = f"{settings.source}_{settings.points}.safetensors"
         return {"hessians": f"results/{self.name}/hessians/{wildcards.dataset}/{name}"}
 
-    def compensation_options(self, wildcards: Wildcards, input: Any) -> Words:
-        """How a method compensates, if it does, and by which Hessians."""
+    def compensation_options(self, wildcards: Wildcards) -> Words:
+        """How a method compensates, if it does."""
         settings = self.methods[wildcards.method].compensate
-        if settings is None:
-            return []
-        words = options("compensate", CompensationConfig, settings)
-        return [f"--hessians={input.hessians}", *words]
+        return options("compensate", CompensationConfig, settings) if settings else []
 
     def refine_options(self, wildcards: Wildcards) -> Words:
         """How a quantized model is refined."""
