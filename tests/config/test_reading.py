@@ -238,7 +238,7 @@ def keys(
         inside = content.get(name) if isinstance(content, dict) else None
         yield from keys(child, inside, (*path, name))
     for child in node.get("patternProperties", {}).values():
-        for name in content:
+        for name in content or ():
             yield from keys(child, content[name], (*path, name))
 
 
