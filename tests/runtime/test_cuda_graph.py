@@ -1,5 +1,7 @@
 """Work that no CUDA graph holds is launched step by step; captures here are a CPU's pretence."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -145,6 +147,23 @@ def test_what_cannot_be_captured_leaves_no_trace_and_is_said_once(
     assert len(gpu.reset) == 1
     assert not gpu.generator.stuck
     torch.rand(1)
+
+
+def test_what_cannot_be_captured_is_let_go_of(gpu: Gpu) -> None:
+    alive: list[weakref.ref[Tensor]] = []
+
+    def work() -> None:
+        loss = torch.ones(3, requires_grad=True).sum()
+        alive.append(weakref.ref(loss))
+        loss.item()
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert capture_if_possible(work) is None
+        assert [reference() for reference in alive] == [None] * len(alive)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, torch.OutOfMemoryError, RuntimeError])

@@ -79,6 +79,10 @@ def _record(graph: torch.cuda.CUDAGraph, work: Callable[[], object]) -> None:
         if isinstance(failure, torch.OutOfMemoryError) or not isinstance(failure, RuntimeError):
             raise failure from None
         raise UncapturableError(str(failure).partition("\n")[0]) from failure
+    finally:
+        # Its traceback holds this frame: a cycle, in which the work's tensors would live on, and
+        # autograd would warn of gradients that belong to another stream.
+        failure = None
 
 
 def capture_if_possible(
