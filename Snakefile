@@ -21,6 +21,7 @@ include: "workflow/rules/plot.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/sweep.smk"
 include: "workflow/rules/benchmark.smk"
+include: "workflow/rules/timeline.smk"
 
 
 rule all:

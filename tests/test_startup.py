@@ -14,7 +14,7 @@ from project import STAGES
 ALLOWED: dict[str, set[str]] = {
     "torch": set(STAGES)
     - {"allocate", "collect", "efficientnet_weights", "inception_weights", "inspect", "theory"}
-    - {"plot_allocation", "plot_fidelity", "plot_metrics"},
+    - {"plot_allocation", "plot_fidelity", "plot_metrics", "plot_timeline"},
     "matplotlib": {stage for stage in STAGES if stage.startswith("plot_")} | {"theory"},
     "torchvision": {
         "benchmark",

@@ -8,14 +8,13 @@ from typing import IO
 import pytest
 import torch
 
-from flowquant.runtime import device as devices
+from flowquant.report.timeline import read_timeline
+from flowquant.runtime import claims, timeline
 from flowquant.runtime.device import choose_devices, compute_dtype
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.names import Precision
 
 Gpu = Callable[[tuple[int, int]], torch.device]
-Held = dict[int, IO[bytes]]
-NewProcess = Callable[[], Held]
 
 
 @pytest.fixture
@@ -54,40 +53,44 @@ def test_cpus_compute_in_float32() -> None:
 
 
 @pytest.fixture
-def gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[NewProcess]:
-    """Three GPUs, so to speak; a call begins another process's claims."""
+def gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Three GPUs, so to speak."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"GPU-{index}")
     )
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    processes: list[Held] = []
-
-    def another_process() -> Held:
-        processes.append({})
-        monkeypatch.setattr(devices, "_held", processes[-1])
-        return processes[-1]
-
-    another_process()
-    yield another_process
-    for file in (file for held in processes for file in held.values()):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    held: dict[str, IO[str]] = {}
+    monkeypatch.setattr(claims, "_held", held)
+    yield
+    for file in held.values():
         file.close()
 
 
-def test_jobs_side_by_side_take_gpus_of_their_own(gpus: NewProcess) -> None:
-    first = gpus()
-    assert devices.claim(1) == devices.claim(1) == [0]  # a job keeps what it has
-    gpus()
-    assert devices.claim(2) == [1, 2]
-    gpus()
-    assert devices.claim(1)[0] in range(3)  # all are claimed: any will do
-    first[0].close()  # the first process ends
-    assert devices.claim(1) == [0]
-
-
-def test_more_devices_than_there_are(gpus: NewProcess) -> None:
+@pytest.mark.usefixtures("gpus")
+def test_more_devices_than_there_are() -> None:
     with pytest.raises(UserError, match=r"training.devices: found 4, but PyTorch sees 3 GPUs here"):
         choose_devices("auto", 4, "training.devices")
     assert choose_devices("cuda", 2, "x") == [torch.device("cuda", i) for i in range(2)]
+
+
+@pytest.mark.usefixtures("gpus")
+def test_a_run_notes_who_has_which_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "devices.jsonl"
+    monkeypatch.setenv(timeline.FILE, str(path))
+    monkeypatch.setattr("sys.argv", ["flowquant", "train", "--output=model.safetensors"])
+    ends: list[Callable[[], None]] = []
+    monkeypatch.setattr("atexit.register", ends.append)
+    choose_devices("cuda", 2, "x")
+    choose_devices("cpu", 2, "x")
+    (span, other), (cpu,) = [read_timeline(path)[i:j] for i, j in ((1, 3), (0, 1))]
+    assert (span.device, other.device, span.kind) == ("cuda:0", "cuda:1", "Tesla T4")
+    assert (span.stage, span.output) == ("train", "model.safetensors")
+    # Of a process that is killed, the end is not known.
+    assert span.started <= span.claimed
+    assert span.ended is cpu.ended is None
+    ends[0]()
+    assert all(span.ended is not None for span in read_timeline(path))

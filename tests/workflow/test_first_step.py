@@ -17,6 +17,10 @@ BY_HAND: dict[str, tuple[str, ...]] = {
         *("--model", f"{RUN}/models/tiny_idx_model.safetensors", "--parts"),
     ),
     "benchmark": ("--help",),
+    "plot_timeline": (
+        *("--devices", f"{RUN}/benchmarks/devices.jsonl", "--data", f"{RUN}/timeline.csv"),
+        *("--outputs", f"{RUN}/plots/timeline.png", "--dpi", "50"),
+    ),
     "export": (
         f"{RUN}/quantized_models/tiny_idx/refined/2bit.safetensors",
         *("--output", f"{RUN}/exported.safetensors"),

@@ -13,6 +13,7 @@ session = Session.of(workflow)  # first, for interruptions
 
 from snakemake.exceptions import WorkflowError
 
+from flowquant.config.gpus import share_gpus
 from flowquant.config.run import EFFICIENTNET, INCEPTION, Run
 from flowquant.config.shell import Shell
 from flowquant.runtime import own_code
@@ -22,6 +23,7 @@ from flowquant.runtime.errors import UserError
 try:
     settings = workflow.config_settings
     RUN = Run.read(config, SOURCE, settings.configfiles, settings.config)
+    share_gpus(workflow, RUN)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -29,13 +31,15 @@ own_code.allow(RUN.classes.values())
 
 ENVIRONMENT = SOURCE / "envs" / "flowquant.yaml"
 CONFIG = RUN.configuration
+# What jobs note of where they compute.
+DEVICES = f"results/{RUN.name}/benchmarks/devices.jsonl"
 stage = Shell(
     SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method)
 ).stage
 
 
 onstart:
-    session.start(logger, workflow)
+    session.start(logger, workflow, Path(DEVICES))
 
 
 onerror:

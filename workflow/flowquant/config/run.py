@@ -187,6 +187,13 @@ class Run:
         """A resources function: so much for each device of ``training`` or ``sampling``."""
         return lambda wildcards: amount * getattr(self.preset(wildcards), part).devices
 
+    def devices(self) -> Iterable[tuple[str, int]]:
+        """Each key that says on how many devices a job computes, and what it says."""
+        for name, preset in self.presets.items():
+            if name in self.trained:
+                yield f"presets.{name}.training.devices", preset.training.devices
+            yield f"presets.{name}.sampling.devices", preset.sampling.devices
+
     def memory(self, megabytes: int, part: str | None = None) -> Callable[[Wildcards, int], int]:
         """A resources function: so much, for each device of ``part`` if it is given.
 

@@ -9,6 +9,7 @@ gone.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -19,7 +20,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from flowquant.config.failures import out_of_memory
-from flowquant.runtime import interrupt, lock
+from flowquant.runtime import interrupt, lock, timeline
 from flowquant.runtime.records import keep_records
 
 # Lines of a log that are shown.
@@ -58,9 +59,15 @@ class Session:
         keep_records(Path("results"))
         return session
 
-    def start(self, logger: logging.Logger, workflow: Any) -> None:
-        """Jobs are about to run: Snakemake has a scheduler, a screen and its lock of the folder."""
+    def start(self, logger: logging.Logger, workflow: Any, devices: Path) -> None:
+        """Jobs are about to run: Snakemake has a scheduler, a screen and its lock of the folder.
+
+        Those of this machine note in the file ``devices`` when they computed where.
+        """
         self._local = workflow.local_exec
+        if self._local:
+            devices.parent.mkdir(parents=True, exist_ok=True)
+            os.environ[timeline.FILE] = str(devices)
         lock.claim(getattr(workflow.persistence, "_lockfile", {}).values())
         for handler in logger.handlers:
             if handler.get_name() == "DefaultStreamHandler":

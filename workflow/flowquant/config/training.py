@@ -87,8 +87,7 @@ class TrainingSection(TrainingConfig):
 
     devices: Count = 1
     """GPUs of one node that share each batch, which they must divide; without dropout the loss is
-    the same but for rounding, with it each drops values of its own. On one machine, let Snakemake
-    use them: ``--resources gpu=N``."""
+    the same but for rounding, with it each drops values of its own."""
 
     @model_validator(mode="after")
     def _check_devices(self) -> TrainingSection:

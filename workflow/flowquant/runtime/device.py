@@ -2,12 +2,11 @@
 
 import os
 import sys
-import tempfile
-from pathlib import Path
-from typing import IO
 
 import torch
 
+from flowquant.runtime import timeline
+from flowquant.runtime.claims import claim
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.names import DeviceName, Precision
 
@@ -22,15 +21,17 @@ def choose_device(name: DeviceName) -> torch.device:
 
 
 def choose_devices(name: DeviceName, count: int, key: str) -> list[torch.device]:
-    """``count`` devices to compute on, GPUs that no job beside this one has claimed first.
+    """``count`` devices to compute on, GPUs for this process alone where it has a choice of them.
 
-    A CPU is as many devices as are asked for.
+    It keeps them until it ends, and waits for them if it must (`claim`). A CPU is as many devices
+    as are asked for.
 
     Raises:
         UserError: if a GPU is demanded and there is none, or there are fewer than the
             configuration key ``key`` asks for.
     """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        timeline.note(["cpu"], "CPU")
         return [torch.device("cpu")] * count
     if not torch.cuda.is_available():
         raise UserError(
@@ -48,9 +49,11 @@ def choose_devices(name: DeviceName, count: int, key: str) -> list[torch.device]
             expected=f"at most {visible}",
             remedy=f"Set `{key}` to what a node has, or ask for a larger node.",
         )
-    devices = [torch.device("cuda", index) for index in claim(count)]
+    gpus = [str(torch.cuda.get_device_properties(index).uuid) for index in range(visible)]
+    devices = [torch.device("cuda", index) for index in claim(gpus, count)]
     # What names no device, streams and kernels, means this one.
     torch.cuda.set_device(devices[0])
+    timeline.note([str(device) for device in devices], torch.cuda.get_device_name(devices[0]))
     return devices
 
 
@@ -78,39 +81,3 @@ def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
         )
     torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
     return torch.float32
-
-
-# By GPU; a lock is held as long as its file is open, so a claim ends with its process.
-_held: dict[int, IO[bytes]] = {}
-
-
-def claim(count: int) -> list[int]:
-    """``count`` visible GPUs: those this process has claimed, then unclaimed ones, then any.
-
-    Claims bind the jobs of one user on one machine. A cluster gives each job GPUs of its own.
-    """
-    visible = range(torch.cuda.device_count())
-    if len(visible) > 1:
-        for index in visible:
-            if len(_held) < count and index not in _held:
-                _lock(index)
-    # Where there are more jobs than GPUs, they are spread by their numbers.
-    others = [(index + os.getpid()) % len(visible) for index in visible]
-    return [*_held, *(index for index in others if index not in _held)][:count]
-
-
-def _lock(index: int) -> None:
-    import fcntl
-
-    folder = Path(tempfile.gettempdir()) / f"flowquant-{os.getuid()}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        file = (folder / str(torch.cuda.get_device_properties(index).uuid)).open("wb")
-    except OSError:
-        return  # No place for locks: do without.
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-    else:
-        _held[index] = file
