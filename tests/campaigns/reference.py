@@ -154,7 +154,9 @@ class Reference:
         train = by_name["train tiny_idx"]
         often = "--checkpoint-seconds=0"
         yield (*_without(train, "--training.epochs"), "--training.epochs=12", often)
-        yield (*next(w for n, w in by_name.items() if n.startswith("refine")), often)
+        refine = next(w for n, w in by_name.items() if n.startswith("refine"))
+        yield (*refine, often)
+        yield (*_without(refine, "--devices"), "--devices=2")
         yield (*_without(train, "--devices"), "--devices=2")
         yield (*_without(by_name["sample tiny_idx full"], "--devices"), "--devices=2")
         images = by_name["dataset images"]

@@ -71,15 +71,23 @@ def test_gpus_are_asked_for_unless_there_is_none() -> None:
 
 def test_amounts() -> None:
     presets = {"digits": TINY["presets"]["digits"] | {"training": {"epochs": 9, "devices": 4}}}
-    run = read(presets=presets)
+    refined = {"levels": "lloyd", "refine": {"steps": 5, "devices": 2}}
+    run = read(presets=presets, methods={"ot": refined})
     assert run.per_device("training", 100)(W) == 400
+    assert run.per_device("refine", 100)(W) == 200
+    assert dict(run.devices()) == {
+        "presets.digits.training.devices": 4,
+        "presets.digits.sampling.devices": 1,
+        "methods.ot.refine.devices": 2,
+    }
     assert [run.memory(100, "training")(W, attempt) for attempt in (1, 2)] == [400, 800]
     assert run.memory(100)(W, 3) == 300
     assert run.samples(W) == 100
     assert run.decoders(W) == 1
     assert run.published(W) == ROOT / "results/published/samples_evaluation_results.json"
     # Where and how to compute is no option that makes results stale.
-    assert not [word for word in run.training_options(W) if "devices" in word]
+    words = run.training_options(W) + run.refine_options(W)
+    assert not [word for word in words if "devices" in word]
 
 
 def test_options() -> None:

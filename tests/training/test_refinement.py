@@ -179,3 +179,38 @@ def test_a_checkpoint_keeps_its_keys(files: dict[str, Any]) -> None:
 def test_condition_dropout(files: dict[str, Any]) -> None:
     refine(**files, settings=replace(SETTINGS, steps=10), condition_dropout=0.5)
     assert files["output"].exists()
+
+
+def losses(files: dict[str, Any]) -> list[float]:
+    return [json.loads(line)["loss"] for line in files["curve"].read_text().splitlines()]
+
+
+@pytest.mark.parametrize("changes", [{"rounds": 2}, {"assignments": "trained"}])
+def test_two_devices_refine_as_one_and_resume_on_one(
+    files: dict[str, Any], monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    named = files | {"settings": replace(SETTINGS, steps=100, **changes), "condition_dropout": 0.3}
+    refine(**named)
+    alone = losses(files)
+    refine(**named, devices=2)
+    assert losses(files) == pytest.approx(alone, rel=1e-4)
+    save = resume.save_state
+
+    def save_and_die(*arguments: Any) -> None:
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resume, "save_state", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            refine(**named, devices=2, checkpoint_seconds=0)
+    torch.distributed.destroy_process_group()  # which ends with a process, else
+    refine(**named)
+    assert losses(files) == pytest.approx(alone, rel=1e-4)
+
+
+def test_devices_that_cannot_share_a_batch(files: dict[str, Any]) -> None:
+    with pytest.raises(
+        UserError, match=r"refine.devices: found 3; expected a divisor of the batch"
+    ):
+        refine(**files, settings=SETTINGS, devices=3)

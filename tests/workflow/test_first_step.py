@@ -18,7 +18,7 @@ BY_HAND: dict[str, tuple[str, ...]] = {
     ),
     "benchmark": ("--help",),
     "plot_timeline": (
-        *("--devices", f"{RUN}/benchmarks/devices.jsonl", "--data", f"{RUN}/timeline.csv"),
+        *("--devices", f"{RUN}/logs/devices.jsonl", "--data", f"{RUN}/timeline.csv"),
         *("--outputs", f"{RUN}/plots/timeline.png", "--dpi", "50"),
     ),
     "export": (

@@ -22,11 +22,11 @@ IDX_PRESET = {
 
 
 def outputs(workflow: Workflow) -> list[Path]:
-    aside = {"published", records.NAME}
+    aside = {"published", "logs", records.NAME}
     return [
         path
         for path in (workflow.folder / "results").rglob("*")
-        if path.is_file() and not aside & set(path.parts) and path.suffix != ".log"
+        if path.is_file() and not aside & set(path.parts)
     ]
 
 

@@ -12,7 +12,7 @@ from flowquant.report.timeline import read_timeline, shared
 from project import ROOT, TINY, Workflow
 
 RUN = "results/tiny"
-NOTED = f"{RUN}/benchmarks/devices.jsonl"
+NOTED = f"{RUN}/logs/devices.jsonl"
 SAMPLES = [f"{RUN}/sampling/digits/full/seed{seed}.safetensors" for seed in range(3)]
 
 

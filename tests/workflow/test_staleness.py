@@ -87,6 +87,7 @@ MATRIX = [
             "seed": 1,
         },
     ),
+    Rows(f"{REFINED}.refine", "", {"devices": 2}),
     Rows(
         "evaluation.metrics", "evaluate", {"kid_subsets": 9, "kid_subset_size": 9, "is_splits": 2}
     ),

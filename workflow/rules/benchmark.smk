@@ -7,8 +7,8 @@ rule benchmark_dataset:
         "<logs>/benchmark/{dataset}.log",
     conda:
         ENVIRONMENT
-    # As many as most machines have, so that nothing runs beside it.
-    threads: 16
+    # All of this machine, so that nothing runs beside it; on a cluster as many as most nodes have.
+    threads: workflow.resource_settings.cores or 16
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,

@@ -32,7 +32,7 @@ own_code.allow(RUN.classes.values())
 ENVIRONMENT = SOURCE / "envs" / "flowquant.yaml"
 CONFIG = RUN.configuration
 # What jobs note of where they compute.
-DEVICES = f"results/{RUN.name}/benchmarks/devices.jsonl"
+DEVICES = f"results/{RUN.name}/logs/devices.jsonl"
 stage = Shell(
     SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method)
 ).stage

@@ -17,9 +17,10 @@ rule refine:
         ENVIRONMENT
     threads: 4
     resources:
-        gpu=RUN.gpus,
+        gpu=RUN.per_device("refine", RUN.gpus),
         device=CONFIG.device,
-        mem_mb=RUN.memory(16000),
+        devices=RUN.per_device("refine", 1),
+        mem_mb=RUN.memory(16000, "refine"),
         runtime="4h",
     params:
         settings=RUN.refine_options,
@@ -37,7 +38,7 @@ rule refine:
             "--checkpoint={params.checkpoint} --dataset={wildcards.dataset} "
             "--variant={wildcards.method}/{wildcards.bits}bit "
             "--condition-dropout={params.condition_dropout} --device={resources.device} "
-            "{params.settings}",
+            "--devices={resources.devices} {params.settings}",
             follow=True,
         )
 

@@ -22,7 +22,7 @@ from flowquant.config.fields import (
     section,
     whole,
 )
-from flowquant.config.refinement import RefineConfig
+from flowquant.config.refinement import RefineSection
 
 LevelsName = Literal["uniform", "equal_mass", "pwl", "log2", "uniform_mse", "normal_float", "lloyd"]
 BUILT_IN: tuple[str, ...] = get_args(LevelsName)
@@ -171,7 +171,7 @@ class MethodRow(MethodConfig):
     sensitivity: SensitivityConfig = SensitivityConfig()
     """For a budget: how the distortion of each tensor at each width is measured."""
 
-    refine: RefineConfig | None = None
+    refine: RefineSection | None = None
     """Train levels and unquantized parameters to match the full-precision velocity; ``null`` for
     not."""
 

@@ -72,3 +72,23 @@ class RefineConfig:
                 remedy="Assign values anew less often, or take more steps.",
             )
         return self
+
+
+@section
+class RefineSection(RefineConfig):
+    """How, and on how many devices, a quantized model is refined."""
+
+    devices: Count = 1
+    """GPUs of one node that share each batch, which they must divide; the loss is the same but for
+    rounding."""
+
+    @model_validator(mode="after")
+    def _check_devices(self) -> RefineSection:
+        if self.batch % self.devices:
+            refuse(
+                "devices",
+                found=self.devices,
+                expected=f"a divisor of the batch {self.batch}",
+                remedy="Choose `batch` and `devices` so that all devices take the same share.",
+            )
+        return self

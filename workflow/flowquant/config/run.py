@@ -183,9 +183,14 @@ class Run:
         """How many images each variant samples of each seed."""
         return self.preset(wildcards).samples
 
+    def _section(self, wildcards: Wildcards, part: str) -> Any:
+        if part == "refine":
+            return self.methods[wildcards.method].refine
+        return getattr(self.preset(wildcards), part)
+
     def per_device(self, part: str, amount: int) -> Callable[[Wildcards], int]:
-        """A resources function: so much for each device of ``training`` or ``sampling``."""
-        return lambda wildcards: amount * getattr(self.preset(wildcards), part).devices
+        """A resources function: so much for each device of training, sampling or refine."""
+        return lambda wildcards: amount * self._section(wildcards, part).devices
 
     def devices(self) -> Iterable[tuple[str, int]]:
         """Each key that says on how many devices a job computes, and what it says."""
@@ -193,6 +198,9 @@ class Run:
             if name in self.trained:
                 yield f"presets.{name}.training.devices", preset.training.devices
             yield f"presets.{name}.sampling.devices", preset.sampling.devices
+        for name, row in self.methods.items():
+            if row.refine is not None:
+                yield f"methods.{name}.refine.devices", row.refine.devices
 
     def memory(self, megabytes: int, part: str | None = None) -> Callable[[Wildcards, int], int]:
         """A resources function: so much, for each device of ``part`` if it is given.
@@ -201,7 +209,7 @@ class Run:
         """
 
         def asked(wildcards: Wildcards, attempt: int) -> int:
-            devices = getattr(self.preset(wildcards), part).devices if part else 1
+            devices = self._section(wildcards, part).devices if part else 1
             return megabytes * devices * attempt
 
         return asked

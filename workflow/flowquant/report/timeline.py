@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 from flowquant.report.tables import REMEDY
@@ -74,7 +74,8 @@ def read_timeline(path: Path) -> list[Span]:
             claims.append(fit(where, Claim, content, expected=expected, remedy=REMEDY))
     if not claims:
         raise UserError(path, found="no job", expected="at least one", remedy=REMEDY)
-    last = [claim for claim in claims if claim.run == claims[-1].run]
+    # Only one run at a time writes it; numbers of processes recur.
+    last = list(takewhile(lambda claim: claim.run == claims[-1].run, reversed(claims)))
     first = min(claim.started for claim in last)
     spans = []
     for c in last:

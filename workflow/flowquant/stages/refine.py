@@ -4,23 +4,64 @@ Minimises E‖v_q(x_t, t, y) − v_full(x_t, t, y)‖² over the levels and the 
 float, while each value keeps its level; or also over which level each value takes.
 """
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
+from tqdm import tqdm
 
+from flowquant.config.model import ModelConfig
 from flowquant.config.refinement import RefineConfig
-from flowquant.data.dataset import check_fits, read_dataset
+from flowquant.data.dataset import Split, check_fits, read_dataset
 from flowquant.models.model import read_model
-from flowquant.quantization.codebook import effective_bits
+from flowquant.quantization.codebook import Codebook, effective_bits
 from flowquant.quantization.describe import measure
 from flowquant.quantization.packed_file import check_same_weights, read_quantized, write_quantized
 from flowquant.runtime import random
-from flowquant.runtime.device import choose_device
+from flowquant.runtime.device import choose_devices
+from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import remove, sha256, write_json
 from flowquant.runtime.names import DeviceName
+from flowquant.training.distributed import Group, together
 from flowquant.training.refinement import Refinement
 from flowquant.training.resume import identity
+
+
+def read(
+    model: Path, unrefined: Path, data: Path
+) -> tuple[dict[str, Tensor], ModelConfig, dict[str, Codebook | Tensor], dict[str, Any], Split]:
+    """The full weights, their model, the quantized weights with what their file says, the data.
+
+    Raises:
+        UserError: if the files do not belong together.
+    """
+    full, config = read_model(model)
+    quantized, metadata = read_quantized(unrefined, "model", "source_sha256", "tensors")
+    check_same_weights(unrefined, quantized, model, full)
+    split, _ = read_dataset(data)
+    check_fits(data, split, config.image, config.condition)
+    return full, config, quantized, metadata, split
+
+
+def follow(
+    group: Group,
+    device: torch.device,
+    files: tuple[Path, Path, Path],
+    settings: RefineConfig,
+    condition_dropout: float,
+    checkpoint: Path,
+    name: str,
+) -> None:
+    """A helper's part of a refinement: its share of each batch; it writes nothing."""
+    full, config, quantized, _, split = read(*files)
+    job = Refinement(full, quantized, config, settings, split, device, condition_dropout, group)
+    job.resume(checkpoint, name)
+    # The first process comes to the same error, and reports it.
+    with suppress(UserError):
+        job.run(tqdm(disable=True), lambda: None)
 
 
 def refine(
@@ -36,11 +77,12 @@ def refine(
     settings: RefineConfig,
     condition_dropout: float = 0.0,
     device: DeviceName = "auto",
+    devices: int = 1,
     checkpoint_seconds: float = 60.0,
 ) -> None:
     """Refine a quantized model and write it packed, as `quantize` does.
 
-    A run that was killed resumes from its checkpoint.
+    A run that was killed resumes from its checkpoint, also on another number of devices.
 
     Args:
         model: The full-precision model file.
@@ -55,29 +97,37 @@ def refine(
         settings: How to refine.
         condition_dropout: Probability of withholding the condition, as in training.
         device: Where to compute.
+        devices: On how many devices; each takes its share of a batch.
         checkpoint_seconds: Least time between two checkpoints.
 
     Raises:
-        UserError: if the loss is no longer finite.
+        UserError: if the files do not belong together, devices cannot share a batch, or the loss
+            is no longer finite.
     """
-    full, config = read_model(model)
-    quantized, metadata = read_quantized(unrefined, "model", "source_sha256", "tensors")
-    check_same_weights(unrefined, quantized, model, full)
-    split, _ = read_dataset(data)
-    check_fits(data, split, config.image, config.condition)
-    job = Refinement(
-        full, quantized, config, settings, split, choose_device(device), condition_dropout
-    )
-    torch.manual_seed(random.key(settings.seed, "refine validation"))
-    held = job.draw(2048)
-    before = job.velocity_error(held)
-    files = map(sha256, (model, unrefined, data))
-    name = identity(*files, asdict(settings), condition_dropout)
-    job.resume(checkpoint, name)
-    with job.under_way(
-        job.steps_done, settings.steps, variant, checkpoint, name, checkpoint_seconds
-    ) as (bar, keep):
-        job.run(bar, keep)
+    if settings.batch % devices:
+        raise UserError(
+            "refine.devices",
+            found=str(devices),
+            expected=f"a divisor of the batch {settings.batch}",
+            remedy="Choose `refine.batch` and `refine.devices` so that devices share alike.",
+        )
+    files = model, unrefined, data
+    full, config, quantized, metadata, split = read(*files)
+    targets = choose_devices(device, devices, "refine.devices")
+    name = identity(*map(sha256, files), asdict(settings), condition_dropout)
+    common = files, settings, condition_dropout, checkpoint, name
+    with together(targets, follow, *common) as group:
+        job = Refinement(
+            full, quantized, config, settings, split, targets[0], condition_dropout, group
+        )
+        torch.manual_seed(random.key(settings.seed, "refine validation"))
+        held = job.draw(2048)
+        before = job.velocity_error(held)
+        job.resume(checkpoint, name)
+        with job.under_way(
+            job.steps_done, settings.steps, variant, checkpoint, name, checkpoint_seconds
+        ) as (bar, keep):
+            job.run(bar, keep)
     after = job.velocity_error(held)
     result = job.result()
     job.write_curve(curve)

@@ -34,6 +34,7 @@ class Matching(Optimization):
         quantized: Codebooks and parameters that stayed float, by name.
         config: How to train.
         device: Where to compute.
+        group: Processes that share each batch; all draw the whole of it.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Matching(Optimization):
         quantized: Mapping[str, Codebook | Tensor],
         config: RefineConfig,
         device: torch.device,
+        group: Group | None = None,
     ) -> None:
         self.student, self.full, self.config = student, full, config
+        self._group = group or Group()
         trained = config.assignments == "trained"
         self.trainable = TrainableLevels(quantized, device, full if trained else None)
         self.dtypes = {n: c.dtype for n, c in quantized.items() if isinstance(c, Tensor)}
@@ -66,7 +69,7 @@ class Matching(Optimization):
 
     @abstractmethod
     def _compare(self) -> tuple[Tensor, Tensor]:
-        """What student and teacher put out for fresh inputs, of one shape."""
+        """What student and teacher put out for this process's share of fresh inputs, alike."""
 
     def _student(self) -> Callable[..., Any]:
         """The student as a function of its inputs, with the weights as they stand."""
@@ -85,16 +88,31 @@ class Matching(Optimization):
         loss = (found - target).square().mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self._total += self._averaged(loss.detach())
         self.optimizer.step()
         self.trainable.damp(self._damping)
-        self._total += loss.detach()
+
+    def _averaged(self, loss: Tensor) -> Tensor:
+        """The loss of the whole batch; gradients become those of the whole batch, too."""
+        if self._group.size == 1:
+            return loss
+        groups = self.optimizer.param_groups
+        gradients = [t.grad for group in groups for t in group["params"] if t.grad is not None]
+        # As one vector, for one message.
+        whole = torch.cat([*(gradient.flatten() for gradient in gradients), loss[None]])
+        self._group.mean_(whole)
+        parts = whole[:-1].split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view(gradient.shape))
+        return whole[-1]
 
     def step(self) -> None:
         """One optimiser step, and before it a reassignment where the rounds say so."""
         step, config = self.steps_done, self.config
         if step in [config.steps * (i + 1) // (config.rounds + 1) for i in range(config.rounds)]:
             share = self.trainable.reassign(self.full)
-            tqdm.write(f"step {step}: {share:.2%} of the values got another level")
+            if self._group.rank == 0:
+                tqdm.write(f"step {step}: {share:.2%} of the values got another level")
         self._damping.fill_(config.damping * step / config.steps)
         rates = [one_cycle(peak, step, config.steps) for peak in self._peaks]
         self._advance(rates, config.seed, "refine", step)
@@ -108,19 +126,23 @@ class Matching(Optimization):
         Raises:
             UserError: if the loss is no longer finite.
         """
-        while self.steps_done < self.config.steps:
-            started = time.monotonic()
-            count = min(LOG_STEPS, self.config.steps - self.steps_done)
-            self._total.zero_()
-            for _ in range(count):
-                self.step()
-                bar.update()
-            mean = self._total.item() / count
-            self.seconds += time.monotonic() - started
-            self._check(f"refinement step {self.steps_done}", mean)
-            bar.set_postfix(loss=f"{mean:.3g}", refresh=False)
-            self._record(self.seconds, step=self.steps_done, loss=mean)
-            after_steps()
+        try:
+            while self.steps_done < self.config.steps:
+                started = time.monotonic()
+                count = min(LOG_STEPS, self.config.steps - self.steps_done)
+                self._total.zero_()
+                for _ in range(count):
+                    self.step()
+                    bar.update()
+                mean = self._total.item() / count
+                self.seconds += time.monotonic() - started
+                self._check(f"refinement step {self.steps_done}", mean)
+                bar.set_postfix(loss=f"{mean:.3g}", refresh=False)
+                self._record(self.seconds, step=self.steps_done, loss=mean)
+                after_steps()
+        finally:
+            # NCCL ends only after the graphs that hold its operations.
+            self._graph = None
 
     def result(self) -> dict[str, Codebook | Tensor]:
         """The refined model as it stands, in the types it came in, on the CPU."""

@@ -17,6 +17,7 @@ from flowquant.models.path import velocity
 from flowquant.quantization.codebook import Codebook
 from flowquant.runtime.device import compute_dtype
 from flowquant.sampling.trajectories import Points, image_points, trajectory_points
+from flowquant.training.distributed import Group
 from flowquant.training.matching import Matching
 from flowquant.training.optimization import use_bfloat16
 
@@ -40,6 +41,7 @@ class Refinement(Matching):
         split: Split,
         device: torch.device,
         condition_dropout: float = 0.0,
+        group: Group | None = None,
     ) -> None:
         self.model, self.condition_dropout = model, condition_dropout
         moved = {name: tensor.to(device) for name, tensor in full.items()}
@@ -50,7 +52,7 @@ class Refinement(Matching):
         student = empty_network(replace(model, network=network)).eval()
         if compute_dtype(device, config.precision) == torch.bfloat16:
             use_bfloat16(student, self.teacher, device)
-        super().__init__(student, moved, quantized, config, device)
+        super().__init__(student, moved, quantized, config, device, group)
         self.draw = self._source(split, device)
 
     def _source(self, split: Split, device: torch.device) -> Callable[[int], Points]:
@@ -73,8 +75,10 @@ class Refinement(Matching):
         return velocity(network, *given), target  # type: ignore[arg-type]
 
     def _compare(self) -> tuple[Tensor, Tensor]:
-        points = self.draw(self.config.batch)
-        return self._velocities(points, self._draws.kept(len(points.t), self.condition_dropout))
+        points, share = self.draw(self.config.batch), self._group.share
+        kept = self._draws.kept(len(points.t), self.condition_dropout)
+        own = Points(share(points.x), share(points.t), share(points.condition))
+        return self._velocities(own, None if kept is None else share(kept))
 
     @torch.no_grad()
     def velocity_error(self, points: Points, batch: int = 512) -> float:
