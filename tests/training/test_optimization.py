@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from flowquant.training.flow_matching import average_share
 from flowquant.training.optimization import as_one, flat_gradient, one_cycle
 
 
@@ -24,3 +25,25 @@ def test_weights_become_views_of_one_vector() -> None:
     (weights[1] * 5).sum().backward()
     assert flat_gradient(weights).tolist() == [0.0] * 6 + [5.0] * 4
     assert as_one([]).numel() == 0
+
+
+def test_weights_lie_in_the_vector_as_their_counterparts_do() -> None:
+    plain = torch.nn.Parameter(torch.arange(24.0).view(2, 3, 2, 2))
+    last = torch.nn.Parameter(plain.detach().clone(memory_format=torch.channels_last))
+    before = plain.detach().clone()
+    vectors = as_one([plain], [last]), as_one([last])
+    assert torch.equal(*vectors)
+    assert vectors[0].tolist() != before.flatten().tolist()
+    for weight in (plain, last):
+        assert torch.equal(weight, before)
+        assert weight.is_contiguous(memory_format=torch.channels_last)
+    (last * before).sum().backward()
+    assert torch.equal(flat_gradient([last]), vectors[1])
+
+
+def test_an_average_forgets_its_beginning() -> None:
+    left = 1.0
+    for step in range(300):
+        left *= 1 - average_share(0.9995, step)
+    assert left < 1e-12 < 0.9995**300
+    assert average_share(0.9995, 10**6) == pytest.approx(0.0005)
