@@ -11,13 +11,8 @@ from torch import Tensor
 from flowquant.config.method import MethodConfig
 from flowquant.quantization.apply import quantize_tensor
 from flowquant.quantization.codebook import Codebook
-from flowquant.quantization.compensation import (
-    IndefiniteError,
-    _Nearest,
-    _Problem,
-    compensated,
-    round_columns,
-)
+from flowquant.quantization.compensation import _Nearest, _Problem, compensated, round_columns
+from flowquant.quantization.damping import IndefiniteError
 from flowquant.quantization.search import nearest
 
 GRANULARITIES = ("tensor", "row", "group:32")

@@ -18,7 +18,7 @@ from flowquant.config.fields import (
     WHOLE,
     Count,
     Item,
-    Widths,
+    Rates,
     number,
     refuse,
     section,
@@ -127,7 +127,8 @@ class MethodConfig:
     k-means; ``{entropy: λ}``: at most 2^bits levels of least squared error ÷ variance + λ · bits of
     entropy, for ``coding: ans`` (.4: 1.1 bits of a Gaussian value, .2: 1.6, .12: 2, .03: 3);
     ``{vector: d}``: an index for d neighbours of a row, into 2^(bits·d) vectors of least squared
-    error, k-means in d dimensions, with ``granularity: scaled``; or a function of your own
+    error, k-means in d dimensions, with ``granularity: scaled``, so that bits may be fewer than 1;
+    or a function of your own
     (docs/howto/levels.md)."""
 
     granularity: Granularity = "tensor"
@@ -174,9 +175,20 @@ class MethodConfig:
         return int(found[1]) if found else 1
 
     @property
+    def shared(self) -> bool:
+        """Whether all rows of a matrix share its levels."""
+        return self.granularity in ("tensor", "scaled")
+
+    @property
     def own(self) -> bool:
         """Whether levels are a function of the user's own."""
         return re.fullmatch(OWN, self.levels) is not None
+
+
+def whole_bits(bits: float, d: int) -> int | None:
+    """Bits of an index into vectors of d values at so many bits a value, if there can be one."""
+    found = round(bits * d)
+    return found if found == bits * d and 1 <= found <= 16 else None
 
 
 # What a user who says nothing means: least error, and nothing but weights left large.
@@ -193,7 +205,7 @@ RECOMMENDED = MethodConfig(
 class SensitivityConfig:
     """How the distortion of each tensor at each width is measured, for a budget."""
 
-    widths: Widths = (1, 2, 3, 4, 5, 6, 8)
+    widths: Rates = (1, 2, 3, 4, 5, 6, 8)
     """Bit widths to choose from."""
 
     images: Count = 512
@@ -204,8 +216,9 @@ class SensitivityConfig:
 class MethodRow(MethodConfig):
     """A row under ``methods``: a method and the widths that it is applied with."""
 
-    bits: Widths | None = None
-    """This method's bit widths; ``null`` for the run's."""
+    bits: Rates | None = None
+    """This method's bit widths; ``null`` for the run's. Whole numbers; with ``levels: {vector: d}``
+    also fractions, such as .5, of which d make a whole number."""
 
     budget: Annotated[
         Annotated[tuple[Budget, ...], Field(min_length=1), EACH_ONCE] | None,
@@ -235,13 +248,14 @@ class MethodRow(MethodConfig):
                 expected="`scope: matrices`, for only matrices have inputs",
                 remedy="Set `scope: matrices`, or leave `compensate` out.",
             )
-        if self.compensate is not None and (self.vector > 1 or self.granularity == "scaled"):
+        if self.compensate is not None and self.vector > 1 and not self.shared:
             refuse(
                 "compensate",
                 found=f"`levels: {self.levels}` and `granularity: {self.granularity}`",
-                expected="levels one value at a time, without scales",
-                remedy="Set `granularity: row`, or leave `compensate` out.",
+                expected="vectors that all rows share",
+                remedy="Set `granularity: scaled`, or leave `compensate` out.",
             )
+        self._check_widths()
         if self.compensate is not None and self.refine is not None and self.refine.rounds:
             refuse(
                 "refine.rounds",
@@ -276,3 +290,21 @@ class MethodRow(MethodConfig):
                 remedy="Raise the budget, or allow smaller widths.",
             )
         return self
+
+    def _check_widths(self) -> None:
+        """Refuse fractions of which an index has no whole number of bits."""
+        given = {"bits": self.bits or ()}
+        if self.budget is not None:
+            given["sensitivity.widths"] = self.sensitivity.widths
+        d = self.vector
+        for key, widths in given.items():
+            for bits in widths:
+                if whole_bits(bits, d) is None:
+                    refuse(
+                        key,
+                        found=f"{bits:g}",
+                        expected="whole numbers"
+                        if d == 1
+                        else f"{d} times as many bits a whole number up to 16, for an index",
+                        remedy="Choose other bits, or a `vector` of another length in `levels`.",
+                    )

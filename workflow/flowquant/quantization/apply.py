@@ -26,8 +26,8 @@ MOST_VALUES = 1 << 24
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
-def quantize_tensor(tensor: Tensor, method: MethodConfig, bits: int) -> Codebook:
-    """Quantize one tensor with at most 2^bits levels for each of its groups.
+def quantize_tensor(tensor: Tensor, method: MethodConfig, bits: float) -> Codebook:
+    """Quantize one tensor with at most 2^bits levels a value for each of its groups.
 
     Raises:
         OverflowError: if a level is beyond the range of ``levels_dtype``.
@@ -35,13 +35,14 @@ def quantize_tensor(tensor: Tensor, method: MethodConfig, bits: int) -> Codebook
     return _quantize_alike([tensor], method, bits)[0]
 
 
-def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: int) -> list[Codebook]:
+def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: float) -> list[Codebook]:
     """Quantize tensors whose groups are of one size in one call."""
     size = group_size(tuple(tensors[0].shape), method.granularity)
     scaled = method.granularity == "scaled"
     groups = [(_normal(t) if scaled else t).reshape(-1, size) for t in tensors]
     counts = [len(part) for part in groups]
-    levels, indices = quantizer_of(method.levels)(torch.cat(groups), 2**bits)
+    count = 2 ** round(bits * method.vector)
+    levels, indices = quantizer_of(method.levels)(torch.cat(groups), count)
     dtype = DTYPES[method.levels_dtype]
     books = []
     parts = zip(tensors, levels.split(counts), indices.split(counts), strict=True)
@@ -72,7 +73,7 @@ def check_vectors(
     where: object,
     weights: Mapping[str, Tensor],
     method: MethodConfig,
-    widths: Mapping[str, int | None],
+    widths: Mapping[str, float | None],
 ) -> None:
     """Check that the tensors to quantize consist of vectors, and of as many as a codebook has.
 
@@ -89,12 +90,12 @@ def check_vectors(
             name for name, (_, shape) in given.items() if min(sizes[name], row_size(shape)) % d
         ],
         "codes of more than 16 bits": [
-            f"{n}, {b}·{d}" for n, (b, _) in given.items() if b * d > 16
+            f"{n}, {b:g}·{d}" for n, (b, _) in given.items() if b * d > 16
         ],
         "more codes than vectors": [
-            f"{n}, 2^{b * d} for {sizes[n] // d}"
+            f"{n}, 2^{round(b * d)} for {sizes[n] // d}"
             for n, (b, _) in given.items()
-            if 2 ** (b * d) > sizes[n] // d
+            if 2 ** round(b * d) > sizes[n] // d
         ],
     }
     for problem, names in problems.items():
@@ -127,7 +128,7 @@ def chosen(weights: Mapping[str, Tensor], scope: set[str], method: MethodConfig)
 
 
 def quantize_weights(
-    weights: Mapping[str, Tensor], method: MethodConfig, widths: Mapping[str, int | None]
+    weights: Mapping[str, Tensor], method: MethodConfig, widths: Mapping[str, float | None]
 ) -> dict[str, Codebook | Tensor]:
     """Quantize the float32 weights that have a width; the others stay as `as_float` has them.
 
@@ -166,7 +167,7 @@ def quantize_weights(
 def _batches(
     weights: Mapping[str, Tensor],
     method: MethodConfig,
-    widths: Mapping[str, int | None],
+    widths: Mapping[str, float | None],
     together: bool,
 ) -> list[list[str]]:
     """Names of the tensors that are quantized in one call.

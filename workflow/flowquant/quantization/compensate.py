@@ -17,9 +17,16 @@ from flowquant.config.method import MethodConfig
 from flowquant.config.model import FlowConfig, ModelConfig
 from flowquant.models.model import load_network
 from flowquant.models.path import velocity
-from flowquant.quantization.apply import as_float, one_thread_each, quantize_tensor, within_range
+from flowquant.quantization.apply import (
+    as_float,
+    check_vectors,
+    one_thread_each,
+    quantize_tensor,
+    within_range,
+)
 from flowquant.quantization.codebook import Codebook
-from flowquant.quantization.compensation import IndefiniteError, compensated, damped
+from flowquant.quantization.compensation import compensated
+from flowquant.quantization.damping import IndefiniteError, damped
 from flowquant.quantization.hessians import Hessians, Moments, never_reached
 from flowquant.quantization.inputs import Inputs, Product
 from flowquant.runtime.errors import UserError
@@ -48,7 +55,7 @@ def compensated_layer(
     weights: Mapping[str, Tensor],
     moments: Moments,
     method: MethodConfig,
-    bits: int,
+    bits: float,
     damping: float,
 ) -> Layer:
     """A layer quantized by itself, its inputs those of the full-precision network.
@@ -58,7 +65,7 @@ def compensated_layer(
         weights: The network's, float32 by name.
         moments: Those of its inputs, on its device.
         method: The quantizer.
-        bits: Width of an index.
+        bits: Bits a value.
         damping: As in `compensated`.
 
     Raises:
@@ -79,7 +86,7 @@ def compensate_weights(
     weights: Mapping[str, Tensor],
     config: ModelConfig,
     method: MethodConfig,
-    widths: Mapping[str, int],
+    widths: Mapping[str, float],
     settings: CompensationConfig,
     hessians: Hessians,
 ) -> dict[str, Codebook | Tensor]:
@@ -90,14 +97,16 @@ def compensate_weights(
         weights: All of the network's, on the device to compute on.
         config: The network.
         method: The quantizer.
-        widths: Bits of an index by weight.
+        widths: Bits a value by weight.
         settings: How to compensate.
         hessians: Of this network, anywhere.
 
     Raises:
-        UserError: if a weight has no inputs at the points, a Hessian cannot be used, or a value is
-            beyond the range of its stored type.
+        UserError: if a weight has no inputs at the points, a Hessian cannot be used, a value is
+            beyond the range of its stored type, or vectors do not fit.
     """
+    _check_shared(where, method)
+    check_vectors(where, weights, method, widths)
     device = next(iter(weights.values())).device
     bar: tqdm[Any] = tqdm(
         total=len(widths), desc="compensating", unit="tensor", leave=False, disable=None
@@ -126,6 +135,17 @@ def compensate_weights(
                     layers[name] = layer
                     bar.update()
         return stored(weights, layers, method)
+
+
+def _check_shared(where: object, method: MethodConfig) -> None:
+    """Refuse vectors of a row's own, of which there are too few to fit any."""
+    if method.vector > 1 and not method.shared:
+        raise UserError(
+            where,
+            found=f"compensation with vectors by `{method.granularity}`",
+            expected="vectors that all rows of a matrix share",
+            remedy="Set `granularity: scaled`.",
+        )
 
 
 def stored(
@@ -183,7 +203,7 @@ class _InSequence:
     where: object
     weights: Mapping[str, Tensor]
     method: MethodConfig
-    widths: Mapping[str, int]
+    widths: Mapping[str, float]
     damping: float
     bar: tqdm[Any]
     layers: dict[str, Layer] = field(default_factory=dict)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from flowquant.quantization.codebook import Codebook, with_levels
+from flowquant.quantization.damping import damped, upper_factor
+from flowquant.quantization.shared_compensation import compensated_shared
 from flowquant.runtime.device import has_triton
 
 # Columns after which the errors are carried to all others by one matrix product.
@@ -30,18 +32,6 @@ MOST_REFITTED = 32
 MOST_COUNTED = 16
 # Entries of the table, value by level, that is made at a time.
 MOST_ENTRIES = 1 << 24
-
-
-class IndefiniteError(ArithmeticError):
-    """A Hessian that is none, or is singular but for rounding."""
-
-
-def damped(hessian: Tensor, damping: float) -> Tensor:
-    """A Hessian with a share of its mean diagonal added to it; the identity, if it is 0."""
-    scale = hessian.diagonal().mean()
-    # Inputs that are always 0 tell nothing: all values count alike.
-    added = damping * scale if scale > 0 else 1
-    return hessian + added * torch.eye(len(hessian), device=hessian.device)
 
 
 def compensated(
@@ -68,8 +58,10 @@ def compensated(
         OverflowError: if a level is beyond the range of its type.
     """
     rows = len(weight)
-    wanted = (weight.flatten(1) if target is None else target).T.contiguous()
-    problem = _Problem.of(wanted, hessian, damping)
+    wanted = weight.flatten(1) if target is None else target
+    if start.scales is not None or start.dimension > 1:
+        return compensated_shared(wanted, hessian, start, damping)
+    problem = _Problem.of(wanted.T.contiguous(), hessian, damping)
     kind, count = start.levels.dtype, start.levels.shape[1]
     # [blocks of a row, levels, rows], the last 1 where all rows share them.
     tied = len(start.levels) == 1
@@ -121,11 +113,7 @@ class _Problem:
         hessian = damped(hessian, damping)
         order = hessian.diagonal().argsort(descending=True, stable=True)
         ordered = hessian[order][:, order].double()
-        # Upper triangular, from the last row and column on.
-        factor, failed = torch.linalg.cholesky_ex(ordered.flip(0, 1))
-        if failed or not factor.isfinite().all():
-            raise IndefiniteError("a Hessian that is not positive definite")
-        factor = factor.flip(0, 1)
+        factor = upper_factor(ordered)
         feedback = (factor / factor.diagonal()).triu(1).float()
         coupling = (ordered / ordered.diagonal()).fill_diagonal_(0).float()
         return cls(values, hessian, damping, order, feedback, coupling)

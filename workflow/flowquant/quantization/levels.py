@@ -231,8 +231,7 @@ def quantizer_of(levels: str) -> Quantizer:
     if name == "entropy" and value[:1].isdigit():
         return partial(entropy_constrained, price=float(value))
     if name == "vector" and value.isdigit():
-        d = int(value)
-        return lambda values, count: vector_means(values, count**d, d)
+        return partial(vector_means, d=int(value))
     return QUANTIZERS.get(levels) or own_quantizer(levels)
 
 

@@ -11,7 +11,14 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from flowquant.config.messages import explain_arguments
-from flowquant.config.method import RECOMMENDED, CodingName, FloatName, MethodConfig, ScopeName
+from flowquant.config.method import (
+    RECOMMENDED,
+    CodingName,
+    FloatName,
+    MethodConfig,
+    ScopeName,
+    whole_bits,
+)
 from flowquant.models.family import is_ours, matrices
 from flowquant.quantization.apply import check_vectors, chosen, quantize_weights, within_range
 from flowquant.quantization.codebook import Codebook, Quantized, expand
@@ -31,7 +38,7 @@ NO_FACTORS_BY_NAME = re.compile(
 
 def quantize(
     module: Module,
-    bits: int,
+    bits: float,
     *,
     levels: str | Mapping[str, float] = RECOMMENDED.levels,
     granularity: str | Mapping[str, int] = RECOMMENDED.granularity,
@@ -51,7 +58,7 @@ def quantize(
 
     Args:
         module: Any module with its weights in memory, on any device, in any float type.
-        bits: Width of an index, 1…16.
+        bits: Bits a value: width of an index, 1…16; with ``levels={"vector": d}`` a dth of it.
         levels: The quantizer (config/README.md, `methods`).
         granularity: Values that share levels: a whole ``tensor``, each ``row`` (index of axis 0: an
             output channel, or of a transposed convolution an input channel), or ``{"group": g}``.
@@ -82,7 +89,7 @@ def quantize(
         float_dtype=float_dtype,
         coding=coding,
     )
-    check_width(bits)
+    check_width(bits, method)
     parameters = dict(module.named_parameters())
     refuse_unusable("module", parameters)
     weights = {name: parameter.detach() for name, parameter in parameters.items()}
@@ -117,13 +124,16 @@ def checked_method(**arguments: Any) -> MethodConfig:
         raise explain_arguments(error) from None
 
 
-def check_width(bits: int) -> None:
-    """Refuse a width of an index that is none."""
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 16:
+def check_width(bits: float, method: MethodConfig) -> None:
+    """Refuse bits a value of which an index has no whole number, from 1 to 16."""
+    d = method.vector
+    number = isinstance(bits, int) or (isinstance(bits, float) and d > 1)
+    if isinstance(bits, bool) or not number or whole_bits(bits, d) is None:
+        each = "" if d == 1 else f"a {d}th of "
         raise UserError(
             "bits",
             found=repr(bits),
-            expected="a whole number from 1 to 16",
+            expected=f"{each}a whole number from 1 to 16",
             remedy="2 to 4 are usual.",
         )
 
@@ -133,7 +143,7 @@ def quantize_contents(
     weights: Mapping[str, Tensor],
     names: set[str],
     method: MethodConfig,
-    widths: int | Mapping[str, int | None],
+    widths: float | Mapping[str, float | None],
 ) -> dict[str, Codebook | Tensor]:
     """Weights of any float type, quantized if they are named, else as they are stored.
 
@@ -141,7 +151,7 @@ def quantize_contents(
         UserError: if a value is beyond the range of its stored type.
     """
     moved = {n: tensor.float() if n in names else tensor for n, tensor in weights.items()}
-    given = dict.fromkeys(names, widths) if isinstance(widths, int) else widths
+    given = widths if isinstance(widths, Mapping) else dict.fromkeys(names, widths)
     check_vectors(where, moved, method, given)
     with within_range(where):
         return quantize_weights(moved, method, given)

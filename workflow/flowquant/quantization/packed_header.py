@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from flowquant.config.fields import Bits
+from flowquant.config.fields import Bits, Rate
 from flowquant.config.method import CodingName
 from flowquant.config.model import ModelConfig
 from flowquant.runtime.header import Kind
@@ -81,7 +81,7 @@ class PackedMetadata:
     version: int
     packed: dict[str, PackedEntry]
     method: MethodMetadata
-    bits: Bits | None
+    bits: Rate | None
     effective_bits: float
     model: ModelConfig | None = None
     source_sha256: str | None = None

@@ -8,6 +8,7 @@ import tyro
 from torch import Tensor
 
 from flowquant.config.compensation import DEFAULT, CompensationConfig
+from flowquant.config.fields import plain
 from flowquant.config.method import RECOMMENDED, MethodConfig
 from flowquant.config.model import ModelConfig
 from flowquant.models.model import read_weights
@@ -38,7 +39,7 @@ def quantize(
     method: Annotated[MethodConfig, tyro.conf.arg(name="")] = RECOMMENDED,
     dataset: str = "",
     variant: str = "",
-    bits: int | None = None,
+    bits: float | None = None,
     allocation: Path | None = None,
     hessians: Path | None = None,
     compensate: CompensationConfig = DEFAULT,
@@ -59,7 +60,8 @@ def quantize(
         method: The quantizer, and for which parameters.
         dataset: Name to write into the report.
         variant: Name to write into the report.
-        bits: Width of an index, 1…16, the same for all tensors; or instead
+        bits: Width of an index, 1…16, the same for all tensors, or of vectors of d values a dth of
+            it; or instead
         allocation: The file that `allocate` wrote, a width for each tensor.
         hessians: The file that `hessians` wrote of this model: values then make up for the errors
             of others. Without it, each takes its own nearest level.
@@ -88,9 +90,12 @@ def quantize(
     torch_device = choose_device(device)
     moved = {name: tensor.to(torch_device) for name, tensor in weights.items()}
     names = _names(weights, config, method)
-    widths: int | dict[str, int] = read_allocation(allocation, names) if allocation else bits or 0
-    if isinstance(widths, int):
-        check_width(widths)
+    bits = None if bits is None else plain(bits)
+    widths: float | dict[str, float] = bits or 0
+    if allocation is not None:
+        widths = read_allocation(allocation, names)
+    if not isinstance(widths, dict):
+        check_width(widths, method)
     source = sha256(model)
     if hessians is None:
         quantized = quantize_contents(model, moved, names, method, widths)
@@ -102,7 +107,7 @@ def quantize(
                 expected="a model file of flowquant's, and `--scope matrices`",
                 remedy="Leave `--hessians` out, or import the checkpoint as a model first.",
             )
-        given = dict.fromkeys(sorted(names), widths) if isinstance(widths, int) else widths
+        given = widths if isinstance(widths, dict) else dict.fromkeys(sorted(names), widths)
         found = read_hessians(hessians, source, weights)
         quantized = compensate_weights(model, moved, config, method, given, compensate, found)
     tensors = {
@@ -119,7 +124,7 @@ def quantize(
     if hessians is not None:
         provenance["compensate"] = asdict(compensate)
     if output is None:
-        width = "mixed" if bits is None else f"{bits}bit"
+        width = "mixed" if bits is None else f"{bits:g}bit"
         output = model.with_suffix(f".{width}{model.suffix}")
     write_quantized(output, quantized, provenance)
     sizes = {

@@ -81,7 +81,7 @@ def sensitivity(
 
     found = read_hessians(hessians, sha256(model), weights) if hessians else None
 
-    def quantized(name: str, width: int) -> Layer:
+    def quantized(name: str, width: float) -> Layer:
         """The layer of a weight, as the method has it."""
         if found is None:
             with within_range(model):
