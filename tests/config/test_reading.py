@@ -204,6 +204,12 @@ MISTAKES: list[tuple[str, Any, str]] = [
         {"levels": {"vector": 4}, "scope": "matrices", "granularity": "row", "compensate": {}},
         "ot.compensate`: found `levels: vector:4` and `granularity: row`; expected vectors that",
     ),
+    ("methods/ot/refine", {"steps": 5, "price": 0.1}, "price`: found 0.1 with `assignments: fixed"),
+    (
+        "methods/ot/refine",
+        {"steps": 5, "price": 0.1, "assignments": "trained"},
+        "refine.price`: found 0.1 with `coding: none`; expected an entropy coder",
+    ),
     ("methods/ot/refine", {"steps": 5, "rounds": 6}, "rounds`: found 6; expected at most `steps`"),
     ("presets/digits/image/size", 16, "`presets.digits.image`: found 1 channels of 16 pixels"),
     ("evaluation/weights/urls", ["ftp://x"], "urls.0`: found 'ftp://x'; expected an http, https"),

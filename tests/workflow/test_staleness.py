@@ -96,6 +96,7 @@ MATRIX = [
             "seed": 1,
         },
     ),
+    Rows(f"{MIXED}.refine", "refine@mixed", {"price": 0.1}),
     Rows(PEER, "quantize_peer", {"group": 8, "double": True, "codebook": True, "rank": 2}),
     Rows(PEER, "check_preset quantize_peer", {"peer": "hqq"}),
     Rows(

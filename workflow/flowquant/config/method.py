@@ -255,6 +255,13 @@ class MethodRow(MethodConfig):
                 expected="vectors that all rows share",
                 remedy="Set `granularity: scaled`, or leave `compensate` out.",
             )
+        if self.refine is not None and self.refine.price and self.coding == "none":
+            refuse(
+                "refine.price",
+                found=f"{self.refine.price:g} with `coding: none`",
+                expected="an entropy coder, which makes a file of it",
+                remedy="Set `coding: ans`, or leave `price` out.",
+            )
         self._check_widths()
         if self.compensate is not None and self.refine is not None and self.refine.rounds:
             refuse(

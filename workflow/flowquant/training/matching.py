@@ -89,7 +89,8 @@ class Matching(Optimization):
         found, target = self._compare()
         loss = (found - target).square().mean()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        price = self.config.price
+        (loss + price * self.trainable.rate() if price else loss).backward()
         self.optimizer.step()
         self.trainable.damp(self._damping)
         self._total += loss.detach()

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from flowquant.config.method import CodingName
-from flowquant.quantization.codebook import Codebook, Quantized, chosen_levels
+from flowquant.quantization.codebook import Codebook, Quantized, chosen_levels, dimension
 from flowquant.quantization.search import nearest, nearest_vectors
+from flowquant.training.rate import entropy, soft_shares, temperatures
 
 # Up to so many levels a level's gradient is summed under a mask, which is faster than scattering
 # into few places, and always adds in the same order.
@@ -110,8 +111,13 @@ class TrainableLevels:
         ]
         self.values: list[Tensor] = []
         self._taken: list[Tensor] = []
+        self._temperatures: list[Tensor] = []
         if originals is not None:
             self.values = [stack.requires_grad_() for stack in self._stacked(originals)]
+            self._temperatures = [
+                temperatures(_unscaled(values.detach(), own.detach()), levels.detach())
+                for values, levels, own in zip(self.values, self.levels, self.scales, strict=True)
+            ]
 
     def _stacked(self, originals: Mapping[str, Tensor]) -> list[Tensor]:
         return [
@@ -139,6 +145,25 @@ class TrainableLevels:
             for member, part in zip(members, parts, strict=True):
                 weights[member.name] = part.reshape(member.shape)
         return weights
+
+    def rate(self) -> Tensor:
+        """Bits a value that entropy-coded indices of trained values would take, softly.
+
+        A tensor's indices have one table, whatever its groups.
+        """
+        bits, count = torch.zeros((), device=self.levels[0].device), 0
+        stacks = zip(self.members, self.values, self.levels, self.scales, strict=True)
+        for (members, values, levels, scales), temperature in zip(
+            stacks, self._temperatures, strict=True
+        ):
+            shares = soft_shares(_unscaled(values, scales.detach()), levels, temperature)
+            parts = shares.split([member.groups for member in members])
+            each = entropy(torch.stack([part.mean(0) for part in parts]))
+            indices = values.shape[1] // dimension(levels)
+            weighed = [own * member.groups for own, member in zip(each, members, strict=True)]
+            bits = bits + torch.stack(weighed).sum() * indices
+            count += values.numel()
+        return bits / count
 
     @torch.no_grad()
     def damp(self, share: Tensor) -> None:
