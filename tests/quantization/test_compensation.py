@@ -11,7 +11,7 @@ from torch import Tensor
 from flowquant.config.method import MethodConfig
 from flowquant.quantization.apply import quantize_tensor
 from flowquant.quantization.codebook import Codebook
-from flowquant.quantization.compensation import _Nearest, _Problem, compensated, round_columns
+from flowquant.quantization.compensation import _Problem, compensated
 from flowquant.quantization.damping import IndefiniteError
 from flowquant.quantization.search import nearest
 
@@ -180,25 +180,3 @@ def test_a_kernel_keeps_its_shape() -> None:
     book = compensated(kernel, hessian, start)
     assert book.expand().shape == (4, 2, 3, 3)
     assert error(kernel, book, hessian) < error(kernel, start, hessian)
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-@pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("columns", [1, 7])
-def test_the_kernel_rounds_as_columns_one_by_one_do(columns: int, shared: bool, count: int) -> None:
-    pytest.importorskip("triton")
-    from flowquant.quantization.compensation_kernel import round_block
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    draws = torch.Generator().manual_seed(columns)
-    rows = 21
-    wanted, values, own = torch.randn(3, columns, rows, generator=draws).to(device)
-    inner = torch.randn(columns, columns, generator=draws).to(device) * 0.1
-    levels = torch.randn(2, count, 1 if shared else rows, generator=draws).to(device).sort(1).values
-    block = torch.arange(columns, device=device) % 2
-    tables = _Nearest.of(levels, rows)
-    errors = own.clone()
-    expected = round_columns(wanted, values, inner, errors, [tables[i] for i in block.tolist()])
-    found = round_block(wanted, values, inner, own, levels, block)
-    assert found.equal(expected)
-    torch.testing.assert_close(own, errors)

@@ -11,7 +11,6 @@ levels, given which of them each value has (GPTVQ, van Baalen et al., 2402.15319
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,17 +18,13 @@ from torch import Tensor
 
 from flowquant.quantization.codebook import Codebook, with_levels
 from flowquant.quantization.damping import damped, upper_factor
+from flowquant.quantization.rounding import rounded_in_order
 from flowquant.quantization.shared_compensation import compensated_shared
-from flowquant.runtime.device import has_triton
 
-# Columns after which the errors are carried to all others by one matrix product.
-BLOCK = 64
 # Times that a row is rounded from its beginning, and then passes over it that revise what it got.
 ROUNDS, REVISIONS = 3, 2
 # More levels than this are close enough to stay where they are.
 MOST_REFITTED = 32
-# Of more levels the nearest is searched for, not counted.
-MOST_COUNTED = 16
 # Entries of the table, value by level, that is made at a time.
 MOST_ENTRIES = 1 << 24
 
@@ -128,24 +123,9 @@ class _Problem:
 
     def _swept(self, levels: Tensor, factor: Tensor, errors: Tensor) -> Tensor:
         """Round every value in order, to which ``errors`` [n, R], kept up to date, add."""
-        n, rows = self.values.shape
-        values, found = self.values[self.order], []
-        tables = _Nearest.of(levels, rows)
         # Which block of its row each value is in.
-        block = self.order // (n // len(levels))
-        fused = values.is_cuda and levels.shape[1] <= MOST_COUNTED and has_triton()
-        for start in range(0, n, BLOCK):
-            part = slice(start, start + BLOCK)
-            inner, own = factor[part, part].T.contiguous(), errors[part]
-            wanted = values[part] + factor[:, part].T @ errors - inner @ own
-            if fused:
-                from flowquant.quantization.compensation_kernel import round_block
-
-                found.append(round_block(wanted, values[part], inner, own, levels, block[part]))
-            else:
-                own_tables = [tables[index] for index in block[part].tolist()]
-                found.append(round_columns(wanted, values[part], inner, own, own_tables))
-        indices = torch.cat(found)
+        block = self.order // (len(self.values) // len(levels))
+        indices = rounded_in_order(self.values[self.order], levels, factor, errors, block)
         return torch.empty_like(indices).index_copy_(0, self.order, indices)
 
     def refitted(self, levels: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,49 +173,3 @@ class _Problem:
         at = indices.view(len(levels), -1, rows)
         chosen = levels.expand(-1, -1, rows).gather(1, at)
         return self.values - chosen.view_as(self.values)
-
-
-def round_columns(
-    wanted: Tensor, values: Tensor, inner: Tensor, own: Tensor, tables: Sequence[_Nearest]
-) -> Tensor:
-    """As `compensation_kernel.round_block`, a column's levels being a table each."""
-    found = []
-    for j, (row, table) in enumerate(zip(inner, tables, strict=True)):
-        index, level = table(wanted[j] + row @ own)
-        found.append(index)
-        torch.sub(values[j], level, out=own[j])
-    return torch.stack(found)
-
-
-@dataclass(frozen=True)
-class _Nearest:
-    """The nearest of the levels of some rows: half-way, the lower one.
-
-    Args:
-        levels: Sorted, [L, R], or [L, 1] of all rows.
-        middles: What lies half-way between them, [L − 1, R] or [L − 1, 1].
-        counted: Whether middles below a value are counted; else they are searched, [R, L − 1].
-    """
-
-    levels: Tensor
-    middles: Tensor
-    counted: bool
-
-    @classmethod
-    def of(cls, levels: Tensor, rows: int) -> list[_Nearest]:
-        """One for each block [L, R] of rows."""
-        middles, counted = (levels[:, 1:] + levels[:, :-1]) / 2, levels.shape[1] <= MOST_COUNTED
-        if not counted:
-            middles = middles.transpose(1, 2).contiguous()
-        levels = levels.expand(-1, -1, rows)
-        return [cls(*each, counted) for each in zip(levels, middles, strict=True)]
-
-    def __call__(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Indices int64 and levels of the rows' values [R]."""
-        if self.counted:
-            index = (values > self.middles).sum(0)
-        elif len(self.middles) == 1:
-            index = torch.bucketize(values, self.middles[0])
-        else:
-            index = torch.searchsorted(self.middles, values[:, None]).squeeze(1)
-        return index, self.levels.gather(0, index[None])[0]

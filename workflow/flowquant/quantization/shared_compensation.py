@@ -16,9 +16,8 @@ from torch import Tensor
 
 from flowquant.quantization.codebook import Codebook, with_levels
 from flowquant.quantization.damping import damped, upper_factor
+from flowquant.quantization.rounding import BLOCK, rounded_in_order
 
-# Columns after which the errors are carried to all others by one matrix product.
-BLOCK = 64
 # Times that a row is rounded from its beginning, and then passes over it that revise what it got.
 ROUNDS, REVISIONS = 3, 2
 # Steps of conjugate gradients that fit levels.
@@ -138,6 +137,8 @@ class _Problem:
         d, n = self.d, self.values.shape[1]
         factor, metrics = factors
         values = self._scaled(scales)[:, self.columns]
+        if d == 1:
+            return self._swept_values(values, levels, factor, errors)
         indices = torch.empty(len(values), n // d, dtype=torch.int64, device=values.device)
         for start in range(0, n, size := BLOCK // d * d):
             part = slice(start, start + size)
@@ -152,6 +153,16 @@ class _Problem:
                 at = slice(start + first, start + first + d)
                 errors[:, at] = values[:, at] - levels[found]
         return indices
+
+    def _swept_values(
+        self, values: Tensor, levels: Tensor, factor: Tensor, errors: Tensor
+    ) -> Tensor:
+        """The same of single values, whose metric is a number, so that the nearest is."""
+        ascending, places = levels[:, 0].sort()
+        block = torch.zeros_like(self.order)
+        table = ascending.view(1, -1, 1)
+        found = rounded_in_order(values.T.contiguous(), table, factor, errors.T.contiguous(), block)
+        return torch.empty_like(found).index_copy_(0, self.order, places[found]).T.contiguous()
 
     def refitted(self, levels: Tensor, scales: Tensor, indices: Tensor) -> Tensor:
         """Levels of less error for these indices, by conjugate gradients from where they are.
