@@ -74,8 +74,8 @@ class Reference:
         for weights in torch.cat([all_once, counts]).to(moved.device, torch.float64):
             mean, rooted_mean = weights @ moved / n, weights @ rooted / n
             trace = (weights @ squares - n * mean.square().sum()) / (n - 1)
-            # A third of the samples is in no resample. With fewer than features, the smaller product
-            # has the same eigenvalues.
+            # A third of the samples is not drawn. With fewer samples than features, the smaller
+            # product has the same eigenvalues.
             drawn = weights > 0
             centred = (rooted[drawn] - rooted_mean) * (weights[drawn, None] / (n - 1)).sqrt()
             small = len(centred) > centred.shape[1]
