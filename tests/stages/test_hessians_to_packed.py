@@ -56,10 +56,9 @@ def quantized(folder: Path, name: str, **options: Any) -> Path:
         folder / "model.safetensors",
         output=output,
         report=folder / f"{name}.json",
-        method=METHOD,
         bits=2,
         device="cpu",
-        **options,
+        **({"method": METHOD} | options),
     )
     return output
 
@@ -194,3 +193,43 @@ def configuration(row: dict[str, Any]) -> dict[str, Any]:
     from everything import EVERYTHING
 
     return EVERYTHING | {"methods": {"m": row}, "sweep": {}}
+
+
+def test_embedders_go_the_same_way_and_are_refined(observed: Path) -> None:
+    folder = observed.parent
+    method = replace(METHOD, embedders=4)
+    plain, packed = (
+        quantized(folder, name, method=chosen, hessians=observed)
+        for name, chosen in (("plain", METHOD), ("packed", method))
+    )
+    found, _ = read_quantized(packed)
+    early = found.pop("time_mlp.3.weight")
+    assert not isinstance(early, torch.Tensor)
+    assert early.bits == 4
+    expected, _ = read_quantized(plain)
+    same = expand_all(found)["patch_proj.weight"], expand_all(expected)["patch_proj.weight"]
+    assert torch.equal(*same)
+    reports = [json.loads(file.with_suffix(".json").read_text()) for file in (plain, packed)]
+    assert reports[1]["tensors"]["time_mlp.3.weight"]["granularity"] == "scaled"
+    assert reports[1]["effective_bits"] < reports[0]["effective_bits"]
+    refine(
+        model=folder / "model.safetensors",
+        unrefined=packed,
+        data=folder / "data.safetensors",
+        output=folder / "refined.safetensors",
+        report=folder / "refined.json",
+        curve=folder / "curve.jsonl",
+        checkpoint=folder / "checkpoint.pt",
+        dataset="digits",
+        variant="v",
+        settings=RefineConfig(steps=3, batch=4, assignments="trained"),
+        device="cpu",
+    )
+    after, _ = read_quantized(folder / "refined.safetensors")
+    assert not isinstance(after["time_mlp.3.weight"], torch.Tensor)
+
+
+def test_embedders_of_a_foreign_file_are_not_known(tmp_path: Path) -> None:
+    save_file({"a.weight": torch.randn(8, 8)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="only the weights' names"):
+        quantized(tmp_path, "packed", method=replace(METHOD, embedders=4))

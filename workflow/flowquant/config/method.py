@@ -16,6 +16,7 @@ from flowquant.config.fields import (
     READS,
     RENAMED,
     WHOLE,
+    Bits,
     Count,
     Item,
     Rates,
@@ -141,6 +142,10 @@ class MethodConfig:
     and convolutions, a row for each output. Biases, norms, tables of embeddings and the layers that
     time and condition go through first stay float."""
 
+    embedders: Bits | None = None
+    """With ``scope: matrices``: width of the matrices that time and condition go through first, by
+    ``lloyd`` with a scale of each row; ``null``: they stay float."""
+
     keep: tuple[Item, ...] = ()
     """Name patterns of parameters to leave in float32, ``*`` matching anything."""
 
@@ -165,6 +170,17 @@ class MethodConfig:
                 found="none, with levels that are chosen for their entropy",
                 expected="an entropy coder",
                 remedy="Set `coding: ans`; packed, they take more room than `lloyd`'s.",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_embedders(self) -> Self:
+        if self.embedders is not None and self.scope == "all":
+            refuse(
+                "embedders",
+                found=f"{self.embedders} with `scope: all`, which has one width for all parameters",
+                expected="`scope: matrices`",
+                remedy="Set it, or leave `embedders` out.",
             )
         return self
 

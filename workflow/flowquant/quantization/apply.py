@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ModelConfig
-from flowquant.models.family import matrices
+from flowquant.models.family import embedding_matrices, matrices
 from flowquant.models.model import empty_network
 from flowquant.quantization.codebook import Codebook, group_size, row_size, with_levels
 from flowquant.quantization.levels import quantizer_of
@@ -125,6 +125,25 @@ def chosen(weights: Mapping[str, Tensor], scope: set[str], method: MethodConfig)
         and tensor.numel() >= method.least_values
         and not any(fnmatchcase(name, pattern) for pattern in method.keep)
     }
+
+
+def quantize_embedders(
+    weights: Mapping[str, Tensor], config: ModelConfig, method: MethodConfig
+) -> dict[str, Codebook | Tensor]:
+    """The matrices that time and condition go through first, as the method has them.
+
+    None where they stay float.
+
+    Raises:
+        OverflowError: if a value is beyond the range of its stored type.
+    """
+    if method.embedders is None:
+        return {}
+    scope = embedding_matrices(empty_network(config))
+    names = chosen({n: tensor for n, tensor in weights.items() if n in scope}, scope, method)
+    own = replace(method, levels="lloyd", granularity="scaled", embedders=None)
+    parts = {name: weights[name] for name in sorted(names)}
+    return quantize_weights(parts, own, dict.fromkeys(parts, method.embedders))
 
 
 def quantize_weights(

@@ -13,8 +13,13 @@ from flowquant.config.method import RECOMMENDED, MethodConfig
 from flowquant.config.model import ModelConfig
 from flowquant.models.model import read_weights
 from flowquant.quantization.allocation import read_allocation
-from flowquant.quantization.apply import chosen, selected
-from flowquant.quantization.codebook import effective_bits
+from flowquant.quantization.apply import (
+    chosen,
+    quantize_embedders,
+    selected,
+    within_range,
+)
+from flowquant.quantization.codebook import Codebook, effective_bits
 from flowquant.quantization.compensate import compensate_weights
 from flowquant.quantization.describe import describe
 from flowquant.quantization.hessians import read_hessians
@@ -110,6 +115,7 @@ def quantize(
         given = widths if isinstance(widths, dict) else dict.fromkeys(sorted(names), widths)
         found = read_hessians(hessians, source, weights)
         quantized = compensate_weights(model, moved, config, method, given, compensate, found)
+    quantized |= _embedders(model, moved, config, method)
     tensors = {
         name: describe(content, weights[name], method.granularity)
         for name, content in quantized.items()
@@ -153,3 +159,20 @@ def _names(
         return selected(weights, config, method)
     scope = set(weights) if method.scope == "all" else factors_by_name(weights)
     return chosen(weights, scope, method)
+
+
+def _embedders(
+    model: Path, weights: dict[str, Tensor], config: ModelConfig | None, method: MethodConfig
+) -> dict[str, Codebook | Tensor]:
+    """The matrices that time and condition go through first, where they have a width."""
+    if config is not None:
+        with within_range(model):
+            return quantize_embedders(weights, config, method)
+    if method.embedders is None:
+        return {}
+    raise UserError(
+        "--embedders",
+        found=f"{method.embedders} for {model}, of which only the weights' names are known",
+        expected="a model file of flowquant's",
+        remedy="Leave `--embedders` out, or import the checkpoint as a model first.",
+    )

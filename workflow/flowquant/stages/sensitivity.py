@@ -17,6 +17,7 @@ from flowquant.quantization.apply import (
     DTYPES,
     as_float,
     check_vectors,
+    quantize_embedders,
     quantize_tensor,
     selected,
     within_range,
@@ -117,11 +118,13 @@ def sensitivity(
                 parameters[changed_name].copy_(values)
         tensors[name] = {"values": original.numel(), "options": options}
     with within_range(model):
-        floats = [as_float(n, tensor, method) for n, tensor in weights.items() if n not in tensors]
+        early = quantize_embedders(weights, config, method)
+        others = weights.keys() - tensors.keys() - early.keys()
+        fixed = [*early.values(), *(as_float(name, weights[name], method) for name in others)]
     report = {
         "dataset": dataset,
         "parameters": sum(tensor.numel() for tensor in weights.values()),
-        "fixed_bits": sum(map(bits_of, floats)),
+        "fixed_bits": sum(map(bits_of, fixed)),
         "tensors": tensors,
     }
     write_json(output, report)
