@@ -65,6 +65,7 @@ MATRIX = [
             "granularity.group": 8,
             "scope": "all",
             "keep": ["*bias"],
+            "embedders": 8,
             "least_values": 6,
             "levels_dtype": "float32",
             "float_dtype": "float32",
