@@ -3,6 +3,8 @@
 import os
 import sys
 import tempfile
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -114,3 +116,9 @@ def _lock(index: int) -> None:
         file.close()
     else:
         _held[index] = file
+
+
+@cache
+def has_triton() -> bool:
+    """Whether kernels can be written in Triton here."""
+    return find_spec("triton") is not None

@@ -66,7 +66,14 @@ def refine(
     split, _ = read_dataset(data)
     check_fits(data, split, config.image, config.condition)
     job = Refinement(
-        full, quantized, config, settings, split, choose_device(device), condition_dropout
+        full,
+        quantized,
+        config,
+        settings,
+        split,
+        choose_device(device),
+        condition_dropout,
+        from_levels="compensate" in metadata,
     )
     torch.manual_seed(random.key(settings.seed, "refine validation"))
     held = job.draw(2048)
@@ -85,7 +92,8 @@ def refine(
         name: described | measure(result[name], full[name])
         for name, described in metadata["tensors"].items()
     }
-    kept = {key: metadata[key] for key in ("model", "method", "bits", "source_sha256")}
+    keys = ("model", "method", "bits", "source_sha256", "compensate")
+    kept = {key: metadata[key] for key in keys if key in metadata}
     write_quantized(output, result, {**kept, "tensors": tensors, "refine": asdict(settings)})
     description = {
         "dataset": dataset,

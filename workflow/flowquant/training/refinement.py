@@ -14,7 +14,7 @@ from flowquant.config.refinement import RefineConfig
 from flowquant.data.dataset import Split
 from flowquant.models.model import empty_network, load_network
 from flowquant.models.path import velocity
-from flowquant.quantization.codebook import Codebook
+from flowquant.quantization.codebook import Codebook, expand_all
 from flowquant.runtime.device import compute_dtype
 from flowquant.sampling.trajectories import Points, image_points, trajectory_points
 from flowquant.training.matching import Matching
@@ -26,7 +26,8 @@ class Refinement(Matching):
 
     ``full`` are the full-precision weights by name. Points are drawn from the training images of
     ``split``, or with ``data: trajectories`` from the full-precision network's. The condition is
-    withheld with the probability ``condition_dropout``, as in training.
+    withheld with the probability ``condition_dropout``, as in training. With ``from_levels``
+    trained values start from the levels that they have, which compensation chose.
     """
 
     remedy = "Lower `refine.learning_rate` or `refine.value_learning_rate`."
@@ -40,6 +41,7 @@ class Refinement(Matching):
         split: Split,
         device: torch.device,
         condition_dropout: float = 0.0,
+        from_levels: bool = False,
     ) -> None:
         self.model, self.condition_dropout = model, condition_dropout
         moved = {name: tensor.to(device) for name, tensor in full.items()}
@@ -50,7 +52,8 @@ class Refinement(Matching):
         student = empty_network(replace(model, network=network)).eval()
         if compute_dtype(device, config.precision) == torch.bfloat16:
             use_bfloat16(student, self.teacher, device)
-        super().__init__(student, moved, quantized, config, device)
+        start = {n: tensor.to(device) for n, tensor in expand_all(quantized).items()}
+        super().__init__(student, moved, quantized, config, device, start if from_levels else None)
         self.draw = self._source(split, device)
 
     def _source(self, split: Split, device: torch.device) -> Callable[[int], Points]:
