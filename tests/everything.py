@@ -17,6 +17,7 @@ REFINED: dict[str, Any] = {
     "scope": "matrices",
     "levels_dtype": "float16",
     "float_dtype": "float16",
+    "coding": "ans",
     "refine": {"steps": 20, "batch": 8},
 }
 # Networks of the other families, for the images of `tiny_idx`.
@@ -53,8 +54,15 @@ EVERYTHING: dict[str, Any] = {
     "bits": [2],
     "methods": {
         "refined": REFINED,
-        "mixed": REFINED | {"budget": 8, "sensitivity": {"widths": [2, 4], "images": 8}},
+        "mixed": REFINED
+        | {
+            "budget": 8,
+            "sensitivity": {"widths": [2, 4], "images": 8},
+            "compensate": {"points": 64},
+            "refine": {"steps": 20, "batch": 8, "assignments": "trained"},
+        },
     },
+    "peers": {"fake": {"peer": "fake_peer.py", "bits": [2]}},
     "evaluation": {"extractor": "classifier"} | METRICS,
     "plot": {"formats": ["png"], "dpi": 40},
     "fidelity": {"samples": 2, "steps": 2},

@@ -142,7 +142,8 @@ def copy_project(folder: Path) -> Workflow:
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
-    shutil.copy2(ROOT / "tests" / "own_net.py", folder)
+    for own in ("own_net.py", "fake_peer.py"):
+        shutil.copy2(ROOT / "tests" / own, folder)
     workflow = Workflow(folder)
     workflow.configure("tiny.yaml", TINY)
     return workflow

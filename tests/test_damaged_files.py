@@ -21,8 +21,9 @@ from flowquant.config.method import MethodConfig
 from flowquant.data.dataset import read_dataset, read_validation
 from flowquant.evaluation.classifier import build_classifier, read_classifier, write_classifier
 from flowquant.evaluation.features import read_features, write_features
-from flowquant.models.model import read_model
+from flowquant.models.model import load_network, read_model
 from flowquant.quantization.allocation import Allocation, Sensitivity
+from flowquant.quantization.hessians import observed, read_hessians, write_hessians
 from flowquant.quantization.packed_file import PackedTensor, read_packed
 from flowquant.quantization.packed_header import PACKED
 from flowquant.quantization.variant import load_variant
@@ -41,8 +42,8 @@ WRONG: tuple[Any, ...] = (None, True, "2", -1, 0, 17, 10**30, 1.5, [], {}, [[]])
 FLIPS = 40
 MOST_CHANGES = 150
 KINDS = (
-    *("model", "variant", "packed", "header", "saved"),
-    *("samples", "classifier", "features", "dataset"),
+    *("model", "variant", "packed", "header", "saved", "coded", "coded header", "vectors"),
+    *("samples", "classifier", "features", "dataset", "hessians"),
 )
 Reader = Callable[[Path], Any]
 
@@ -84,20 +85,44 @@ def originals() -> dict[str, tuple[Path, Reader]]:
     )
     saved = folder / "saved.safetensors"
     flowquant.save(flowquant.quantize(Tied(), bits=2), saved)
+    coded = folder / "coded.safetensors"
+    wide = nn.Linear(64, 32)
+    nn.init.normal_(wide.weight)
+    flowquant.save(flowquant.quantize(wide, 3, granularity="tensor", coding="ans"), coded)
+    vectors = folder / "vectors.safetensors"
+    small = flowquant.quantize(wide, 1, levels={"vector": 4}, granularity="scaled")
+    flowquant.save(small, vectors)
+    assert {"weight.coded", "weight.frequencies"} <= read_tensors(coded)[0].keys()
     images = torch.randint(256, (6, 1, 8, 8), dtype=torch.uint8)
     write_samples(samples, images, torch.arange(6) % 3, Origin("tiny", "full", 3, 8.0))
     architecture = ArchitectureConfig(name="squeezenet1_1", image=TINY_MODEL.image, classes=3)
     write_classifier(classifier, build_classifier(architecture), architecture)
     write_features(features, torch.randn(6, 4), torch.rand(6).double(), "classifier", data, 3)
+    hessians = folder / "hessians.safetensors"
+    network = load_network(*read_model(model))
+    points = torch.randn(32, 1, 8, 8), torch.rand(32), torch.arange(32) % 3
+    some = {"out_proj.weight", "patch_proj.weight"}
+    write_hessians(
+        hessians,
+        observed(model, network, TINY_MODEL.flow, points, some),
+        {"source_sha256": "a" * 64, "points": 32},
+    )
     return {
         "model": (model, read_model),
         "variant": (packed, partial(load_variant, packed=True)),
         "packed": (packed, read_packed),
         "header": (packed, inspected),
         "saved": (saved, lambda path: flowquant.load(path, into=Tied())),
+        "coded": (coded, lambda path: flowquant.load(path, into=nn.Linear(64, 32))),
+        "vectors": (vectors, lambda path: flowquant.load(path, into=nn.Linear(64, 32))),
+        "coded header": (coded, inspected),
         "samples": (samples, read_samples),
         "classifier": (classifier, read_classifier),
         "features": (features, partial(read_features, extractor="classifier", weights=data)),
+        "hessians": (
+            hessians,
+            lambda path: read_hessians(path, "a" * 64, read_model(model)[0]),
+        ),
         "dataset": (data, lambda path: (read_dataset(path), read_validation(path))),
     }
 

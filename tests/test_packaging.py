@@ -68,6 +68,9 @@ def test_conda_and_container_install_the_pins_of_pip() -> None:
     conda = yaml.safe_load((ROOT / "envs/flowquant.yaml").read_text())["dependencies"]
     container = (ROOT / "envs/Dockerfile").read_text()
     assert conda[-1]["pip"] == pins("requirements.txt")
+    peers = yaml.safe_load((ROOT / "envs/peers.yaml").read_text())["dependencies"]
+    assert peers[:-1] == conda[:-1]
+    assert peers[-1]["pip"] == [*pins("requirements.txt"), *pins("requirements-peers.txt")]
     assert re.findall("^FROM python:([0-9.]+)", container, re.M) == [conda[0].split("=")[1]]
     assert re.findall("^COPY (.*) /", container, re.M) == ["requirements.txt"]
     assert re.findall("pip install .* ([^ ]+)$", container, re.M) == ["/tmp/requirements.txt"]

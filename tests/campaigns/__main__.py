@@ -20,6 +20,7 @@ from pathlib import Path
 from campaigns import configurations, inputs, kills, workflow_kills
 from campaigns.outcome import Outcome, table
 from campaigns.reference import Reference
+from flowquant.runtime import own_code
 from flowquant.runtime.digest import commands, module_of
 
 Trials = Callable[[Reference, int, int, int, int], Iterator[Outcome]]
@@ -40,6 +41,7 @@ def main() -> None:
     # A shell that runs this in the background has it ignored, here and in what this starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    own_code.allow(["own_net:Net"])
     folder = given.folder or Path(tempfile.mkdtemp(prefix="campaign-"))
     # Children import it by name.
     sys.modules.setdefault("campaigns.__main__", sys.modules["__main__"])

@@ -188,6 +188,28 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("methods/ot/budget", 0.5, "found 0.5; expected at least 1, the smallest of `sensitivity.wi"),
     ("methods/ot/budget", [2.5, 2.50000001], "found two budgets that print as 2.5"),
     ("methods/ot", {"levels": "lloyd", "budget": 3, "bits": [2]}, "found bits beside a budget"),
+    ("methods/ot", {"levels": "lloyd", "bits": [2.5]}, "ot.bits`: found 2.5; expected whole numb"),
+    (
+        "methods/ot",
+        {"levels": {"vector": 4}, "granularity": "scaled", "bits": [0.3]},
+        "ot.bits`: found 0.3; expected 4 times as many bits a whole number up to 16",
+    ),
+    (
+        "methods/ot",
+        {"levels": "lloyd", "budget": 3, "sensitivity": {"widths": [2, 2.5]}},
+        "ot.sensitivity.widths`: found 2.5; expected whole numbers",
+    ),
+    (
+        "methods/ot",
+        {"levels": {"vector": 4}, "scope": "matrices", "granularity": "row", "compensate": {}},
+        "ot.compensate`: found `levels: vector:4` and `granularity: row`; expected vectors that",
+    ),
+    ("methods/ot/refine", {"steps": 5, "price": 0.1}, "price`: found 0.1 with `assignments: fixed"),
+    (
+        "methods/ot/refine",
+        {"steps": 5, "price": 0.1, "assignments": "trained"},
+        "refine.price`: found 0.1 with `coding: none`; expected an entropy coder",
+    ),
     ("methods/ot/refine", {"steps": 5, "rounds": 6}, "rounds`: found 6; expected at most `steps`"),
     ("presets/digits/image/size", 16, "`presets.digits.image`: found 1 channels of 16 pixels"),
     ("evaluation/weights/urls", ["ftp://x"], "urls.0`: found 'ftp://x'; expected an http, https"),
@@ -238,7 +260,7 @@ def keys(
         inside = content.get(name) if isinstance(content, dict) else None
         yield from keys(child, inside, (*path, name))
     for child in node.get("patternProperties", {}).values():
-        for name in content:
+        for name in content or ():
             yield from keys(child, content[name], (*path, name))
 
 

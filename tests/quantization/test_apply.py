@@ -7,11 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from flowquant.config.method import MethodConfig
 from flowquant.models.model import build_network
 from flowquant.quantization import apply as methods
-from flowquant.quantization.apply import quantize_tensor, quantize_weights, selected
+from flowquant.quantization.apply import (
+    quantize_embedders,
+    quantize_tensor,
+    quantize_weights,
+    selected,
+)
 from flowquant.quantization.codebook import Codebook
 from flowquant.quantization.error import wasserstein2, wasserstein2_pot
 from tiny import TINY_MODEL
@@ -119,3 +125,24 @@ def test_tensors_quantized_together_come_out_as_alone(
         if isinstance(content, Codebook):
             assert isinstance(other, Codebook)
             torch.testing.assert_close(content.expand(), other.expand(), rtol=1e-3, atol=1e-3)
+
+
+def test_embedders_have_a_width_of_their_own() -> None:
+    weights = build_network(TINY_MODEL).state_dict()
+    kept = method(scope="matrices", keep=("time_mlp.*",), embedders=8)
+    for none in (method(scope="matrices"), kept):
+        assert quantize_embedders(weights, TINY_MODEL, none) == {}
+    vectors = method(scope="matrices", levels="vector:2", granularity="scaled", embedders=4)
+    found = quantize_embedders(weights, TINY_MODEL, vectors)
+    assert found.keys() == {"time_mlp.1.weight", "time_mlp.3.weight"}
+    assert not found.keys() & selected(weights, TINY_MODEL, vectors)
+    for name, content in found.items():
+        assert isinstance(content, Codebook)
+        assert (content.bits, content.dimension) == (4, 1)
+        assert content.scales is not None
+        assert wasserstein2(weights[name], content.expand()) < 0.1 * weights[name].std()
+
+
+def test_embedders_of_all_parameters_have_no_width_of_their_own() -> None:
+    with pytest.raises(ValidationError, match="scope: all"):
+        method(embedders=8)

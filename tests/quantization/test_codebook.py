@@ -157,8 +157,10 @@ def test_levels_beyond_float16_are_refused() -> None:
 
 
 def test_newer_version_is_refused(file: Path) -> None:
-    rewrite(file, version=2)
-    with pytest.raises(UserError, match=r"format version 2.*Update flowquant"):
+    rewrite(file, version=3)
+    with pytest.raises(
+        UserError, match=r"format version 3.*expected format version 1 or 2.*Update flowquant"
+    ):
         read_quantized(file)
 
 

@@ -151,7 +151,7 @@ def with_value(name: str, value: float) -> nn.Module:
     [
         (nn.Linear(8, 8), {"bits": 0}, r"bits: found 0; expected a whole number from 1 to 16"),
         (nn.Linear(8, 8), {"bits": 2.0}, r"bits: found 2\.0"),
-        (nn.Linear(8, 8), {"bits": 2, "levels": "kmeans"}, r"levels: found 'kmeans'.*, lloyd; or"),
+        (nn.Linear(8, 8), {"bits": 2, "levels": "kmeans"}, r"levels: found 'kmeans'.*, lloyd; "),
         (nn.Linear(8, 8), {"bits": 2, "scope": "linear"}, r"`linear` is called `matrices` now"),
         (nn.Linear(8, 8), {"bits": 2, "granularity": "column"}, r"granularity: found 'column'"),
         (nn.Linear(8, 8), {"bits": 2, "keep": ["*"]}, r"nothing to quantize among weight, bias"),

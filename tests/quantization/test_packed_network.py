@@ -56,7 +56,7 @@ def packed_file(
 @pytest.mark.parametrize("scope", ["all", "matrices"])
 @pytest.mark.parametrize(
     ("bits", "granularity"),
-    [(2, "row"), (3, "tensor"), (2, "group:16"), (8, "tensor"), (11, "tensor")],
+    [(2, "row"), (3, "tensor"), (3, "scaled"), (2, "group:16"), (8, "tensor"), (11, "tensor")],
 )
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_and_expanded_networks_agree(

@@ -123,3 +123,51 @@ def test_the_table(results: dict[str, Path]) -> None:
     assert "| mnist | ot/2bit | 2.01 | 12,345 | 20.50 ± 0.71 |" in text
     assert "1000 samples a seed, seeds 0 1, 81 to 83 evaluations an image, 512 features by" in text
     assert "99.0% of real test images" in text
+
+
+def test_peers_are_marked_and_beside_the_best_of_ours(tmp_path: Path) -> None:
+    """FID and bits of each variant; of ours, the best one that is no larger counts."""
+    variants = {
+        "full": (1.0, 32.0),
+        "ot/2bit": (30.0, 2.1),
+        "ot/4bit": (9.0, 4.2),
+        "lloyd/4bit": (8.0, 4.6),
+        "hqq/4bit": (8.5, 4.5),
+        "hqq/3bit": (20.0, 3.7),
+        "tiny/1bit": (99.0, 1.5),
+    }
+    evaluations: list[Path] = []
+    models: list[Path] = []
+    for name, (fid, bits) in variants.items():
+        origin = {"dataset": "mnist", "variant": name}
+        scores: dict[str, Any] = dict.fromkeys(EVALUATION, 1.0) | {"fid": fid, "seed": 0, "n": 1000}
+        scores |= {"extractor": "classifier", "features": 512, "n_real": 10_000}
+        size: dict[str, Any] = {"effective_bits": bits, "bytes": 1000}
+        if name.startswith(("hqq", "tiny")):
+            size["counted"] = True
+        for paths, kind, content in ((evaluations, "e", scores), (models, "m", size)):
+            path = tmp_path / f"{kind}_{name.replace('/', '_')}.json"
+            path.write_text(json.dumps(origin | content))
+            paths.append(path)
+    summary, table = tmp_path / "summary.csv", tmp_path / "summary.md"
+    collect(
+        evaluations=tuple(evaluations),
+        models=tuple(models),
+        evaluation_results=tmp_path / "e.json",
+        downstream_results=tmp_path / "d.json",
+        summary=summary,
+        table=table,
+    )
+    rows = {row["variant"]: row for row in csv.DictReader(summary.read_text().splitlines())}
+    assert {name for name, row in rows.items() if row["caveats"] == "counted_bytes"} == {
+        *("hqq/4bit", "hqq/3bit", "tiny/1bit")
+    }
+    text = table.read_text()
+    assert "| mnist | hqq/4bit ¹ | 4.50 |" in text
+    assert "- ¹ by another project's own code" in text
+    # The fewest bits first; full precision is none of ours, and lloyd/4bit is larger.
+    assert text.split("\n\n")[-1].splitlines()[2:] == [
+        "| mnist | tiny/1bit | 1.50 | 99.00 | – | – | – |",
+        "| mnist | hqq/3bit | 3.70 | 20.00 | ot/2bit | 2.10 | 30.00 |",
+        "| mnist | hqq/4bit | 4.50 | 8.50 | ot/4bit | 4.20 | 9.00 |",
+    ]

@@ -44,8 +44,8 @@ def files(tmp_path: Path) -> dict[str, Any]:
     return prepared(tmp_path, TINY_MODEL)
 
 
-def prepared(folder: Path, config: ModelConfig) -> dict[str, Any]:
-    """A network quantized to 2 bits, and what else the stage `refine` is told of it."""
+def prepared(folder: Path, config: ModelConfig, bits: int = 2, **changes: Any) -> dict[str, Any]:
+    """A network quantized to few bits, and what else the stage `refine` is told of it."""
     model = write_tiny_model(folder, config)
     method = MethodConfig(
         levels="lloyd",
@@ -56,6 +56,7 @@ def prepared(folder: Path, config: ModelConfig) -> dict[str, Any]:
         levels_dtype="float16",
         float_dtype="float16",
     )
+    method = replace(method, **changes)
     unrefined = folder / "unrefined.safetensors"
     quantize(
         model=model,
@@ -64,7 +65,7 @@ def prepared(folder: Path, config: ModelConfig) -> dict[str, Any]:
         method=method,
         dataset="tiny",
         variant="m/2bit",
-        bits=2,
+        bits=bits,
     )
     return {
         "model": model,
@@ -78,6 +79,38 @@ def prepared(folder: Path, config: ModelConfig) -> dict[str, Any]:
         "variant": "m/2bit",
         "device": "cpu",
     }
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, TRAINED], ids=["fixed", "trained"])
+@pytest.mark.parametrize(
+    ("bits", "changes"),
+    [
+        (2, {"granularity": "scaled"}),
+        (4, {"granularity": "scaled", "levels": "entropy:0.2", "coding": "ans"}),
+        (1, {"granularity": "scaled", "levels": "vector:4"}),
+    ],
+    ids=["scaled", "entropy", "vectors"],
+)
+def test_scales_and_vectors_are_refined(
+    settings: RefineConfig, bits: int, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    files = prepared(tmp_path, TINY_MODEL, bits, **changes)
+    refine(**files, settings=settings)
+    report = json.loads(files["report"].read_text())
+    assert report["velocity_error"]["after"] < 0.5 * report["velocity_error"]["before"]
+    before, _ = read_quantized(files["unrefined"])
+    after, metadata = read_quantized(files["output"])
+    assert metadata["effective_bits"] == report["effective_bits"]
+    quantized = {n: c for n, c in after.items() if isinstance(c, Codebook)}
+    assert len(quantized) >= 5
+    for name, content in quantized.items():
+        was = before[name]
+        assert isinstance(was, Codebook)
+        assert content.levels.shape == was.levels.shape
+        assert content.scales is not None
+        assert was.scales is not None
+        assert not content.scales.equal(was.scales)
+        assert (content.scales.dtype, content.coding) == (was.scales.dtype, was.coding)
 
 
 @pytest.mark.parametrize(

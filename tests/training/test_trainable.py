@@ -47,3 +47,57 @@ def test_reassignment_gives_the_nearest_level() -> None:
     share = levels.reassign({"w": torch.tensor([4.0, 0.0, -9.0])})
     assert levels.codebooks()["w"].expand().tolist() == [5.0, -1.0, -1.0]
     assert share == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_gradients_of_scales_and_vectors_are_those_of_what_they_make(d: int) -> None:
+    draws = torch.Generator().manual_seed(0)
+    form = (1, 5) if d == 1 else (1, 5, d)
+    books = {
+        name: Codebook(
+            torch.randn(form, generator=draws),
+            torch.randint(5, (1, 24 // d), generator=draws, dtype=torch.int32),
+            (4, 6),
+            scales=torch.rand(4, generator=draws) + 0.5,
+        )
+        for name in "ab"
+    }
+    trained = TrainableLevels(books, torch.device("cpu"))
+    weights = trained.expand()
+    factor = torch.randn(4, 6, generator=draws)
+    sum((weight * factor).sum() for weight in weights.values()).backward()  # type: ignore[union-attr]
+    for place, (name, book) in enumerate(books.items()):
+        assert weights[name].equal(book.expand())
+        levels, scales = book.levels.clone().requires_grad_(), book.scales.clone().requires_grad_()  # type: ignore[union-attr]
+        chosen = levels[0][book.indices[0].long()].view(4, 6)
+        (chosen * scales[:, None] * factor).sum().backward()
+        torch.testing.assert_close(trained.levels[0].grad[place], levels.grad[0])  # type: ignore[index]
+        torch.testing.assert_close(trained.scales[0].grad[place], scales.grad)  # type: ignore[index]
+    for name, book in trained.codebooks().items():
+        assert book.expand().equal(books[name].expand())
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_scaled_values_take_what_is_nearest_to_them_by_their_scale(d: int) -> None:
+    draws = torch.Generator().manual_seed(0)
+    levels = torch.randn((1, 5) if d == 1 else (1, 5, d), generator=draws)
+    scales = torch.tensor([0.5, 2.0, 0.0])
+    values = torch.randn(3, 6, generator=draws) * 2
+    indices = torch.zeros(1, 18 // d, dtype=torch.int32)
+    book = Codebook(levels, indices, (3, 6), scales=scales)
+    trained = TrainableLevels({"w": book}, torch.device("cpu"), {"w": values})
+    weights = trained.expand()["w"]
+    vectors = levels[0].view(5, d)
+    for row in (0, 1):
+        for part in range(6 // d):
+            own = slice(part * d, part * d + d)
+            distances = (values[row, own] - scales[row] * vectors).square().sum(1)
+            torch.testing.assert_close(weights[row, own], scales[row] * vectors[distances.argmin()])
+    assert bool((weights[2] == 0).all())
+    factor = torch.randn(3, 6, generator=draws)
+    (weights * factor).sum().backward()
+    # A value's gradient passes straight through, but for that of a row which has no scale.
+    gradient = trained.values[0].grad.view(3, 6)  # type: ignore[union-attr]
+    torch.testing.assert_close(gradient[:2], factor[:2])
+    assert bool((gradient[2] == 0).all())
+    assert trained.codebooks()["w"].expand().equal(weights.detach())

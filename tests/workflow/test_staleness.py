@@ -33,6 +33,7 @@ MODEL = "check_preset train benchmark_dataset"
 SAMPLES = "sample sweep_variant benchmark_dataset"
 FIGURES = "plot_metrics plot_levels plot_samples plot_allocation plot_fidelity plot_sweep theory"
 REFINED, MIXED, PRESET = "methods.refined", "methods.mixed", "presets.tiny_idx"
+PEER = "peers.fake"
 HEX = "0" * 64
 
 
@@ -58,16 +59,25 @@ MATRIX = [
         "quantize_to_refine@refined",
         {
             "levels": "uniform",
+            "levels.entropy": 0.1,
+            "levels.vector": 2,
             "granularity": "tensor",
             "granularity.group": 8,
             "scope": "all",
             "keep": ["*bias"],
+            "embedders": 8,
             "least_values": 6,
             "levels_dtype": "float32",
             "float_dtype": "float32",
+            "coding": "none",
         },
     ),
     Rows(MIXED, "sensitivity quantize_to_refine@mixed", {"levels": "uniform"}),
+    Rows(
+        f"{MIXED}.compensate",
+        "sensitivity quantize_to_refine@mixed",
+        {"damping": 0.02, "sequential": False},
+    ),
     Rows(f"{MIXED}.sensitivity", "sensitivity", {"widths": [2, 8], "images": 9}),
     Rows(
         f"{REFINED}.refine",
@@ -88,6 +98,9 @@ MATRIX = [
         },
     ),
     Rows(f"{REFINED}.refine", "", {"devices": 2}),
+    Rows(f"{MIXED}.refine", "refine@mixed", {"price": 0.1}),
+    Rows(PEER, "quantize_peer", {"group": 8, "double": True, "codebook": True, "rank": 2}),
+    Rows(PEER, "check_preset quantize_peer", {"peer": "hqq"}),
     Rows(
         "evaluation.metrics", "evaluate", {"kid_subsets": 9, "kid_subset_size": 9, "is_splits": 2}
     ),
@@ -308,30 +321,40 @@ NEW_VARIANT = (
     "sample sample_grids evaluate downstream fidelity distances collect plot_metrics*3 plot_levels "
     "plot_samples plot_fidelity theory"
 )
+NEW_PEER = (
+    "quantize_peer sample sample_grids evaluate downstream fidelity collect plot_metrics*3 "
+    "plot_samples plot_fidelity theory"
+)
+OTHER_POINTS = (
+    NEW_VARIANT + " hessians sensitivity allocate plot_allocation quantize_to_refine refine"
+)
 # Changes that bring other jobs, or take jobs away: all there are, several as ``rule*n``.
 OTHER_JOBS: dict[str, tuple[Any, str]] = {
     # What is there of the first stays as it is; tables and what is drawn from them are new.
     "datasets": (
         ["tiny_idx", "digits"],
-        "train classifier sensitivity allocate quantize_to_refine*2 refine*2 sample*3 sample_real "
-        "sample_grids real_features evaluate*4 downstream*3 fidelity*2 distances*2 collect "
-        "plot_metrics*6 plot_levels plot_samples plot_allocation plot_fidelity theory*2 "
-        "sweep_variant collect_sweep plot_sweep*2 benchmark_dataset",
+        "train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 "
+        "quantize_peer sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 "
+        "fidelity*3 distances*2 collect plot_metrics*6 plot_levels plot_samples plot_allocation "
+        "plot_fidelity theory*2 sweep_variant collect_sweep plot_sweep*2 benchmark_dataset",
     ),
     f"{REFINED}.bits": ([2, 3], NEW_VARIANT + " quantize_to_refine refine"),
+    f"{PEER}.bits": ([2, 3], NEW_PEER),
     "bits": ([2, 3], NEW_VARIANT + " quantize_to_refine refine"),
     f"{MIXED}.budget": (
         7.5,
         NEW_VARIANT + " allocate plot_allocation quantize_to_refine refine",
     ),
+    f"{MIXED}.compensate.points": (65, OTHER_POINTS),
+    f"{MIXED}.compensate.source": ("trajectories", OTHER_POINTS),
     "seeds": (
         [0, 1],
-        "sample*3 sample_real sample_grids downstream*3 evaluate*4 fidelity*2 collect "
+        "sample*4 sample_real sample_grids downstream*4 evaluate*5 fidelity*3 collect "
         "plot_metrics*3 theory",
     ),
     "evaluation.extractor": (
         "inception-v3-compat",
-        "inception_weights real_features evaluate*4 sweep_variant collect_sweep plot_sweep collect "
+        "inception_weights real_features evaluate*5 sweep_variant collect_sweep plot_sweep collect "
         "plot_metrics*3 theory benchmark_dataset",
     ),
     "evaluation.floor": (False, "collect plot_metrics*3 theory"),
@@ -342,9 +365,10 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
     ),
     "run": (
         "another",
-        "check_preset train classifier sensitivity allocate quantize_to_refine*2 refine*2 sample*3 "
-        "sample_real sample_grids real_features evaluate*4 downstream*3 fidelity*2 distances*2 "
-        "collect plot_metrics*3 plot_levels plot_samples plot_allocation plot_fidelity theory "
+        "check_preset train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 "
+        "quantize_peer sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 "
+        "fidelity*3 distances*2 collect plot_metrics*3 plot_levels plot_samples plot_allocation "
+        "plot_fidelity theory "
         "sweep_variant collect_sweep plot_sweep benchmark_dataset",
     ),
 }
@@ -371,7 +395,8 @@ LOST = {
     "fidelity/**/*.json": ("all", "fidelity collect plot_fidelity plot_metrics theory"),
     # Made with weights that all else is made of: asked for by a target of their own.
     "models/tiny_idx*.json*": ("models", "train"),
-    "quantized_models/**/*.json*": ("quantized", "refine"),
+    "quantized_models/*/[mr]*/*.json*": ("quantized", "refine"),
+    "quantized_models/*/fake/*.json": ("quantized", "quantize_peer"),
 }
 
 # How a command is read, and what rules ask: options and dry runs say what they come to.
@@ -481,7 +506,7 @@ def results(found: tuple[int, str]) -> dict[str, int]:
 def normal(path: str) -> str:
     """A path of the matrix as `keys` has it."""
     parts = path.removeprefix(".").split(".")
-    if parts[0] in ("methods", "presets"):
+    if parts[0] in ("methods", "peers", "presets"):
         parts[1] = "*"
     return ".".join(parts)
 

@@ -10,7 +10,7 @@ rule check_preset:
         "<logs>/check/{dataset}.log",
     priority: 40
     conda:
-        ENVIRONMENT
+        PEERS_ENVIRONMENT if RUN.peers else ENVIRONMENT
     resources:
         gpu=RUN.gpus,
         device=CONFIG.device,

@@ -30,6 +30,7 @@ except UserError as error:
 own_code.allow(RUN.classes.values())
 
 ENVIRONMENT = SOURCE / "envs" / "flowquant.yaml"
+PEERS_ENVIRONMENT = SOURCE / "envs" / "peers.yaml"
 CONFIG = RUN.configuration
 # What jobs note of where they compute.
 DEVICES = f"results/{RUN.name}/logs/devices.jsonl"
@@ -59,7 +60,7 @@ def names(choices):
 
 wildcard_constraints:
     dataset=names(RUN.datasets),
-    method=names(RUN.methods),
+    method=names([*RUN.methods, *RUN.peers]),
     variant=names(RUN.variants),
     # A budget of mixed precision may be a fraction.
     bits=r"[0-9]+(\.[0-9]+)?",
@@ -103,9 +104,23 @@ def extractor_weights(wildcards):
     return RUN.extractor_weights or f"<run>/classifiers/{wildcards.dataset}.safetensors"
 
 
+def hessians_option(wildcards, input):
+    """The Hessians as an option, where a method compensates.
+
+    A parameter of its own: one that is made of inputs makes no job stale.
+    """
+    return [f"--hessians={input.hessians}"] if input.get("hessians") else []
+
+
+def to_measure(wildcards):
+    """What measuring the sensitivity to a method needs: also Hessians, if it compensates."""
+    files = {"model": MODEL, "data": rules.dataset.output[0]} | RUN.hessians(wildcards)
+    return {name: path.format(**wildcards) for name, path in files.items()}
+
+
 def to_quantize(wildcards):
     """What quantizing a variant needs: the model, and widths where they are mixed."""
-    files = {"model": MODEL}
+    files = {"model": MODEL} | RUN.hessians(wildcards)
     if wildcards.method in RUN.mixed:
         files["allocation"] = rules.allocate.output[0]
     return {name: path.format(**wildcards) for name, path in files.items()}

@@ -30,7 +30,7 @@ rule plot_metrics:
 rule plot_levels:
     input:
         model=MODEL,
-        quantized=expand(PACKED, variant=RUN.quantized, allow_missing=True),
+        quantized=expand(PACKED, variant=RUN.packed, allow_missing=True),
     output:
         figures=figure("{dataset}_levels", "levels", "levels"),
         data="<run>/plots/{dataset}_levels.json",
@@ -40,7 +40,7 @@ rule plot_levels:
     conda:
         ENVIRONMENT
     params:
-        names=RUN.quantized,
+        names=RUN.packed,
         tensor=lambda w: CONFIG.plot.levels_of,
         dpi=CONFIG.plot.dpi,
         code=RUN.code("plot_levels"),

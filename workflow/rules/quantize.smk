@@ -1,7 +1,41 @@
-rule sensitivity:
+rule hessians:
     input:
         model=MODEL,
         data=rules.dataset.output,
+    output:
+        "<run>/hessians/{dataset}/{source}_{points}.safetensors",
+    log:
+        "<logs>/hessians/{dataset}/{source}_{points}.log",
+    benchmark:
+        "<benchmarks>/hessians/{dataset}/{source}_{points}.tsv"
+    wildcard_constraints:
+        source="images|trajectories",
+        points="[0-9]+",
+    priority: 20
+    conda:
+        ENVIRONMENT
+    threads: 2
+    resources:
+        gpu=RUN.gpus,
+        device=CONFIG.device,
+        mem_mb=RUN.memory(8000),
+        runtime="1h",
+    params:
+        code=RUN.code("hessians"),
+    message:
+        "{wildcards.dataset}: what layers are given at {wildcards.points} points of {wildcards.source}"
+    shell:
+        stage(
+            "hessians",
+            "--model={input.model} --data={input.data} --output={output} "
+            "--settings.points={wildcards.points} --settings.source={wildcards.source} "
+            "--device={resources.device}",
+        )
+
+
+rule sensitivity:
+    input:
+        unpack(to_measure),
     output:
         "<run>/allocations/{dataset}/{method}/sensitivity.json",
     log:
@@ -21,6 +55,8 @@ rule sensitivity:
     params:
         method=RUN.method_options,
         settings=RUN.sensitivity_options,
+        compensation=RUN.compensation_options,
+        hessians=hessians_option,
         code=RUN.code("sensitivity"),
     message:
         "{wildcards.dataset}: measuring how sensitive each tensor is to {wildcards.method}"
@@ -29,7 +65,7 @@ rule sensitivity:
             "sensitivity",
             "--model={input.model} --data={input.data} --output={output} "
             "--dataset={wildcards.dataset} --device={resources.device} "
-            "{params.method} {params.settings}",
+            "{params.method} {params.settings} {params.hessians} {params.compensation}",
         )
 
 
@@ -81,6 +117,8 @@ rule quantize:
     params:
         method=RUN.method_options,
         width=width_options,
+        compensation=RUN.compensation_options,
+        hessians=hessians_option,
         code=RUN.code("quantize"),
     message:
         "{wildcards.dataset}: quantizing to {wildcards.method}/{wildcards.bits}bit"
@@ -89,7 +127,7 @@ rule quantize:
             "quantize",
             "{input.model} --output={output.packed} --report={output.report} "
             "--dataset={wildcards.dataset} --variant={wildcards.method}/{wildcards.bits}bit "
-            "--device={resources.device} {params.method} {params.width}",
+            "--device={resources.device} {params.method} {params.width} {params.hessians} {params.compensation}",
         )
 
 
@@ -99,6 +137,44 @@ use rule quantize as quantize_to_refine with:
         report="<run>/unrefined/{dataset}/{method}/{bits}bit.json",
     wildcard_constraints:
         method=names(RUN.refined),
+
+
+# A peer's own code, in a program of its own, which the packages of this environment are for.
+rule quantize_peer:
+    input:
+        MODEL,
+    output:
+        weights="<run>/quantized_models/{dataset}/{method}/{bits}bit.safetensors",
+        report="<run>/quantized_models/{dataset}/{method}/{bits}bit.json",
+    log:
+        "<logs>/quantize_peer/{dataset}/{method}_{bits}bit.log",
+    benchmark:
+        "<benchmarks>/quantize_peer/{dataset}/{method}_{bits}bit.tsv"
+    wildcard_constraints:
+        method=names(RUN.peers),
+    priority: 20
+    conda:
+        PEERS_ENVIRONMENT
+    threads: 2
+    resources:
+        gpu=RUN.gpus,
+        device=CONFIG.device,
+        mem_mb=RUN.memory(8000),
+        runtime="1h",
+    params:
+        program=RUN.program,
+        settings=RUN.peer_options,
+        code=RUN.peer_code,
+    message:
+        "{wildcards.dataset}: quantizing to {wildcards.method}/{wildcards.bits}bit by its own code"
+    shell:
+        stage(
+            "quantize_peer",
+            "--model={input} --output={output.weights} --report={output.report} "
+            "--program={params.program} --dataset={wildcards.dataset} "
+            "--variant={wildcards.method}/{wildcards.bits}bit --bits={wildcards.bits} "
+            "--device={resources.device} {params.settings}",
+        )
 
 
 PACKED = "<run>/quantized_models/{dataset}/{variant}.safetensors"

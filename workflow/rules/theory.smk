@@ -9,7 +9,7 @@ rule distances:
     benchmark:
         "<benchmarks>/distances/{dataset}/{variant}.tsv"
     wildcard_constraints:
-        variant=names(RUN.quantized),
+        variant=names(RUN.packed),
     conda:
         ENVIRONMENT
     resources:
@@ -29,9 +29,7 @@ rule distances:
 
 rule theory:
     input:
-        distances=expand(
-            rules.distances.output, variant=RUN.quantized, allow_missing=True
-        ),
+        distances=expand(rules.distances.output, variant=RUN.packed, allow_missing=True),
         summary=rules.collect.output.summary,
     output:
         data="<run>/theory/{dataset}.json",

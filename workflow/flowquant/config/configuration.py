@@ -21,6 +21,7 @@ from flowquant.config.fields import (
     whole,
 )
 from flowquant.config.method import MethodRow
+from flowquant.config.peer import PeerRow
 from flowquant.config.preset import Preset
 from flowquant.config.sampling import BATCH, SweepSection
 from flowquant.config.variants import Variant
@@ -104,6 +105,14 @@ class Configuration:
     bits: Widths
     """Bit widths of every method that has none of its own."""
 
+    peers: Annotated[
+        dict[MethodName, PeerRow],
+        BeforeValidator(_without_nulls),
+        Field(default_factory=dict, json_schema_extra={"default": {}}),
+    ]
+    """Other projects' quantizers by their own code, a row each, to compare with; ``null`` takes
+    away a row of an earlier file."""
+
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1), EACH_ONCE] = (0,)
     """Sampling seeds; with several, tables and plots show mean ± standard deviation."""
 
@@ -147,17 +156,19 @@ class Configuration:
 
     def widths(self, method: str) -> tuple[float, ...]:
         """A method's budgets where it has them, else its bit widths, else the run's."""
+        if method in self.peers:
+            return self.peers[method].bits
         row = self.methods[method]
         return row.budget or row.bits or self.bits
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """Full precision, and every width of every method."""
+        """Full precision, and every width of every method and peer."""
         return (
             Variant.parse("full"),
             *(
                 Variant(method=method, bits=width)
-                for method in self.methods
+                for method in (*self.methods, *self.peers)
                 for width in self.widths(method)
             ),
         )
@@ -174,6 +185,14 @@ class Configuration:
                     "examples).",
                 )
             self._check_evaluation(name)
+        for name in self.peers:
+            if name in self.methods:
+                refuse(
+                    f"peers.{name}",
+                    found=f"'{name}', which is a method, too",
+                    expected="a name of its own",
+                    remedy="Choose another: variants are named by it.",
+                )
         made = [str(variant) for variant in self.variants]
         for variant in self.sweep.variants or ():
             if variant not in made:

@@ -48,6 +48,11 @@ def _integral(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def plain(value: float) -> float:
+    """A whole number as one, so that files and names say 2 of 2.0."""
+    return int(value) if value == int(value) else value
+
+
 def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
         raise PydanticCustomError("twice", "each once")
@@ -112,3 +117,6 @@ Url = Annotated[str, _text("an http, https or file URL", r"^(https?|file)://[^\s
 Sha256 = Annotated[str, _text("64 hexadecimal digits, in small letters", "^[0-9a-f]{64}$")]
 Bits = Annotated[int, whole(ge=1, le=16), WHOLE]
 Widths = Annotated[tuple[Bits, ...], Field(min_length=1), EACH_ONCE]
+# Bits a value: those of an index, or where it stands for several values its share of them.
+Rate = Annotated[float, number(gt=0, le=16), AfterValidator(plain)]
+Rates = Annotated[tuple[Rate, ...], Field(min_length=1), EACH_ONCE]

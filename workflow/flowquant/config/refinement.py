@@ -6,7 +6,15 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from flowquant.config.fields import Count, Natural, Positive, Probability, refuse, section
+from flowquant.config.fields import (
+    Count,
+    Natural,
+    NonNegative,
+    Positive,
+    Probability,
+    refuse,
+    section,
+)
 from flowquant.runtime.names import Precision
 
 
@@ -25,8 +33,8 @@ class RefineConfig:
 
     assignments: Literal["fixed", "trained"] = "fixed"
     """``fixed``: each value keeps its level. ``trained``: values are trained too, starting from the
-    originals, and each takes the nearest level at every step; gradients pass straight through the
-    rounding."""
+    originals, or with ``compensate`` from their levels, and each takes the nearest level at every
+    step; gradients pass straight through the rounding."""
 
     value_learning_rate: Positive = 0.0002
     """With ``assignments: trained``: the values' peak."""
@@ -34,6 +42,10 @@ class RefineConfig:
     damping: Probability = 0.001
     """With ``assignments: trained``: share of the way to its level that each value moves at every
     step, growing from 0 at the first to this at the last, so that values settle."""
+
+    price: NonNegative = 0
+    """With ``assignments: trained`` and ``coding: ans``: what the loss rises by for each bit a
+    quantized value that its coded indices take, so that fewer are spent where they matter least."""
 
     rounds: Natural = 0
     """With ``assignments: fixed``: times that each value is assigned anew to the nearest trained
@@ -63,6 +75,13 @@ class RefineConfig:
                 found=f"{self.rounds} with `assignments: trained`",
                 expected="0, since values then take the nearest level at every step",
                 remedy="Leave `rounds` out, or set `assignments: fixed`.",
+            )
+        if self.price and self.assignments == "fixed":
+            refuse(
+                "price",
+                found=f"{self.price:g} with `assignments: fixed`",
+                expected="0, since indices stay what they are",
+                remedy="Set `assignments: trained`, or leave `price` out.",
             )
         if self.rounds > self.steps:
             refuse(

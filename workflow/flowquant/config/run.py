@@ -13,11 +13,13 @@ from typing import Any
 from flowquant.config.checkpoint import checkpoint_files
 from flowquant.config.classifier import ClassifierConfig
 from flowquant.config.command_line import options
+from flowquant.config.compensation import CompensationConfig
 from flowquant.config.configuration import Configuration
 from flowquant.config.custom import CustomConfig
 from flowquant.config.evaluation import FidelityConfig, MetricsConfig
-from flowquant.config.method import BUILT_IN, MethodConfig
+from flowquant.config.method import MethodConfig
 from flowquant.config.model import ConditionConfig, ImageConfig, ModelConfig
+from flowquant.config.peer import KNOWN, PeerConfig
 from flowquant.config.preset import Preset
 from flowquant.config.reading import check, merged, read_yaml, refuse_missing_files, retyped
 from flowquant.config.refinement import RefineConfig
@@ -26,6 +28,7 @@ from flowquant.config.sources import ImagesSource
 from flowquant.config.training import TrainingConfig
 from flowquant.runtime.digest import digest, imported_modules, module_of
 from flowquant.runtime.errors import UserError
+from flowquant.runtime.files import sha256
 from flowquant.runtime.own_code import content_digest, file_of, is_path
 
 # Of a rule, as Snakemake gives them.
@@ -48,10 +51,12 @@ class Run:
         self.name = configuration.run
         self.datasets = list(configuration.datasets)
         self.presets = {name: configuration.presets[name] for name in self.datasets}
-        self.methods = configuration.methods
+        self.methods, self.peers = configuration.methods, configuration.peers
         self.seeds = list(configuration.seeds)
         self.variants = [str(variant) for variant in configuration.variants]
         self.quantized = [name for name in self.variants if name != "full"]
+        # Less those of peers, which have no levels of ours.
+        self.packed = [str(v) for v in configuration.variants if v.method in self.methods]
         self.refined = [name for name, row in self.methods.items() if row.refine]
         self.mixed = [name for name, row in self.methods.items() if row.budget]
         self.allocated = [v for v in configuration.variants if v.method in self.mixed]
@@ -63,9 +68,7 @@ class Run:
             for name, preset in self.presets.items()
             if isinstance(preset.network, CustomConfig)
         }
-        self.functions = {
-            name: row.levels for name, row in self.methods.items() if row.levels not in BUILT_IN
-        }
+        self.functions = {name: row.levels for name, row in self.methods.items() if row.own}
         self.trained = [name for name in self.datasets if name not in self.imported]
         self.gpus = 0 if configuration.device == "cpu" else 1
 
@@ -124,6 +127,9 @@ class Run:
             for name, own in names.items():
                 if is_path(own):
                     yield f"{section}.{name}.{key}", str(file_of(own))
+        for name, row in self.peers.items():
+            if row.peer not in KNOWN:
+                yield f"peers.{name}.peer", row.peer
         weights = self.configuration.evaluation.weights.path
         if weights is not None and self.configuration.evaluation.extractor != "classifier":
             yield "evaluation.weights.path", weights
@@ -249,6 +255,9 @@ class Run:
         words = [f"--levels-of={levels_of}"] if levels_of else []
         if self.functions:
             words += ["--own-levels", *dict.fromkeys(self.functions.values())]
+        if self.peers:
+            programs = (str(self._program(row.peer)) for row in self.peers.values())
+            words += ["--peers", *dict.fromkeys(programs)]
         words += self.checkpoint_options(wildcards)
         if preset.classifier:
             words.append(f"--architecture={preset.classifier.architecture}")
@@ -290,6 +299,40 @@ class Run:
     def method_options(self, wildcards: Wildcards) -> Words:
         """What a method does to a tensor; its widths are wildcards of their own."""
         return options("", MethodConfig, self.methods[wildcards.method])
+
+    def program(self, wildcards: Wildcards) -> Path:
+        """The program of a peer; a path, which makes nothing stale."""
+        return self._program(self.peers[wildcards.method].peer)
+
+    def _program(self, peer: str) -> Path:
+        if peer not in KNOWN:
+            return Path(peer)
+        path, here = self.source / f"workflow/peers/by_{peer}.py", Path.cwd()
+        return path.relative_to(here) if path.is_relative_to(here) else path
+
+    def peer_code(self, wildcards: Wildcards) -> str:
+        """A hash of the code that a peer's job runs: the stage's, its program's and what is shared
+        with others."""
+        program = self.program(wildcards)
+        files = [program, *program.parent.glob("program.py")]
+        return " ".join([digest("quantize_peer"), *(sha256(file)[:16] for file in files)])
+
+    def peer_options(self, wildcards: Wildcards) -> Words:
+        """What a peer is told; its widths are wildcards of their own."""
+        return options("settings", PeerConfig, self.peers[wildcards.method])
+
+    def hessians(self, wildcards: Wildcards) -> dict[str, str]:
+        """The file of Hessians that a method needs, if it compensates; methods share points."""
+        settings = self.methods[wildcards.method].compensate
+        if settings is None:
+            return {}
+        name = f"{settings.source}_{settings.points}.safetensors"
+        return {"hessians": f"results/{self.name}/hessians/{wildcards.dataset}/{name}"}
+
+    def compensation_options(self, wildcards: Wildcards) -> Words:
+        """How a method compensates, if it does."""
+        settings = self.methods[wildcards.method].compensate
+        return options("compensate", CompensationConfig, settings) if settings else []
 
     def refine_options(self, wildcards: Wildcards) -> Words:
         """How a quantized model is refined."""

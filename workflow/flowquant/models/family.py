@@ -1,6 +1,6 @@
 """Families of velocity networks: what all code after a network may know of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, Protocol
 
 import torch
@@ -81,11 +81,20 @@ def matrices(network: nn.Module) -> set[str]:
     Tables of embeddings are no such weights, and the network's `VelocityNetwork.embedders` are left
     out.
     """
+    return _matrices(network) - embedding_matrices(network)
+
+
+def embedding_matrices(network: nn.Module) -> set[str]:
+    """Names of such weights that are the network's `VelocityNetwork.embedders`'."""
     embedders = {part for module in getattr(network, "embedders", ()) for part in module.modules()}
+    return _matrices(network, embedders)
+
+
+def _matrices(network: nn.Module, within: Container[nn.Module] | None = None) -> set[str]:
     return {
         f"{module_name}.{name}".lstrip(".")
         for module_name, module in network.named_modules()
-        if module not in embedders
+        if within is None or module in within
         for name, parameter in module.named_parameters(recurse=False)
         if (parameter.dim() == 2 and not isinstance(module, nn.Embedding))
         or (name == "weight" and isinstance(module, CONVOLUTIONS))

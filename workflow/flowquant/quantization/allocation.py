@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from flowquant.config.fields import Bits
+from flowquant.config.fields import Rate
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.files import read_json
 
@@ -16,7 +16,7 @@ from flowquant.runtime.files import read_json
 class Option:
     """One width of one tensor: the stored bits it takes, and the distortion it causes."""
 
-    width: int
+    width: float
     stored_bits: int
     distortion: float
 
@@ -25,7 +25,7 @@ class Option:
 class MeasuredWidth:
     """One width of one tensor, as `sensitivity` measured it."""
 
-    width: Bits
+    width: Rate
     stored_bits: Annotated[int, Field(ge=1)]
     velocity_error: float
 
@@ -52,7 +52,7 @@ class Sensitivity:
 class AllottedWidth:
     """The width that a tensor was given."""
 
-    width: Bits
+    width: Rate
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def choose_widths(
     return {name: hulls[name][index] for name, index in chosen.items()}
 
 
-def read_allocation(path: Path, names: Iterable[str]) -> dict[str, int]:
+def read_allocation(path: Path, names: Iterable[str]) -> dict[str, float]:
     """The width of each tensor in a file that the stage `allocate` wrote.
 
     Raises:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import count
 
@@ -13,21 +14,20 @@ from tqdm import tqdm
 
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ModelConfig
-from flowquant.models.family import matrices
+from flowquant.models.family import embedding_matrices, matrices
 from flowquant.models.model import empty_network
-from flowquant.quantization.codebook import Codebook, group_size, with_levels
-from flowquant.quantization.levels import QUANTIZERS
+from flowquant.quantization.codebook import Codebook, group_size, row_size, with_levels
+from flowquant.quantization.levels import quantizer_of
 from flowquant.quantization.lloyd import FEW_GROUPS
-from flowquant.quantization.own_levels import own_quantizer
-from flowquant.runtime.errors import UserError
+from flowquant.runtime.errors import UserError, some
 
 # Values quantized in one call on a GPU, to bound memory.
 MOST_VALUES = 1 << 24
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
-def quantize_tensor(tensor: Tensor, method: MethodConfig, bits: int) -> Codebook:
-    """Quantize one tensor with at most 2^bits levels for each of its groups.
+def quantize_tensor(tensor: Tensor, method: MethodConfig, bits: float) -> Codebook:
+    """Quantize one tensor with at most 2^bits levels a value for each of its groups.
 
     Raises:
         OverflowError: if a level is beyond the range of ``levels_dtype``.
@@ -35,22 +35,78 @@ def quantize_tensor(tensor: Tensor, method: MethodConfig, bits: int) -> Codebook
     return _quantize_alike([tensor], method, bits)[0]
 
 
-def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: int) -> list[Codebook]:
+def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: float) -> list[Codebook]:
     """Quantize tensors whose groups are of one size in one call."""
     size = group_size(tuple(tensors[0].shape), method.granularity)
-    groups = [tensor.reshape(-1, size) for tensor in tensors]
+    scaled = method.granularity == "scaled"
+    groups = [(_normal(t) if scaled else t).reshape(-1, size) for t in tensors]
     counts = [len(part) for part in groups]
-    quantizer = QUANTIZERS.get(method.levels) or own_quantizer(method.levels)
-    levels, indices = quantizer(torch.cat(groups), 2**bits)
-    return [
-        with_levels(
-            Codebook(own_levels, own_indices, tuple(tensor.shape)).compact(),
-            DTYPES[method.levels_dtype],
-        )
-        for tensor, own_levels, own_indices in zip(
-            tensors, levels.split(counts), indices.split(counts), strict=True
-        )
-    ]
+    count = 2 ** round(bits * method.vector)
+    levels, indices = quantizer_of(method.levels)(torch.cat(groups), count)
+    dtype = DTYPES[method.levels_dtype]
+    books = []
+    parts = zip(tensors, levels.split(counts), indices.split(counts), strict=True)
+    for tensor, own_levels, own_indices in parts:
+        book = Codebook(own_levels, own_indices, tuple(tensor.shape), method.coding).compact()
+        book = with_levels(book, dtype)
+        books.append(with_levels(_scaled(book, tensor), dtype) if scaled else book)
+    return books
+
+
+def _normal(tensor: Tensor) -> Tensor:
+    """Rows [S, n ÷ S] of one mean square, the whole tensor's; those of zeros stay what they are."""
+    rows = tensor.reshape(-1, row_size(tuple(tensor.shape)))
+    squares = rows.double().square().mean(1, keepdim=True)
+    factors = (squares.mean() / squares).sqrt()
+    return (rows * torch.where(squares > 0, factors, 1.0)).to(tensor.dtype)
+
+
+def _scaled(book: Codebook, tensor: Tensor) -> Codebook:
+    """A codebook of normal rows with the scale of least squared error for each row of a tensor."""
+    rows = tensor.reshape(-1, row_size(tuple(tensor.shape))).double()
+    chosen = book.expand().view_as(rows).double()
+    squares = chosen.square().sum(1).clamp(min=torch.finfo(torch.float64).tiny)
+    return replace(book, scales=((rows * chosen).sum(1) / squares).float())
+
+
+def check_vectors(
+    where: object,
+    weights: Mapping[str, Tensor],
+    method: MethodConfig,
+    widths: Mapping[str, float | None],
+) -> None:
+    """Check that the tensors to quantize consist of vectors, and of as many as a codebook has.
+
+    Raises:
+        UserError: naming the tensors at fault.
+    """
+    d = method.vector
+    if d == 1:
+        return
+    given = {n: (bits, tuple(weights[n].shape)) for n, bits in sorted(widths.items()) if bits}
+    sizes = {n: group_size(shape, method.granularity) for n, (_, shape) in given.items()}
+    problems = {
+        f"rows that {d} does not divide": [
+            name for name, (_, shape) in given.items() if min(sizes[name], row_size(shape)) % d
+        ],
+        "codes of more than 16 bits": [
+            f"{n}, {b:g}·{d}" for n, (b, _) in given.items() if b * d > 16
+        ],
+        "more codes than vectors": [
+            f"{n}, 2^{round(b * d)} for {sizes[n] // d}"
+            for n, (b, _) in given.items()
+            if 2 ** round(b * d) > sizes[n] // d
+        ],
+    }
+    for problem, names in problems.items():
+        if names:
+            raise UserError(
+                where,
+                found=f"{problem}: {some(names)}",
+                expected=f"vectors of {d} neighbours in a row, at least 2^(bits·{d}) of them, and "
+                f"bits·{d} up to 16",
+                remedy="Choose fewer bits or shorter vectors, or `keep` these tensors.",
+            )
 
 
 def selected(weights: Mapping[str, Tensor], config: ModelConfig, method: MethodConfig) -> set[str]:
@@ -71,8 +127,27 @@ def chosen(weights: Mapping[str, Tensor], scope: set[str], method: MethodConfig)
     }
 
 
+def quantize_embedders(
+    weights: Mapping[str, Tensor], config: ModelConfig, method: MethodConfig
+) -> dict[str, Codebook | Tensor]:
+    """The matrices that time and condition go through first, as the method has them.
+
+    None where they stay float.
+
+    Raises:
+        OverflowError: if a value is beyond the range of its stored type.
+    """
+    if method.embedders is None:
+        return {}
+    scope = embedding_matrices(empty_network(config))
+    names = chosen({n: tensor for n, tensor in weights.items() if n in scope}, scope, method)
+    own = replace(method, levels="lloyd", granularity="scaled", embedders=None)
+    parts = {name: weights[name] for name in sorted(names)}
+    return quantize_weights(parts, own, dict.fromkeys(parts, method.embedders))
+
+
 def quantize_weights(
-    weights: Mapping[str, Tensor], method: MethodConfig, widths: Mapping[str, int | None]
+    weights: Mapping[str, Tensor], method: MethodConfig, widths: Mapping[str, float | None]
 ) -> dict[str, Codebook | Tensor]:
     """Quantize the float32 weights that have a width; the others stay as `as_float` has them.
 
@@ -97,7 +172,7 @@ def quantize_weights(
     batches = _batches(weights, method, widths, together)
     # One batch a thread: much of the work is NumPy's, which uses one core for each. On a GPU most
     # of it is launching kernels, where threads only get in each other's way.
-    with _one_thread_each() as threads, ThreadPoolExecutor(1 if together else threads) as pool:
+    with one_thread_each() as threads, ThreadPoolExecutor(1 if together else threads) as pool:
         bar = tqdm(total=len(weights), desc="quantizing", unit="tensor", leave=False, disable=None)
         stored = []
         with bar:
@@ -111,7 +186,7 @@ def quantize_weights(
 def _batches(
     weights: Mapping[str, Tensor],
     method: MethodConfig,
-    widths: Mapping[str, int | None],
+    widths: Mapping[str, float | None],
     together: bool,
 ) -> list[list[str]]:
     """Names of the tensors that are quantized in one call.
@@ -177,7 +252,7 @@ def within_range(where: object) -> Iterator[None]:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[int]:
+def one_thread_each() -> Iterator[int]:
     """The number of torch's threads; in the block, torch itself uses one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

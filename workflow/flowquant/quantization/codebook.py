@@ -3,66 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
+from flowquant.config.method import CodingName
+from flowquant.quantization.coding import MOST_LEVELS, Coded, encode
 from flowquant.quantization.packing import packed_bytes
 
 
 @dataclass(frozen=True)
 class Codebook:
-    """Values replaced by indices into levels.
+    """Values replaced by indices into levels, each for d neighbours at once, and perhaps scaled.
 
     Args:
-        levels: float16 or float32 [G, L], L ≤ 65,536; sorted when freshly quantized.
-        indices: int32 [G, n], below L.
+        levels: float16 or float32 [G, L], sorted when freshly quantized, or vectors [G, L, d] in
+            no order; L ≤ 65,536.
+        indices: int32 [G, n ÷ d], below L.
         shape: Shape of the tensor; G·n values, cut into groups in row-major order.
+        coding: How indices are stored, where that is smaller than packing them.
+        scales: Factors of S consecutive parts of the tensor alike in size, of the levels' type [S];
+            d divides a part.
     """
 
     levels: Tensor
     indices: Tensor
     shape: tuple[int, ...]
+    coding: CodingName = "none"
+    scales: Tensor | None = None
 
     def expand(self) -> Tensor:
-        """The quantized values, float32 ``shape``."""
-        return self.levels.float().gather(1, self.indices.long()).view(self.shape)
+        """The quantized values, float32 ``shape``: each level times its scale, in float32."""
+        values = chosen_levels(self.levels.float(), self.indices.long())
+        if self.scales is not None:
+            values = values.view(len(self.scales), -1) * self.scales.float()[:, None]
+        return values.view(self.shape)
 
     @property
     def count(self) -> int:
         """Number of values."""
-        return self.indices.numel()
+        return self.indices.numel() * self.dimension
+
+    @property
+    def dimension(self) -> int:
+        """Values that an index stands for, d."""
+        return dimension(self.levels)
 
     @property
     def bits(self) -> int:
         """Stored bits of one index: enough for the levels there are, at least 1."""
         return max(1, (self.levels.shape[1] - 1).bit_length())
 
+    @cached_property
+    def coded(self) -> Coded | None:
+        """The indices entropy-coded, if that is asked for and smaller than packing them."""
+        count = self.levels.shape[1]
+        if self.coding == "none" or count > MOST_LEVELS:
+            return None
+        coded = encode(self.indices, count)
+        return coded if coded.bytes < packed_bytes(self.indices.numel(), self.bits) else None
+
     @property
     def stored_bits(self) -> int:
-        """Bits of packed indices and levels, whole bytes."""
-        index_bytes = packed_bytes(self.indices.numel(), self.bits)
-        return 8 * (index_bytes + self.levels.numel() * self.levels.element_size())
+        """Bits of packed or coded indices and levels, whole bytes."""
+        coded, packed = self.coded, packed_bytes(self.indices.numel(), self.bits)
+        index_bytes = packed if coded is None else coded.bytes
+        return 8 * index_bytes + bits_of(self.levels) + bits_of(self.scales)
 
     @property
     def worth_packing(self) -> bool:
         """Whether indices and levels take less room than the values they stand for."""
-        return self.stored_bits < 8 * self.levels.element_size() * self.indices.numel()
+        return self.stored_bits < 8 * self.levels.element_size() * self.count
 
     def compact(self) -> Codebook:
         """The same values without the levels that no value uses or that equal another.
 
         Groups with fewer used levels than the fullest one repeat their last level. Levels must be
-        sorted.
+        sorted; vectors are left as they are.
         """
+        if self.dimension > 1:
+            return self
         count = self.levels.shape[1]
         new = torch.nn.functional.pad(self.levels.diff(dim=1) != 0, (1, 0), value=True)
         if not new.all():
             position = torch.arange(count, device=new.device)
             first = torch.where(new, position, 0).cummax(1).values.int()
-            merged = Codebook(self.levels, first.gather(1, self.indices.long()), self.shape)
+            merged = replace(self, indices=first.gather(1, self.indices.long()))
             return merged._without_unused()
         return self._without_unused()
 
@@ -79,7 +108,8 @@ class Codebook:
         last = position[:, -1:]
         slots = torch.arange(most, device=last.device).expand(groups, most)
         levels = self.levels.gather(1, kept.gather(1, torch.minimum(slots, last)))
-        return Codebook(levels, position.gather(1, self.indices.long()).int(), self.shape)
+        indices = position.gather(1, self.indices.long()).int()
+        return replace(self, levels=levels, indices=indices)
 
 
 # A model's weights by name: quantized ones, and those that stayed float.
@@ -91,7 +121,7 @@ class Stored(Protocol):
 
     @property
     def stored_bits(self) -> int:
-        """Bits of packed indices and levels, whole bytes."""
+        """Bits of packed or coded indices and levels, whole bytes."""
         ...
 
     @property
@@ -101,13 +131,13 @@ class Stored(Protocol):
 
 
 def group_size(shape: tuple[int, ...], granularity: str) -> int:
-    """Values that share levels: all (``tensor``), an index of axis 0 (``row``), or ``group:g``.
+    """Values that share levels: all (``tensor``, ``scaled``), a row, or ``group:g``.
 
-    One-dimensional tensors are one group under ``row``. A row that g does not divide is one group.
+    A row that g does not divide is one group.
     """
     total = torch.Size(shape).numel()
-    row = total // shape[0] if len(shape) > 1 else total
-    if granularity == "tensor":
+    row = row_size(shape)
+    if granularity in ("tensor", "scaled"):
         return total
     if granularity == "row":
         return row
@@ -115,20 +145,47 @@ def group_size(shape: tuple[int, ...], granularity: str) -> int:
     return size if row % size == 0 else row
 
 
+def row_size(shape: tuple[int, ...]) -> int:
+    """Values of an index of axis 0; a tensor of one dimension is a row."""
+    total = torch.Size(shape).numel()
+    return total // shape[0] if len(shape) > 1 else total
+
+
 def with_levels(codebook: Codebook, dtype: torch.dtype) -> Codebook:
-    """The same codebook with its levels rounded to ``dtype``.
+    """The same codebook with its levels and scales rounded to ``dtype``.
 
     Raises:
-        OverflowError: if a level is beyond the type's range.
+        OverflowError: if one of them is beyond the type's range.
     """
-    levels = codebook.levels.to(dtype)
-    if not levels.isfinite().all():
-        raise OverflowError(f"levels up to {codebook.levels.abs().max():g} do not fit {dtype}")
-    return Codebook(levels, codebook.indices, codebook.shape)
+    levels = _rounded("levels", codebook.levels, dtype)
+    scales = None if codebook.scales is None else _rounded("scales", codebook.scales, dtype)
+    return replace(codebook, levels=levels, scales=scales)
 
 
-def bits_of(content: Stored | Tensor) -> int:
-    """Bits that are stored for a quantized tensor or another."""
+def _rounded(what: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    rounded = tensor.to(dtype)
+    if not rounded.isfinite().all():
+        raise OverflowError(f"{what} up to {tensor.abs().max():g} do not fit {dtype}")
+    return rounded
+
+
+def chosen_levels(levels: Tensor, indices: Tensor) -> Tensor:
+    """Values [G, n] by levels [G, L] or [G, L, d] and indices int64 [G, n ÷ d]."""
+    if levels.dim() == 2:
+        return levels.gather(1, indices)
+    d = levels.shape[2]
+    return levels.gather(1, indices[..., None].expand(-1, -1, d)).flatten(1)
+
+
+def dimension(levels: Tensor) -> int:
+    """Values that an index into levels [G, L] or [G, L, d] stands for."""
+    return levels.shape[2] if levels.dim() == 3 else 1
+
+
+def bits_of(content: Stored | Tensor | None) -> int:
+    """Bits that are stored for a quantized tensor or another, or for what is not there."""
+    if content is None:
+        return 0
     if isinstance(content, Tensor):
         return 8 * content.element_size() * content.numel()
     return content.stored_bits

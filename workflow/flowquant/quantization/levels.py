@@ -7,12 +7,16 @@ the published definition goes by rank (`equal_mass`).
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from flowquant.quantization.entropy_levels import entropy_constrained
 from flowquant.quantization.lloyd import lloyd
+from flowquant.quantization.own_levels import own_quantizer
 from flowquant.quantization.search import nearest, sort_groups, stable_order
+from flowquant.quantization.vectors import vector_means
 
 Quantizer = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
@@ -214,6 +218,21 @@ def normal_quantiles(count: int) -> Tensor:
     else:
         levels = torch.cat([-upper[-1:], upper])
     return levels / levels.abs().max()
+
+
+def quantizer_of(levels: str) -> Quantizer:
+    """The quantizer that a method's ``levels`` name, for K levels a value.
+
+    Raises:
+        UserError: if they name a function of the user's own that is not there.
+    """
+    name, _, value = levels.partition(":")
+    # A module of this name would have a function of a name.
+    if name == "entropy" and value[:1].isdigit():
+        return partial(entropy_constrained, price=float(value))
+    if name == "vector" and value.isdigit():
+        return partial(vector_means, d=int(value))
+    return QUANTIZERS.get(levels) or own_quantizer(levels)
 
 
 QUANTIZERS: dict[str, Quantizer] = {

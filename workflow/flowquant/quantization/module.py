@@ -11,9 +11,16 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from flowquant.config.messages import explain_arguments
-from flowquant.config.method import RECOMMENDED, FloatName, MethodConfig, ScopeName
+from flowquant.config.method import (
+    RECOMMENDED,
+    CodingName,
+    FloatName,
+    MethodConfig,
+    ScopeName,
+    whole_bits,
+)
 from flowquant.models.family import is_ours, matrices
-from flowquant.quantization.apply import chosen, quantize_weights, within_range
+from flowquant.quantization.apply import check_vectors, chosen, quantize_weights, within_range
 from flowquant.quantization.codebook import Codebook, Quantized, expand
 from flowquant.quantization.packed_file import PackedTensor
 from flowquant.quantization.record import Record, attach, record_of
@@ -31,15 +38,16 @@ NO_FACTORS_BY_NAME = re.compile(
 
 def quantize(
     module: Module,
-    bits: int,
+    bits: float,
     *,
-    levels: str = RECOMMENDED.levels,
+    levels: str | Mapping[str, float] = RECOMMENDED.levels,
     granularity: str | Mapping[str, int] = RECOMMENDED.granularity,
     scope: ScopeName = RECOMMENDED.scope,
     keep: Iterable[str] = RECOMMENDED.keep,
     least_values: int = RECOMMENDED.least_values,
     levels_dtype: FloatName = RECOMMENDED.levels_dtype,
     float_dtype: FloatName = RECOMMENDED.float_dtype,
+    coding: CodingName = RECOMMENDED.coding,
 ) -> Module:
     """A copy of a module whose weights have at most 2^bits levels for each of their groups.
 
@@ -50,7 +58,7 @@ def quantize(
 
     Args:
         module: Any module with its weights in memory, on any device, in any float type.
-        bits: Width of an index, 1…16.
+        bits: Bits a value: width of an index, 1…16; with ``levels={"vector": d}`` a dth of it.
         levels: The quantizer (config/README.md, `methods`).
         granularity: Values that share levels: a whole ``tensor``, each ``row`` (index of axis 0: an
             output channel, or of a transposed convolution an input channel), or ``{"group": g}``.
@@ -59,6 +67,7 @@ def quantize(
         least_values: Parameters with fewer values stay float.
         levels_dtype: How levels are stored.
         float_dtype: How parameters that are not quantized are stored.
+        coding: How indices are stored: ``none``, or ``ans``, entropy-coded where that is smaller.
 
     Raises:
         UserError: if an argument is none of these, a weight is NaN or infinite (which is named) or
@@ -78,8 +87,9 @@ def quantize(
         least_values=least_values,
         levels_dtype=levels_dtype,
         float_dtype=float_dtype,
+        coding=coding,
     )
-    check_width(bits)
+    check_width(bits, method)
     parameters = dict(module.named_parameters())
     refuse_unusable("module", parameters)
     weights = {name: parameter.detach() for name, parameter in parameters.items()}
@@ -114,13 +124,16 @@ def checked_method(**arguments: Any) -> MethodConfig:
         raise explain_arguments(error) from None
 
 
-def check_width(bits: int) -> None:
-    """Refuse a width of an index that is none."""
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 16:
+def check_width(bits: float, method: MethodConfig) -> None:
+    """Refuse bits a value of which an index has no whole number, from 1 to 16."""
+    d = method.vector
+    number = isinstance(bits, int) or (isinstance(bits, float) and d > 1)
+    if isinstance(bits, bool) or not number or whole_bits(bits, d) is None:
+        each = "" if d == 1 else f"a {d}th of "
         raise UserError(
             "bits",
             found=repr(bits),
-            expected="a whole number from 1 to 16",
+            expected=f"{each}a whole number from 1 to 16",
             remedy="2 to 4 are usual.",
         )
 
@@ -130,7 +143,7 @@ def quantize_contents(
     weights: Mapping[str, Tensor],
     names: set[str],
     method: MethodConfig,
-    widths: int | Mapping[str, int | None],
+    widths: float | Mapping[str, float | None],
 ) -> dict[str, Codebook | Tensor]:
     """Weights of any float type, quantized if they are named, else as they are stored.
 
@@ -138,7 +151,8 @@ def quantize_contents(
         UserError: if a value is beyond the range of its stored type.
     """
     moved = {n: tensor.float() if n in names else tensor for n, tensor in weights.items()}
-    given = dict.fromkeys(names, widths) if isinstance(widths, int) else widths
+    given = widths if isinstance(widths, Mapping) else dict.fromkeys(names, widths)
+    check_vectors(where, moved, method, given)
     with within_range(where):
         return quantize_weights(moved, method, given)
 

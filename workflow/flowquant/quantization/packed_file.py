@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from flowquant.config.method import CodingName
 from flowquant.models.model import network_forms
-from flowquant.quantization.codebook import Codebook, effective_bits, expand
-from flowquant.quantization.packed_header import PACKED, PackedMetadata
+from flowquant.quantization.codebook import Codebook, bits_of, dimension, effective_bits, expand
+from flowquant.quantization.coding import Coded, decode
+from flowquant.quantization.packed_header import PACKED, PackedEntry, PackedMetadata
 from flowquant.quantization.packing import pack, packed_bytes, unpack
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.tensors import check_finite, check_tensors, form_of, read_file, write_tensors
@@ -25,25 +28,30 @@ FLOATS = f"{LEVELS}|bfloat16|float64"
 
 @dataclass(frozen=True)
 class PackedTensor:
-    """A codebook as it lies in the file.
+    """A codebook as it lies in memory, and in a file whose indices are not coded.
 
     Args:
-        packed: uint8 [⌈n·bits / 8⌉], indices side by side.
-        levels: float16 or float32 [G, L].
+        packed: uint8 [⌈n ÷ d · bits / 8⌉], indices side by side.
+        levels: float16 or float32 [G, L] or [G, L, d].
         bits: Width of an index.
         shape: Shape of the tensor.
+        coding: How indices are stored in a file, where that is smaller than packing them.
+        scales: Of the levels' type [S], or none.
     """
 
     packed: Tensor
     levels: Tensor
     bits: int
     shape: tuple[int, ...]
+    coding: CodingName = "none"
+    scales: Tensor | None = None
 
     @classmethod
     def of(cls, codebook: Codebook) -> PackedTensor:
         """A codebook, packed."""
         packed = pack(codebook.indices, codebook.bits)
-        return cls(packed, codebook.levels, codebook.bits, codebook.shape)
+        how = codebook.coding, codebook.scales
+        return cls(packed, codebook.levels, codebook.bits, codebook.shape, *how)
 
     @property
     def count(self) -> int:
@@ -51,14 +59,26 @@ class PackedTensor:
         return torch.Size(self.shape).numel()
 
     @property
+    def dimension(self) -> int:
+        """Values that an index stands for, d."""
+        return dimension(self.levels)
+
+    @cached_property
+    def coded(self) -> Coded | None:
+        """The indices entropy-coded, if that is asked for and smaller than packing them."""
+        return None if self.coding == "none" else self.unpack().coded
+
+    @property
     def stored_bits(self) -> int:
-        """Bits of packed indices and levels."""
-        return 8 * (self.packed.numel() + self.levels.numel() * self.levels.element_size())
+        """Bits of packed or coded indices and levels."""
+        index_bytes = self.packed.numel() if self.coded is None else self.coded.bytes
+        return 8 * index_bytes + bits_of(self.levels) + bits_of(self.scales)
 
     def unpack(self) -> Codebook:
         """The codebook."""
-        indices = unpack(self.packed, self.bits, self.count).view(len(self.levels), -1)
-        return Codebook(self.levels, indices, self.shape)
+        indices = unpack(self.packed, self.bits, self.count // self.dimension)
+        indices = indices.view(len(self.levels), -1)
+        return Codebook(self.levels, indices, self.shape, self.coding, self.scales)
 
 
 def values(content: PackedTensor | Tensor) -> Tensor:
@@ -71,28 +91,47 @@ def write_quantized(
     quantized: Mapping[str, Codebook | PackedTensor | Tensor],
     metadata: Mapping[str, Any],
 ) -> None:
-    """Write codebooks as packed indices and levels, and other tensors as they are.
+    """Write codebooks as packed or coded indices and levels, and other tensors as they are.
 
     ``metadata`` must be JSON-able and, to be read again, what `PackedMetadata` says; the format's
-    version, effective bits and a digest of the whole content are added to it.
+    version, the oldest that has what is stored, effective bits and a digest of the whole content
+    are added to it.
     """
     tensors: dict[str, Tensor] = {}
     entries: dict[str, dict[str, Any]] = {}
+    version = PACKED.oldest
     for name, content in quantized.items():
         if isinstance(content, Tensor):
             tensors[name] = content
             continue
-        packed = PackedTensor.of(content) if isinstance(content, Codebook) else content
-        tensors[f"{name}.indices"], tensors[f"{name}.levels"] = packed.packed, packed.levels
-        entries[name] = {"shape": list(packed.shape), "bits": packed.bits}
-    described = {"packed": entries, "effective_bits": effective_bits(quantized), **metadata}
+        entries[name] = {"shape": list(content.shape), "bits": content.bits}
+        parts = {"levels": content.levels}
+        if content.dimension > 1:
+            entries[name]["vector"], version = content.dimension, PACKED.version
+        if content.scales is not None:
+            parts["scales"] = content.scales
+            entries[name]["scales"], version = len(content.scales), PACKED.version
+        if (coded := content.coded) is not None:
+            parts |= {"coded": coded.stream, "frequencies": coded.frequencies}
+            entries[name]["coding"], version = content.coding, PACKED.version
+        elif isinstance(content, Codebook):
+            parts["indices"] = pack(content.indices, content.bits)
+        else:
+            parts["indices"] = content.packed
+        tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
+    described = {
+        "packed": entries,
+        "effective_bits": effective_bits(quantized),
+        "version": version,
+        **metadata,
+    }
     write_tensors(path, tensors, described, PACKED)
 
 
 def read_packed(
     path: Path, *needed: str
 ) -> tuple[dict[str, PackedTensor | Tensor], dict[str, Any]]:
-    """Read what `write_quantized` wrote, indices still packed, and the metadata.
+    """Read what `write_quantized` wrote, indices packed, and the metadata.
 
     Args:
         path: The file.
@@ -118,25 +157,62 @@ def read_packed(
     _check_names(path, described, forms)
     for name, entry in described.packed.items():
         del forms[name]
-        size = packed_bytes(entry.count, entry.bits)
-        forms |= {f"{name}.indices": f"uint8 [{size}]", f"{name}.levels": f"{LEVELS} [*, *]"}
+        forms |= {f"{name}.{part}": form for part, form in _forms(entry).items()}
     check_tensors(path, tensors, forms, "the tensors of its network, each packed or float", REMEDY)
     # A buffer of another program's network may hold an infinity of its own, as masks do.
     own = described.model is not None
-    finite = {n: t for n, t in tensors.items() if own or n.endswith(".levels")}
+    finite = {n: t for n, t in tensors.items() if own or n.endswith((".levels", ".scales"))}
     check_finite(path, finite, REMEDY)
     packed: dict[str, PackedTensor | Tensor] = {}
     for name, entry in described.packed.items():
-        indices, levels = (tensors.pop(f"{name}.{part}") for part in ("indices", "levels"))
-        content = PackedTensor(indices, levels, entry.bits, tuple(entry.shape))
+        parts = {part: tensors.pop(f"{name}.{part}") for part in entry.parts}
+        indices = _packed(path, name, entry, parts)
+        content = PackedTensor(
+            indices,
+            parts["levels"],
+            entry.bits,
+            tuple(entry.shape),
+            described.method.coding,
+            parts.get("scales"),
+        )
         _check_levels(path, name, content)
         packed[name] = content
     return {**packed, **tensors}, file.metadata
 
 
+def _forms(entry: PackedEntry) -> dict[str, str]:
+    """Forms of the tensors that hold a quantized one."""
+    every = {
+        "indices": f"uint8 [{packed_bytes(entry.indices, entry.bits)}]",
+        "coded": "uint8 [*]",
+        "frequencies": "uint16 [*]",
+        "levels": f"{LEVELS} [*, *]" if entry.vector == 1 else f"{LEVELS} [*, *, {entry.vector}]",
+        "scales": f"{LEVELS} [{entry.scales}]",
+    }
+    return {part: every[part] for part in entry.parts}
+
+
+def _packed(path: Path, name: str, entry: PackedEntry, parts: Mapping[str, Tensor]) -> Tensor:
+    """A tensor's packed indices, decoded if they are coded."""
+    if entry.coding == "none":
+        return parts["indices"]
+    available = parts["levels"].shape[1]
+    try:
+        if len(parts["frequencies"]) != max(2, available) or available > 1 << entry.bits:
+            raise ValueError(f"frequencies of other than {available} levels")
+        return pack(decode(Coded(parts["coded"], parts["frequencies"]), entry.indices), entry.bits)
+    except ValueError as error:
+        raise UserError(
+            path,
+            found=f"{error} in {name}",
+            expected=f"{entry.indices} coded indices",
+            remedy=REMEDY,
+        ) from error
+
+
 def _foreign_forms(described: PackedMetadata, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Forms of the weights of a network that is not known: as the file has them."""
-    parts = {f"{name}.{part}" for name in described.packed for part in ("indices", "levels")}
+    parts = {f"{name}.{part}" for name, e in described.packed.items() for part in e.parts}
     plain = {name: form_of(tensor) for name, tensor in tensors.items() if name not in parts}
     return plain | {name: f"{LEVELS} {entry.shape}" for name, entry in described.packed.items()}
 
@@ -190,14 +266,17 @@ def _check_names(path: Path, described: PackedMetadata, forms: Mapping[str, str]
 
 def _check_levels(path: Path, name: str, content: PackedTensor) -> None:
     """Check that a tensor's levels fit its values and its indices."""
-    groups, available = content.levels.shape
+    groups, available = content.levels.shape[:2]
     most = 2**content.bits
-    if content.count % groups or available > most:
+    # A vector lies within a group and within a part that has a scale of its own.
+    parts = {groups, 1 if content.scales is None else len(content.scales)}
+    if any(content.count % (part * content.dimension) for part in parts) or available > most:
+        scaled = "" if content.scales is None else f" and {len(content.scales)} scales"
         raise UserError(
             path,
-            found=f"{name} with levels {[groups, available]} for {content.count} values of "
-            f"{content.bits} bits",
-            expected=f"groups alike in size, of at most {most} levels",
+            found=f"{name} with levels {list(content.levels.shape)}{scaled} for {content.count} "
+            f"values of {content.bits} bits",
+            expected=f"groups and parts alike in size, of at most {most} levels",
             remedy=REMEDY,
         )
     # With a level for every index of this width, no index can be too large.

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from flowquant.config.fields import Bits
+from flowquant.config.fields import Bits, Rate
+from flowquant.config.method import CodingName
 from flowquant.config.model import ModelConfig
 from flowquant.runtime.header import Kind
 
@@ -15,15 +16,33 @@ Size = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True)
 class PackedEntry:
-    """A quantized parameter: its shape and the width of an index."""
+    """A quantized parameter.
+
+    Its shape and the width of an index; how indices are stored; how many values one stands for, and
+    how many scales there are.
+    """
 
     shape: list[Size]
     bits: Bits
+    coding: CodingName = "none"
+    vector: Size = 1
+    scales: Annotated[int, Field(ge=0)] = 0
 
     @property
     def count(self) -> int:
         """Number of values."""
         return math.prod(self.shape)
+
+    @property
+    def indices(self) -> int:
+        """Number of indices."""
+        return self.count // self.vector
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The ends of the names of the tensors that hold it."""
+        indices = ("indices",) if self.coding == "none" else ("coded", "frequencies")
+        return (*indices, "levels", *(("scales",) if self.scales else ()))
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,7 @@ class MethodMetadata:
     levels: str
     granularity: str
     scope: str
+    coding: CodingName = "none"
 
 
 @dataclass(frozen=True)
@@ -61,7 +81,7 @@ class PackedMetadata:
     version: int
     packed: dict[str, PackedEntry]
     method: MethodMetadata
-    bits: Bits | None
+    bits: Rate | None
     effective_bits: float
     model: ModelConfig | None = None
     source_sha256: str | None = None
@@ -70,4 +90,4 @@ class PackedMetadata:
     refine: RefineMetadata | None = None
 
 
-PACKED = Kind("quantized model", "`quantize` or `refine`", PackedMetadata)
+PACKED = Kind("quantized model", "`quantize` or `refine`", PackedMetadata, version=2)

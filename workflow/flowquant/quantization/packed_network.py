@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -17,8 +15,10 @@ from flowquant.config.model import ModelConfig
 from flowquant.models.family import CONVOLUTIONS
 from flowquant.models.model import empty_network
 from flowquant.models.transformer import SelfAttention
+from flowquant.quantization.codebook import dimension
 from flowquant.quantization.packed_file import PackedTensor, values
 from flowquant.quantization.packing import unpack
+from flowquant.runtime.device import has_triton
 
 # Values expanded at a time: few enough that temporary indices are small compared with the weight,
 # and on a CPU stay in its cache.
@@ -39,12 +39,14 @@ class PackedWeight(nn.Module):
 
     packed: Tensor
     levels: Tensor
+    scales: Tensor | None
 
     def __init__(self, weight: PackedTensor) -> None:
         super().__init__()
         self.bits, self.shape = weight.bits, weight.shape
         self.register_buffer("packed", weight.packed)
         self.register_buffer("levels", weight.levels)
+        self.register_buffer("scales", weight.scales)
 
     @classmethod
     def __torch_function__(
@@ -63,20 +65,27 @@ class PackedWeight(nn.Module):
 
     def expand(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The weight."""
-        count = torch.Size(self.shape).numel()
-        groups, levels = self.levels.shape
-        flat = self.levels.to(dtype).flatten()
-        weight = torch.empty(count, dtype=dtype, device=flat.device)
-        # A multiple of 8 values is a whole number of bytes at every width.
-        chunk = CHUNK.get(flat.device.type, 1 << 22)
+        groups, levels = self.levels.shape[:2]
+        d = dimension(self.levels)
+        # With scales, rounded but once: after the product.
+        flat = self.levels.to(dtype if self.scales is None else torch.float32).flatten(0, 1)
+        count = torch.Size(self.shape).numel() // d
+        shape = (count,) if d == 1 else (count, d)
+        weight = torch.empty(shape, dtype=dtype, device=flat.device)
+        # A multiple of 8 indices is a whole number of bytes at every width.
+        chunk = max(8, CHUNK.get(flat.device.type, 1 << 22) // d // 8 * 8)
         for start in range(0, count, chunk):
             end = min(start + chunk, count)
             part = self.packed[start * self.bits // 8 : -(-end * self.bits // 8)]
             index = unpack(part, self.bits, end - start)
             if groups > 1:
-                position = torch.arange(start, end, device=flat.device, dtype=torch.int32)
-                index += position.div_(count // groups, rounding_mode="floor").mul_(levels)
-            torch.index_select(flat, 0, index, out=weight[start:end])
+                index += _parts(start, end, count // groups, flat.device).mul_(levels)
+            if self.scales is None:
+                torch.index_select(flat, 0, index, out=weight[start:end])
+                continue
+            each = _parts(start, end, count // len(self.scales), flat.device)
+            scale = self.scales.float().index_select(0, each)
+            weight[start:end] = flat.index_select(0, index) * scale.view(-1, *[1] * (d > 1))
         return weight.view(self.shape)
 
     def flatten(self, start: int) -> PackedWeight:
@@ -84,6 +93,12 @@ class PackedWeight(nn.Module):
         flat = copy(self)
         flat.shape = (*self.shape[:start], torch.Size(self.shape[start:]).numel())
         return flat
+
+
+def _parts(start: int, end: int, size: int, device: torch.device) -> Tensor:
+    """Which part of ``size`` indices each of ``start`` … ``end`` belongs to, int32."""
+    position = torch.arange(start, end, device=device, dtype=torch.int32)
+    return position.div_(size, rounding_mode="floor")
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
@@ -118,14 +133,11 @@ def _kernel_fits(weight: PackedWeight, x: Tensor) -> bool:
         x.is_cuda
         and weight.bits in (1, 2, 4, 8)
         and len(weight.levels) in (1, weight.shape[0])
+        and weight.levels.dim() == 2
+        and weight.scales is None
         and not torch.compiler.is_compiling()
-        and _has_triton()
+        and has_triton()
     )
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
 
 
 # By the weight's and the input's size: whether the kernel was faster.

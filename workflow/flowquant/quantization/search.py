@@ -17,6 +17,25 @@ def nearest(values: Tensor, levels: Tensor) -> Tensor:
     return torch.searchsorted(middles.contiguous(), values.contiguous(), out_int32=True)
 
 
+# Distances that `nearest_vectors` holds at a time.
+MOST_DISTANCES = 1 << 24
+
+
+def nearest_vectors(values: Tensor, vectors: Tensor) -> Tensor:
+    """Index, int32 [G, m], of the vector [G, L, d] nearest to each of the values [G, m, d].
+
+    |v − c|² = |v|² − 2(v·c − |c|² ÷ 2): the nearest is the greatest of one matrix product.
+    """
+    halves = vectors.square().sum(2) / 2
+    at_once = max(1, MOST_DISTANCES // vectors.shape[1])
+    groups = []
+    for own, candidates, half in zip(values, vectors, halves, strict=True):
+        parts = own.split(at_once)
+        found = [torch.addmm(-half, part, candidates.T).argmax(1).int() for part in parts]
+        groups.append(torch.cat(found))
+    return torch.stack(groups)
+
+
 # The sign bit of a float32.
 _SIGN = np.uint32(0x80000000)
 

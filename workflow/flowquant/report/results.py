@@ -76,10 +76,12 @@ class Fidelity(OfSamples):
 
 @dataclass(frozen=True, kw_only=True)
 class Size(Result):
-    """What `train`, `import_model`, `quantize` and `refine` wrote of a model's file."""
+    """What `train`, `import_model`, `quantize`, `refine` and `quantize_peer` wrote of a model's
+    file."""
 
     effective_bits: float
     bytes: Counted
+    counted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,12 @@ SHOWN = {
     "psnr": ("PSNR", ".2f"),
     "ssim": ("SSIM", ".3f"),
 }
+# Of a row whose bytes are no file's of ours.
+COUNTED = "counted_bytes"
+NOTES = MEANINGS | {
+    COUNTED: "by another project's own code; bytes are what it would store, counted without names "
+    "and metadata"
+}
 
 Name = tuple[str, Variant]
 
@@ -145,7 +151,8 @@ def table_rows(
         }
         rows.append({column: found.get(column) for column in COLUMNS})
     for row, held in zip(rows, caveats(rows, references), strict=True):
-        row["caveats"] = " ".join(held)
+        size = sizes.get((row["dataset"], row["variant"]), {})
+        row["caveats"] = " ".join([*held, *[COUNTED] * size.get("counted", False)])
     return rows
 
 
@@ -153,7 +160,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
     """The table for people: Markdown, rounded, without the columns that hold nothing."""
     columns = {name: how for name, how in SHOWN.items() if any(r[name] is not None for r in rows)}
     held = {name for row in rows for name in row["caveats"].split()}
-    marks = dict(zip([name for name in MEANINGS if name in held], "¹²³", strict=False))
+    marks = dict(zip([name for name in NOTES if name in held], "¹²³⁴", strict=False))
 
     def cell(row: Row, name: str) -> str:
         text, spread = shown(row[name], columns[name][1]), row.get(f"{name}_std")
@@ -176,8 +183,46 @@ def as_markdown(rows: Sequence[Row]) -> str:
         )
         for dataset, row in {row["dataset"]: row for row in rows}.items()
     ]
-    notes += [f"- {mark} {MEANINGS[caveat]}" for caveat, mark in marks.items()]
-    return "\n".join([table, "", *notes, ""])
+    notes += [f"- {mark} {NOTES[caveat]}" for caveat, mark in marks.items()]
+    return "\n".join([table, "", *notes, "", *_at_equal_bytes(rows)])
+
+
+def _at_equal_bytes(rows: Sequence[Row]) -> list[str]:
+    """A table with the best of ours, by FID, beside each peer: of those with no more bits a weight.
+
+    The bits are those of both, without names and metadata.
+    """
+
+    def best(peer: Row) -> Row:
+        own = (row for row in rows if row["dataset"] == peer["dataset"] and _is_ours(row))
+        fitting = (row for row in own if row["effective_bits"] <= peer["effective_bits"])
+        return min(fitting, key=lambda row: row["fid"], default=dict.fromkeys(COLUMNS))
+
+    pairs = [(row, best(row)) for row in rows if COUNTED in row["caveats"].split()]
+    if not pairs:
+        return []
+    shared = ("bits a weight", "FID")
+    cells = [
+        [peer["dataset"]]
+        + [
+            cell
+            for row in (peer, own)
+            for cell in (
+                str(row["variant"] or "–"),
+                shown(row["effective_bits"], ".2f"),
+                shown(row["fid"], ".2f"),
+            )
+        ]
+        for peer, own in sorted(
+            pairs, key=lambda pair: (pair[0]["dataset"], pair[0]["effective_bits"])
+        )
+    ]
+    titles = ["dataset", "peer", *shared, "the best here at no more bits", *shared]
+    return [markdown(titles, cells, left=2), ""]
+
+
+def _is_ours(row: Row) -> bool:
+    return row["variant"].is_quantized and COUNTED not in row["caveats"].split()
 
 
 def _evaluations(rows: Sequence[Row], dataset: str) -> str:

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 
@@ -81,3 +83,9 @@ def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
         )
     torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
     return torch.float32
+
+
+@cache
+def has_triton() -> bool:
+    """Whether kernels can be written in Triton here."""
+    return find_spec("triton") is not None

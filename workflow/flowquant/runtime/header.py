@@ -37,7 +37,8 @@ class Kind(Generic[M]):
         metadata: The type, a dataclass, that its metadata must fit.
         tensors: The form of each tensor, as `check_tensors` takes it; none where metadata tell.
         optional: Of tensors that are there together or not at all.
-        version: Of the format; another one is refused.
+        version: Of the format, the newest that is read; metadata may name an older one.
+        oldest: The oldest version that is read.
         remedy: What to do with a file that is something else.
         digest: Whether every file has one: none does that was written as it came.
     """
@@ -48,6 +49,7 @@ class Kind(Generic[M]):
     tensors: Mapping[str, str] = field(default_factory=dict)
     optional: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
+    oldest: int = 1
     remedy: str = "Check the path, or delete the file and run the workflow again."
     digest: bool = True
 
@@ -58,8 +60,8 @@ class Kind(Generic[M]):
 
     def label(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Metadata that say what the file is, too."""
-        ours = {"kind": self.name, "version": self.version, "made_by": f"flowquant {__version__}"}
-        return {**metadata, **ours}
+        ours = {"kind": self.name, "made_by": f"flowquant {__version__}"}
+        return {"version": self.version, **metadata, **ours}
 
     def demands_digest(self, metadata: Mapping[str, Any]) -> bool:
         """Whether a file with these metadata must have a digest."""
@@ -189,15 +191,16 @@ def check_version(path: Path, metadata: Mapping[str, Any], kind: Kind[Any]) -> N
             expected=kind.described,
             remedy=kind.remedy,
         )
-    version = metadata.get("version", None if "kind" in metadata else kind.version)
-    if type(version) is int and version == kind.version:
+    version = metadata.get("version", None if "kind" in metadata else kind.oldest)
+    if type(version) is int and kind.oldest <= version <= kind.version:
         return
     newer = type(version) is int and version > kind.version
+    readable = " or ".join(map(str, range(kind.oldest, kind.version + 1)))
     raise UserError(
         path,
         found=f"a {kind.name} of format version {version}, "
         f"made by {metadata.get('made_by', 'an unknown program')}",
-        expected=f"format version {kind.version}, as flowquant {__version__} reads it",
+        expected=f"format version {readable}, as flowquant {__version__} reads it",
         remedy="Update flowquant to read this file."
         if newer
         else f"Delete it and run the workflow again: {kind.maker} makes it anew.",

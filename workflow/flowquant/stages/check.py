@@ -14,6 +14,7 @@ from flowquant.models import custom
 from flowquant.models.model import empty_network
 from flowquant.models.published import fitting_weights
 from flowquant.quantization import own_levels as levels_by
+from flowquant.quantization import peer
 from flowquant.runtime.device import choose_device, compute_dtype, memory_bytes
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.files import write_json
@@ -31,6 +32,7 @@ def check(
     weights: str | None = None,
     architecture: str | None = None,
     own_levels: tuple[OwnFunction, ...] = (),
+    peers: tuple[Path, ...] = (),
     devices: int = 1,
     device: DeviceName = "auto",
 ) -> None:
@@ -46,15 +48,18 @@ def check(
         weights: Which of its weights, where it holds several.
         architecture: Of the classifier, if there is one.
         own_levels: The user's own functions that are to choose levels.
+        peers: Programs of the peers that are to quantize.
         devices: How many share a batch.
         device: Where it is trained.
 
     Raises:
         UserError: if there is no such weight or architecture, code of the user's own does not do
-            what it is for, or checkpoint or memory do not fit.
+            what it is for, a peer is not installed, or checkpoint or memory do not fit.
     """
     for function in own_levels:
         levels_by.try_out(function)
+    for program in peers:
+        peer.try_out(program)
     if isinstance(model.network, CustomConfig):
         custom.try_out(model)
     sizes = {name: tensor.numel() for name, tensor in empty_network(model).state_dict().items()}

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from flowquant.report.caveats import warn
+from flowquant.report.caveats import MEANINGS, warn
 from flowquant.report.results import Downstream, Evaluation, Fidelity, Judge, Size
 from flowquant.report.summary import (
     COLUMNS,
@@ -55,7 +55,8 @@ def collect(
     rows = table_rows(evaluated, judged, near, sizes, accuracies, allowed)
     for row in rows:
         for caveat in row["caveats"].split():
-            warn(f"{row['dataset']}, {row['variant']}", caveat)
+            if caveat in MEANINGS:
+                warn(f"{row['dataset']}, {row['variant']}", caveat)
     write_json(evaluation_results, nest(evaluated))
     write_json(downstream_results, nest({n: judged[n] for n in evaluated if n in judged}))
     write_table(summary, COLUMNS, rows)

@@ -1,5 +1,8 @@
 """Print what is in a quantized model file."""
 
+import sys
+from array import array
+from math import log2
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,9 +10,11 @@ import tyro
 
 from flowquant.quantization.packed_header import PACKED, PackedMetadata
 from flowquant.runtime.errors import UserError, some
-from flowquant.runtime.header import REMEDY, Header, read_header
+from flowquant.runtime.header import REMEDY, Entry, Header, read_header
 
+# What is said of each tensor; of coded indices the middle two, too, in bits an index.
 HEADER = ("tensor", "shape", "bits", "granularity", "levels", "W2", "squared error", "bytes")
+CODED = ("entropy", "coded")
 
 
 def inspect(file: Annotated[Path, tyro.conf.Positional], against: Path | None = None) -> None:
@@ -30,7 +35,10 @@ def inspect(file: Annotated[Path, tyro.conf.Positional], against: Path | None = 
     tensors = _tensors(file, header)
     measured = metadata.get("tensors", {}) if against is None else _measure(file, against)
     rows = [HEADER, *(_row(name, tensors[name], measured.get(name, {})) for name in tensors)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    if any("coded" in tensor for tensor in tensors.values()):
+        cells = [CODED, *(_coded_cells(tensor) for tensor in tensors.values())]
+        rows = [(*row[:3], *more, *row[3:]) for row, more in zip(rows, cells, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print(
             row[0].ljust(widths[0]), *(t.rjust(w) for t, w in zip(row[1:], widths[1:], strict=True))
@@ -52,7 +60,7 @@ def _tensors(file: Path, header: Header[PackedMetadata]) -> dict[str, dict[str, 
     """What the header says of each tensor: shape, bits, granularity, levels, values, bytes."""
     found: dict[str, dict[str, Any]] = {}
     entries, described = header.entries, header.described
-    parts = {f"{name}.{part}" for name in described.packed for part in ("indices", "levels")}
+    parts = {f"{n}.{part}" for n, entry in described.packed.items() for part in entry.parts}
     if missing := parts - entries.keys():
         raise UserError(
             file,
@@ -61,15 +69,19 @@ def _tensors(file: Path, header: Header[PackedMetadata]) -> dict[str, dict[str, 
             remedy=REMEDY,
         )
     for name, entry in described.packed.items():
-        indices, levels = entries[f"{name}.indices"], entries[f"{name}.levels"]
+        held = {part: entries[f"{name}.{part}"] for part in entry.parts}
         found[name] = {
             "shape": entry.shape,
             "bits": entry.bits,
             "granularity": described.method.granularity,
-            "levels": "×".join(map(str, levels.shape)),
+            "levels": "×".join(map(str, held["levels"].shape)),
             "values": entry.count,
-            "bytes": indices.bytes + levels.bytes,
+            "bytes": sum(part.bytes for part in held.values()),
         }
+        if entry.coding != "none":
+            stored = held["coded"].bytes + held["frequencies"].bytes
+            entropy = _entropy(file, held["frequencies"])
+            found[name] |= {"coded": 8 * stored / entry.indices, "entropy": entropy}
     for name, plain in entries.items():
         if name not in parts:
             found[name] = {
@@ -83,6 +95,18 @@ def _tensors(file: Path, header: Header[PackedMetadata]) -> dict[str, dict[str, 
     # In the order of the model, where it was kept.
     order = {name: place for place, name in enumerate(described.tensors)}
     return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
+
+
+def _entropy(file: Path, frequencies: Entry) -> float:
+    """Bits an index that a table of frequencies says its indices have."""
+    table = array("H")
+    with file.open("rb") as content:
+        content.seek(frequencies.begin)
+        table.frombytes(content.read(2 * frequencies.values))
+    if sys.byteorder == "big":
+        table.byteswap()
+    total = sum(table) + len(table)
+    return -sum((less_one + 1) / total * log2((less_one + 1) / total) for less_one in table)
 
 
 def _measure(file: Path, against: Path) -> dict[str, Any]:
@@ -112,6 +136,11 @@ def _row(name: str, tensor: dict[str, Any], measured: dict[str, Any]) -> tuple[s
         *("–" if error is None else f"{error:.3e}" for error in errors),
         f"{tensor['bytes']:,}",
     )
+
+
+def _coded_cells(tensor: dict[str, Any]) -> tuple[str, ...]:
+    """A tensor's cells under `CODED`."""
+    return tuple(f"{tensor[key]:.3f}" if key in tensor else "–" for key in CODED)
 
 
 def _method(metadata: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ def plot_levels(
 ) -> None:
     """Plot one tensor's values and the levels that replace them, a panel for each variant.
 
-    Variants with more than 64 levels are left out: their lines would fill the panel.
+    Variants with more than 64 levels are left out, whose lines would fill the panel, and vectors.
 
     Args:
         model: Model file.
@@ -60,7 +60,9 @@ def plot_levels(
         contents, _ = read_quantized(path)
         check_same_weights(path, contents, model, weights)
         content = contents[tensor]
-        if isinstance(content, Codebook) and content.levels.shape[1] <= MOST_LEVELS:
+        if not isinstance(content, Codebook) or content.dimension > 1:
+            continue
+        if content.levels.shape[1] <= MOST_LEVELS:
             levels[name] = content.levels[0].tolist()
     figure = Figure(figsize=(6, 1 + 1.3 * max(1, len(levels))), layout="constrained")
     panels = figure.subplots(max(1, len(levels)), sharex=True, squeeze=False)[:, 0]

@@ -7,13 +7,22 @@ from typing import Annotated, Any
 import tyro
 from torch import Tensor
 
+from flowquant.config.compensation import DEFAULT, CompensationConfig
+from flowquant.config.fields import plain
 from flowquant.config.method import RECOMMENDED, MethodConfig
 from flowquant.config.model import ModelConfig
 from flowquant.models.model import read_weights
 from flowquant.quantization.allocation import read_allocation
-from flowquant.quantization.apply import chosen, selected
-from flowquant.quantization.codebook import effective_bits
+from flowquant.quantization.apply import (
+    chosen,
+    quantize_embedders,
+    selected,
+    within_range,
+)
+from flowquant.quantization.codebook import Codebook, effective_bits
+from flowquant.quantization.compensate import compensate_weights
 from flowquant.quantization.describe import describe
+from flowquant.quantization.hessians import read_hessians
 from flowquant.quantization.module import (
     check_width,
     factors_by_name,
@@ -35,8 +44,10 @@ def quantize(
     method: Annotated[MethodConfig, tyro.conf.arg(name="")] = RECOMMENDED,
     dataset: str = "",
     variant: str = "",
-    bits: int | None = None,
+    bits: float | None = None,
     allocation: Path | None = None,
+    hessians: Path | None = None,
+    compensate: CompensationConfig = DEFAULT,
     device: DeviceName = "auto",
 ) -> None:
     """Quantize a file of weights and write the packed file, and a report of its size and error.
@@ -54,8 +65,12 @@ def quantize(
         method: The quantizer, and for which parameters.
         dataset: Name to write into the report.
         variant: Name to write into the report.
-        bits: Width of an index, 1…16, the same for all tensors; or instead
+        bits: Width of an index, 1…16, the same for all tensors, or of vectors of d values a dth of
+            it; or instead
         allocation: The file that `allocate` wrote, a width for each tensor.
+        hessians: The file that `hessians` wrote of this model: values then make up for the errors
+            of others. Without it, each takes its own nearest level.
+        compensate: How they do.
         device: Where to compute.
 
     Raises:
@@ -80,10 +95,27 @@ def quantize(
     torch_device = choose_device(device)
     moved = {name: tensor.to(torch_device) for name, tensor in weights.items()}
     names = _names(weights, config, method)
-    widths: int | dict[str, int] = read_allocation(allocation, names) if allocation else bits or 0
-    if isinstance(widths, int):
-        check_width(widths)
-    quantized = quantize_contents(model, moved, names, method, widths)
+    bits = None if bits is None else plain(bits)
+    widths: float | dict[str, float] = bits or 0
+    if allocation is not None:
+        widths = read_allocation(allocation, names)
+    if not isinstance(widths, dict):
+        check_width(widths, method)
+    source = sha256(model)
+    if hessians is None:
+        quantized = quantize_contents(model, moved, names, method, widths)
+    else:
+        if config is None or method.scope != "matrices":
+            raise UserError(
+                "--hessians",
+                found="compensation of weights that are not all known to be matrices",
+                expected="a model file of flowquant's, and `--scope matrices`",
+                remedy="Leave `--hessians` out, or import the checkpoint as a model first.",
+            )
+        given = widths if isinstance(widths, dict) else dict.fromkeys(sorted(names), widths)
+        found = read_hessians(hessians, source, weights)
+        quantized = compensate_weights(model, moved, config, method, given, compensate, found)
+    quantized |= _embedders(model, moved, config, method)
     tensors = {
         name: describe(content, weights[name], method.granularity)
         for name, content in quantized.items()
@@ -92,11 +124,13 @@ def quantize(
     provenance |= {
         "method": asdict(method),
         "bits": bits,
-        "source_sha256": sha256(model),
+        "source_sha256": source,
         "tensors": tensors,
     }
+    if hessians is not None:
+        provenance["compensate"] = asdict(compensate)
     if output is None:
-        width = "mixed" if bits is None else f"{bits}bit"
+        width = "mixed" if bits is None else f"{bits:g}bit"
         output = model.with_suffix(f".{width}{model.suffix}")
     write_quantized(output, quantized, provenance)
     sizes = {
@@ -106,6 +140,8 @@ def quantize(
     }
     if report is not None:
         named = {"dataset": dataset, "variant": variant, "method": asdict(method)}
+        if hessians is not None:
+            named["compensate"] = asdict(compensate)
         write_json(report, named | sizes | {"tensors": tensors})
         return
     print(
@@ -123,3 +159,20 @@ def _names(
         return selected(weights, config, method)
     scope = set(weights) if method.scope == "all" else factors_by_name(weights)
     return chosen(weights, scope, method)
+
+
+def _embedders(
+    model: Path, weights: dict[str, Tensor], config: ModelConfig | None, method: MethodConfig
+) -> dict[str, Codebook | Tensor]:
+    """The matrices that time and condition go through first, where they have a width."""
+    if config is not None:
+        with within_range(model):
+            return quantize_embedders(weights, config, method)
+    if method.embedders is None:
+        return {}
+    raise UserError(
+        "--embedders",
+        found=f"{method.embedders} for {model}, of which only the weights' names are known",
+        expected="a model file of flowquant's",
+        remedy="Leave `--embedders` out, or import the checkpoint as a model first.",
+    )

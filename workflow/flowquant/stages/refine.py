@@ -56,8 +56,11 @@ def follow(
     name: str,
 ) -> None:
     """A helper's part of a refinement: its share of each batch; it writes nothing."""
-    full, config, quantized, _, split = read(*files)
-    job = Refinement(full, quantized, config, settings, split, device, condition_dropout, group)
+    full, config, quantized, metadata, split = read(*files)
+    from_levels = "compensate" in metadata
+    job = Refinement(
+        full, quantized, config, settings, split, device, condition_dropout, group, from_levels
+    )
     job.resume(checkpoint, name)
     # The first process comes to the same error, and reports it.
     with suppress(UserError):
@@ -118,7 +121,15 @@ def refine(
     common = files, settings, condition_dropout, checkpoint, name
     with together(targets, follow, *common) as group:
         job = Refinement(
-            full, quantized, config, settings, split, targets[0], condition_dropout, group
+            full,
+            quantized,
+            config,
+            settings,
+            split,
+            targets[0],
+            condition_dropout,
+            group,
+            from_levels="compensate" in metadata,
         )
         torch.manual_seed(random.key(settings.seed, "refine validation"))
         held = job.draw(2048)
@@ -135,7 +146,8 @@ def refine(
         name: described | measure(result[name], full[name])
         for name, described in metadata["tensors"].items()
     }
-    kept = {key: metadata[key] for key in ("model", "method", "bits", "source_sha256")}
+    keys = ("model", "method", "bits", "source_sha256", "compensate")
+    kept = {key: metadata[key] for key in keys if key in metadata}
     write_quantized(output, result, {**kept, "tensors": tensors, "refine": asdict(settings)})
     description = {
         "dataset": dataset,

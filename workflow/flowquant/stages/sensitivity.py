@@ -8,16 +8,27 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
+from flowquant.config.compensation import DEFAULT, CompensationConfig
 from flowquant.config.method import MethodConfig, SensitivityConfig
 from flowquant.data.dataset import check_fits, read_dataset
 from flowquant.models.model import load_network, read_model
 from flowquant.models.path import velocity
-from flowquant.quantization.apply import DTYPES, as_float, quantize_tensor, selected, within_range
+from flowquant.quantization.apply import (
+    DTYPES,
+    as_float,
+    check_vectors,
+    quantize_embedders,
+    quantize_tensor,
+    selected,
+    within_range,
+)
 from flowquant.quantization.codebook import bits_of
+from flowquant.quantization.compensate import Layer, bias_of, compensated_layer, usable
 from flowquant.quantization.error import mean_squared_error
+from flowquant.quantization.hessians import read_hessians
 from flowquant.runtime import random
 from flowquant.runtime.device import choose_device
-from flowquant.runtime.files import write_json
+from flowquant.runtime.files import sha256, write_json
 from flowquant.runtime.names import DeviceName
 from flowquant.sampling.trajectories import image_points
 
@@ -30,6 +41,8 @@ def sensitivity(
     dataset: str,
     method: Annotated[MethodConfig, tyro.conf.arg(name="")],
     trials: SensitivityConfig,
+    hessians: Path | None = None,
+    compensate: CompensationConfig = DEFAULT,
     device: DeviceName = "auto",
 ) -> None:
     """Quantize one tensor at a time at each width and measure the error of the velocity.
@@ -44,6 +57,8 @@ def sensitivity(
         dataset: Name to write into the report.
         method: The quantizer, and for which parameters.
         trials: Widths, and number of images.
+        hessians: The file that `hessians` wrote of this model, where the method compensates.
+        compensate: How it does; layers, of which one is quantized at a time, are no sequence here.
         device: Where to compute.
     """
     weights, config = read_model(model)
@@ -65,16 +80,32 @@ def sensitivity(
             ]
         )
 
+    found = read_hessians(hessians, sha256(model), weights) if hessians else None
+
+    def quantized(name: str, width: float) -> Layer:
+        """The layer of a weight, as the method has it."""
+        if found is None:
+            with within_range(model):
+                return Layer(quantize_tensor(parameters[name], method, width), None)
+        moments = found.of(model, name).to(torch_device)
+        with usable(model):
+            return compensated_layer(name, parameters, moments, method, width, compensate.damping)
+
     target = velocities()
     chosen = sorted(selected(weights, config, method))
+    check_vectors(model, weights, method, dict.fromkeys(chosen, max(trials.widths)))
     tensors: dict[str, Any] = {}
     for name in tqdm(chosen, desc="sensitivity", unit="tensor"):
-        original, options = parameters[name].clone(), []
+        changed = [n for n in (name, bias_of(name, weights)) if n is not None]
+        originals, options = {n: parameters[n].clone() for n in changed}, []
+        original = originals[name]
         most_bits = bits_of(original.to(DTYPES[method.levels_dtype]))
         for width in trials.widths:
-            with within_range(model):
-                book = quantize_tensor(original, method, width)
+            layer = quantized(name, width)
+            book = layer.weight
             parameters[name].copy_(book.expand())
+            if layer.bias is not None:
+                parameters[changed[1]].copy_(layer.bias)
             options.append(
                 {
                     "width": width,
@@ -83,14 +114,17 @@ def sensitivity(
                     "velocity_error": (velocities() - target).square().mean().item(),
                 }
             )
-        parameters[name].copy_(original)
+            for changed_name, values in originals.items():
+                parameters[changed_name].copy_(values)
         tensors[name] = {"values": original.numel(), "options": options}
     with within_range(model):
-        floats = [as_float(n, tensor, method) for n, tensor in weights.items() if n not in tensors]
+        early = quantize_embedders(weights, config, method)
+        others = weights.keys() - tensors.keys() - early.keys()
+        fixed = [*early.values(), *(as_float(name, weights[name], method) for name in others)]
     report = {
         "dataset": dataset,
         "parameters": sum(tensor.numel() for tensor in weights.values()),
-        "fixed_bits": sum(map(bits_of, floats)),
+        "fixed_bits": sum(map(bits_of, fixed)),
         "tensors": tensors,
     }
     write_json(output, report)

@@ -35,6 +35,7 @@ class Matching(Optimization):
         config: How to train.
         device: Where to compute.
         group: Processes that share each batch; all draw the whole of it.
+        start: What trained values start from, by name; the weights that were quantized, if omitted.
     """
 
     def __init__(
@@ -45,11 +46,12 @@ class Matching(Optimization):
         config: RefineConfig,
         device: torch.device,
         group: Group | None = None,
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.student, self.full, self.config = student, full, config
         self._group = group or Group()
         trained = config.assignments == "trained"
-        self.trainable = TrainableLevels(quantized, device, full if trained else None)
+        self.trainable = TrainableLevels(quantized, device, (start or full) if trained else None)
         self.dtypes = {n: c.dtype for n, c in quantized.items() if isinstance(c, Tensor)}
         self.floats = {
             # A copy, also where the tensor is float32 on this device already.
@@ -58,7 +60,10 @@ class Matching(Optimization):
         }
         learned = {name for name, p in self.student.named_parameters() if p.requires_grad}
         floats = [tensor.requires_grad_() for n, tensor in self.floats.items() if n in learned]
-        groups, self._peaks = [[*self.trainable.levels, *floats]], [config.learning_rate]
+        scales = [scales for scales in self.trainable.scales if scales.numel()]
+        self._levels = [*self.trainable.levels, *scales]
+        groups = [[*self._levels, *floats]]
+        self._peaks = [config.learning_rate]
         if self.trainable.values:
             groups.append(self.trainable.values)
             self._peaks.append(config.value_learning_rate)
@@ -87,7 +92,8 @@ class Matching(Optimization):
         found, target = self._compare()
         loss = (found - target).square().mean()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        price = self.config.price
+        (loss + price * self.trainable.rate() if price else loss).backward()
         self._total += self._averaged(loss.detach())
         self.optimizer.step()
         self.trainable.damp(self._damping)
@@ -152,7 +158,7 @@ class Matching(Optimization):
     def state(self) -> dict[str, Any]:
         return {
             **super().state(),
-            "levels": [tensor.detach() for tensor in self.trainable.levels],
+            "levels": [tensor.detach() for tensor in self._levels],
             "values": [tensor.detach() for tensor in self.trainable.values],
             "codes": [tensor.int() for tensor in self.trainable.indices],
             "floats": {name: tensor.detach() for name, tensor in self.floats.items()},
@@ -163,7 +169,7 @@ class Matching(Optimization):
     @torch.no_grad()
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        tensors = [*self.trainable.levels, *self.trainable.values, *self.trainable.indices]
+        tensors = [*self._levels, *self.trainable.values, *self.trainable.indices]
         kept = [*state["levels"], *state["values"], *state["codes"]]
         for tensor, value in zip(tensors, kept, strict=True):
             tensor.copy_(value)

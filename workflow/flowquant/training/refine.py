@@ -44,6 +44,7 @@ def refine(
     assignments: Literal["fixed", "trained"] = "trained",
     value_learning_rate: float = 2e-4,
     damping: float = 1e-3,
+    price: float = 0,
     rounds: int = 0,
     precision: Precision = "bfloat16",
     seed: int = 0,
@@ -73,6 +74,7 @@ def refine(
         value_learning_rate: With ``trained``: the values' peak.
         damping: With ``trained``: share of the way to its level that each value moves at the last
             step.
+        price: With ``trained`` and ``coding="ans"``: what the loss rises by for a bit a value.
         rounds: With ``fixed``: times that values are assigned anew.
         precision: On a GPU, by autocast; CPUs compute in float32.
         seed: Of what is drawn.
@@ -98,6 +100,7 @@ def refine(
             assignments=assignments,
             value_learning_rate=value_learning_rate,
             damping=damping,
+            price=price,
             rounds=rounds,
             precision=precision,
             seed=seed,
@@ -137,7 +140,7 @@ def refine(
 # What a file tells of how it was refined.
 _SAID = (
     *("steps", "batch", "learning_rate", "assignments", "value_learning_rate", "damping"),
-    *("rounds", "precision", "seed"),
+    *("price", "rounds", "precision", "seed"),
 )
 
 

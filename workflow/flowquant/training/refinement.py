@@ -14,7 +14,7 @@ from flowquant.config.refinement import RefineConfig
 from flowquant.data.dataset import Split
 from flowquant.models.model import empty_network, load_network
 from flowquant.models.path import velocity
-from flowquant.quantization.codebook import Codebook
+from flowquant.quantization.codebook import Codebook, expand_all
 from flowquant.runtime.device import compute_dtype
 from flowquant.sampling.trajectories import Points, image_points, trajectory_points
 from flowquant.training.distributed import Group
@@ -27,7 +27,8 @@ class Refinement(Matching):
 
     ``full`` are the full-precision weights by name. Points are drawn from the training images of
     ``split``, or with ``data: trajectories`` from the full-precision network's. The condition is
-    withheld with the probability ``condition_dropout``, as in training.
+    withheld with the probability ``condition_dropout``, as in training. With ``from_levels``
+    trained values start from the levels that they have, which compensation chose.
     """
 
     remedy = "Lower `refine.learning_rate` or `refine.value_learning_rate`."
@@ -42,6 +43,7 @@ class Refinement(Matching):
         device: torch.device,
         condition_dropout: float = 0.0,
         group: Group | None = None,
+        from_levels: bool = False,
     ) -> None:
         self.model, self.condition_dropout = model, condition_dropout
         moved = {name: tensor.to(device) for name, tensor in full.items()}
@@ -52,7 +54,10 @@ class Refinement(Matching):
         student = empty_network(replace(model, network=network)).eval()
         if compute_dtype(device, config.precision) == torch.bfloat16:
             use_bfloat16(student, self.teacher, device)
-        super().__init__(student, moved, quantized, config, device, group)
+        start = None
+        if from_levels:
+            start = {n: tensor.to(device) for n, tensor in expand_all(quantized).items()}
+        super().__init__(student, moved, quantized, config, device, group, start)
         self.draw = self._source(split, device)
 
     def _source(self, split: Split, device: torch.device) -> Callable[[int], Points]:

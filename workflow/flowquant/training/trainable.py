@@ -1,14 +1,16 @@
 """Quantized weights that can be trained: expanded anew for every forward pass."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from flowquant.quantization.codebook import Codebook, Quantized
-from flowquant.quantization.search import nearest
+from flowquant.config.method import CodingName
+from flowquant.quantization.codebook import Codebook, Quantized, chosen_levels, dimension
+from flowquant.quantization.search import nearest, nearest_vectors
+from flowquant.training.rate import entropy, soft_shares, temperatures
 
 # Up to so many levels a level's gradient is summed under a mask, which is faster than scattering
 # into few places, and always adds in the same order.
@@ -16,7 +18,7 @@ FEW_LEVELS = 16
 
 
 class _Expand(torch.autograd.Function):
-    """levels [R, L], indices int64 [R, n], perhaps values [R, n] → each value's level [R, n].
+    """levels [R, L(, d)], indices int64 [R, n ÷ d], perhaps values [R, n] → levels taken [R, n].
 
     A level's gradient is the sum over its values; a value's is passed straight through, as if it
     had not been rounded to its level (Bengio et al. 2013, arXiv 1308.3432).
@@ -25,21 +27,25 @@ class _Expand(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, levels: Tensor, indices: Tensor, values: Tensor | None) -> Tensor:
         ctx.save_for_backward(indices)
-        ctx.count = levels.shape[1]
-        return levels.gather(1, indices)
+        ctx.shape = levels.shape
+        return chosen_levels(levels, indices)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor | None]:
         (gradient,) = gradients
         (indices,) = ctx.saved_tensors
         through = gradient if ctx.needs_input_grad[2] else None
-        if ctx.count <= FEW_LEVELS:
+        if len(ctx.shape) == 2 and ctx.shape[1] <= FEW_LEVELS:
             zero = gradient.new_zeros(())
             parts = [
-                torch.where(indices == level, gradient, zero).sum(1) for level in range(ctx.count)
+                torch.where(indices == level, gradient, zero).sum(1)
+                for level in range(ctx.shape[1])
             ]
             return torch.stack(parts, dim=1), None, through
-        sums = torch.zeros(len(indices), ctx.count, device=indices.device)
+        sums = torch.zeros(ctx.shape, device=indices.device)
+        if len(ctx.shape) == 3:
+            gradient = gradient.unflatten(1, (-1, ctx.shape[2]))
+            indices = indices[..., None].expand_as(gradient)
         return sums.scatter_add_(1, indices, gradient), None, through
 
 
@@ -50,6 +56,7 @@ class Member(NamedTuple):
     groups: int
     shape: tuple[int, ...]
     dtype: torch.dtype
+    coding: CodingName
 
 
 class TrainableLevels:
@@ -65,8 +72,9 @@ class TrainableLevels:
 
     Attributes: lists with an entry for each stack, of R groups of n values with L levels.
         members: Whose groups they are, in order.
-        levels: float32 [R, L].
-        indices: The level of each value, int64 [R, n].
+        levels: float32 [R, L], or vectors [R, L, d].
+        indices: The level of each value or d of them, int64 [R, n ÷ d].
+        scales: Of parts of each group, float32 [R, S], or [0, 0] where there are none.
         values: Trained values, float32 [R, n]; an empty list if they are not trained.
     """
 
@@ -76,12 +84,17 @@ class TrainableLevels:
         device: torch.device,
         originals: Mapping[str, Tensor] | None = None,
     ) -> None:
-        alike: dict[tuple[int, int], list[tuple[str, Codebook]]] = defaultdict(list)
+        alike: dict[Hashable, list[tuple[str, Codebook]]] = defaultdict(list)
         for name, content in quantized.items():
             if isinstance(content, Codebook):
-                alike[content.indices.shape[1], content.levels.shape[1]].append((name, content))
+                scales = 0 if content.scales is None else len(content.scales)
+                form = content.indices.shape[1], content.levels.shape[1:], scales
+                alike[form].append((name, content))
         self.members = [
-            [Member(name, len(book.levels), book.shape, book.levels.dtype) for name, book in books]
+            [
+                Member(name, len(book.levels), book.shape, book.levels.dtype, book.coding)
+                for name, book in books
+            ]
             for books in alike.values()
         ]
         self.indices = [
@@ -92,10 +105,19 @@ class TrainableLevels:
             torch.cat([book.levels.float() for _, book in books]).to(device).requires_grad_()
             for books in alike.values()
         ]
+        self.scales = [
+            torch.stack([_scales(book) for _, book in books]).to(device).requires_grad_()
+            for books in alike.values()
+        ]
         self.values: list[Tensor] = []
         self._taken: list[Tensor] = []
+        self._temperatures: list[Tensor] = []
         if originals is not None:
             self.values = [stack.requires_grad_() for stack in self._stacked(originals)]
+            self._temperatures = [
+                temperatures(_unscaled(values.detach(), own.detach()), levels.detach())
+                for values, levels, own in zip(self.values, self.levels, self.scales, strict=True)
+            ]
 
     def _stacked(self, originals: Mapping[str, Tensor]) -> list[Tensor]:
         return [
@@ -107,17 +129,41 @@ class TrainableLevels:
         """Weights by name, float32, with gradients to levels and trained values."""
         weights, self._taken = {}, []
         for index, members in enumerate(self.members):
-            levels, indices, values = self.levels[index], self.indices[index], None
+            levels, indices, scales = self.levels[index], self.indices[index], self.scales[index]
+            values = None
             if self.values:
-                values, levels = self.values[index], levels.sort(dim=1).values
-                indices = nearest(values.detach(), levels.detach()).long()
+                values = _unscaled(self.values[index], scales.detach())
+                if levels.dim() == 2:
+                    levels = levels.sort(dim=1).values
+                indices = _nearest(values.detach(), levels.detach())
             expanded = _Expand.apply(levels, indices, values)
+            if scales.numel():
+                expanded = _parts(expanded, scales).mul(scales[..., None]).flatten(1)
             if values is not None:
                 self._taken.append(expanded.detach())
             parts = expanded.split([member.groups for member in members])
             for member, part in zip(members, parts, strict=True):
                 weights[member.name] = part.reshape(member.shape)
         return weights
+
+    def rate(self) -> Tensor:
+        """Bits a value that entropy-coded indices of trained values would take, softly.
+
+        A tensor's indices have one table, whatever its groups.
+        """
+        bits, count = torch.zeros((), device=self.levels[0].device), 0
+        stacks = zip(self.members, self.values, self.levels, self.scales, strict=True)
+        for (members, values, levels, scales), temperature in zip(
+            stacks, self._temperatures, strict=True
+        ):
+            shares = soft_shares(_unscaled(values, scales.detach()), levels, temperature)
+            parts = shares.split([member.groups for member in members])
+            each = entropy(torch.stack([part.mean(0) for part in parts]))
+            indices = values.shape[1] // dimension(levels)
+            weighed = [own * member.groups for own, member in zip(each, members, strict=True)]
+            bits = bits + torch.stack(weighed).sum() * indices
+            count += values.numel()
+        return bits / count
 
     @torch.no_grad()
     def damp(self, share: Tensor) -> None:
@@ -137,9 +183,9 @@ class TrainableLevels:
     @torch.no_grad()
     def _assign(self, stacks: list[Tensor]) -> float:
         changed, total = 0, 0
-        for values, levels, indices in zip(stacks, self.levels, self.indices, strict=True):
-            ordered, places = levels.sort(dim=1)
-            found = places.gather(1, nearest(values, ordered).long())
+        stacked = zip(stacks, self.levels, self.indices, self.scales, strict=True)
+        for values, levels, indices, scales in stacked:
+            found = _nearest(_unscaled(values, scales), levels)
             changed += int((found != indices).sum())
             total += indices.numel()
             # In place: a captured step holds on to this very tensor.
@@ -152,9 +198,43 @@ class TrainableLevels:
         if self.values:
             self._assign(self.values)
         books = {}
-        for members, *stacks in zip(self.members, self.levels, self.indices, strict=True):
+        for members, scales, *stacks in zip(
+            self.members, self.scales, self.levels, self.indices, strict=True
+        ):
             sizes = [member.groups for member in members]
             parts = [stack.cpu().split(sizes) for stack in stacks]
-            for member, levels, indices in zip(members, *parts, strict=True):
-                books[member.name] = Codebook(levels.to(member.dtype), indices.int(), member.shape)
+            # A codebook with scales is one group.
+            own = scales.cpu() if scales.numel() else [None] * len(members)
+            for member, levels, indices, scale in zip(members, *parts, own, strict=True):
+                books[member.name] = Codebook(
+                    levels.to(member.dtype),
+                    indices.int(),
+                    member.shape,
+                    member.coding,
+                    None if scale is None else scale.to(member.dtype),
+                )
         return books
+
+
+def _scales(book: Codebook) -> Tensor:
+    return torch.empty(0) if book.scales is None else book.scales.float()
+
+
+def _parts(values: Tensor, scales: Tensor) -> Tensor:
+    """Groups of values [R, n] as the parts [R, S, n ÷ S] that have a scale each."""
+    return values.unflatten(1, (scales.shape[1], -1))
+
+
+def _unscaled(values: Tensor, scales: Tensor) -> Tensor:
+    """Values [R, n] by their scales, as levels stand for them."""
+    if not scales.numel():
+        return values
+    return _parts(values, scales).div(torch.where(scales == 0, 1.0, scales)[..., None]).flatten(1)
+
+
+def _nearest(values: Tensor, levels: Tensor) -> Tensor:
+    """The nearest level of each value, or vector of d of them, int64 [R, n ÷ d]."""
+    if levels.dim() == 3:
+        return nearest_vectors(values.unflatten(1, (-1, levels.shape[2])), levels).long()
+    ordered, places = levels.sort(dim=1)
+    return places.gather(1, nearest(values, ordered).long())
