@@ -155,7 +155,7 @@ def test_an_interrupted_stage_says_so_in_a_line() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "at work\n"
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=10)
+    _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "interrupted: sample\n")
 
 
