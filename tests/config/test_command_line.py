@@ -105,7 +105,7 @@ def test_no_field_is_run_by_a_shell(text: str, tmp_path: Path) -> None:
         log="/dev/null",
         stepout=1,
     )
-    line = line.replace("python -m flowquant", "printf '%s\\0'")
+    line = line.replace('python "${FLOWQUANT_CLIENT:--m}" flowquant', "printf '%s\\0'")
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, check=True)
     found = done.stdout.decode().split("\0")[:-1]
     assert found == ["sample", f"--one={text}", f"--w={text}", text, f"--two={text}"]

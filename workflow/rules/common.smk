@@ -29,13 +29,14 @@ own_code.allow(RUN.classes.values())
 
 ENVIRONMENT = SOURCE / "envs" / "flowquant.yaml"
 CONFIG = RUN.configuration
-stage = Shell(
+jobs = Shell(
     SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method)
-).stage
+)
+stage = jobs.stage
 
 
 onstart:
-    session.start(logger, workflow)
+    session.start(logger, workflow, jobs.environment)
 
 
 onerror:

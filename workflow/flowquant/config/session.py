@@ -13,13 +13,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from flowquant.config.benchmarks import follow
 from flowquant.config.failures import out_of_memory
-from flowquant.runtime import interrupt, lock
+from flowquant.runtime import interrupt, lock, warm
 from flowquant.runtime.records import keep_records
 
 # Lines of a log that are shown.
@@ -58,9 +59,14 @@ class Session:
         keep_records(Path("results"))
         return session
 
-    def start(self, logger: logging.Logger, workflow: Any) -> None:
-        """Jobs are about to run: Snakemake has a scheduler, a screen and its lock of the folder."""
+    def start(self, logger: logging.Logger, workflow: Any, jobs: Mapping[str, str] | None) -> None:
+        """Jobs are about to run: Snakemake has a scheduler, a screen and its lock of the folder.
+
+        ``jobs`` is their environment, where this interpreter runs them.
+        """
         self._local = workflow.local_exec
+        if self._local and jobs is not None and (server := warm.start(jobs)) is not None:
+            follow(server)
         lock.claim(getattr(workflow.persistence, "_lockfile", {}).values())
         for handler in logger.handlers:
             if handler.get_name() == "DefaultStreamHandler":
