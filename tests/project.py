@@ -54,7 +54,7 @@ TINY: dict[str, Any] = yaml.safe_load((ROOT / ".test/config/config.yaml").read_t
 
 @dataclass
 class Workflow:
-    """A copy of the project in a folder of its own; its jobs are forked from a warm process or not."""
+    """A copy of the project in a folder of its own; ``warm``: one process forks its jobs."""
 
     folder: Path
     warm: bool = True

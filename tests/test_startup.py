@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from flowquant.runtime.digest import PACKAGE, module_of
-from project import STAGES
+from project import ROOT, STAGES
 
 # What takes long to import, and which stages may: all others do without, or ask for it late.
 ALLOWED: dict[str, set[str]] = {
@@ -86,3 +86,19 @@ def test_the_package_is_imported_without_others(module: str) -> None:
     found = f"import sys; had = set(sys.modules); import {module}; print(*set(sys.modules) - had)"
     loaded = {name.partition(".")[0] for name in python("-c", found).split()}
     assert loaded <= {"flowquant", *sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("family", ["transformer", "unet"])
+def test_the_forms_of_a_network_need_no_compiler(family: str) -> None:
+    """Every stage that reads weights asks for them; PyTorch's own initialisation would load it."""
+    code = (
+        "import sys; from dataclasses import replace; from tiny import TINY_MODEL, TINY_NETWORKS\n"
+        "from flowquant.models.model import build_network, empty_network\n"
+        f"model = replace(TINY_MODEL, network=TINY_NETWORKS['{family}'])\n"
+        "empty = empty_network(model).state_dict()\n"
+        "assert not {'torch._dynamo', 'torch.fx.experimental.symbolic_shapes'} & set(sys.modules)\n"
+        "real = build_network(model).state_dict()\n"
+        "assert [(n, t.shape, t.dtype) for n, t in empty.items()]"
+        " == [(n, t.shape, t.dtype) for n, t in real.items()]"
+    )
+    python("-c", f"import sys; sys.path.append({str(ROOT / 'tests')!r})\n{code}")

@@ -1,5 +1,6 @@
-"""The same run makes the same files, to the byte, whether its jobs are forked from a warm process or
-not; times are where reports have them.
+"""The same run makes the same files, to the byte, its jobs forked from a warm process or not.
+
+Times are where reports have them.
 """
 
 from __future__ import annotations
