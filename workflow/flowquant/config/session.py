@@ -8,6 +8,7 @@ gone.
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -56,6 +57,9 @@ class Session:
         if not workflow.is_main_process or not workflow.modifier.is_main_snakefile():
             return None
         session = cls()
+        # A graph of thousands of jobs stays: looking through it for garbage again and again was a
+        # sixth of what a dry run takes.
+        gc.set_threshold(100_000, 20, 100)
         keep_records(Path("results"))
         return session
 
