@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from flowquant.runtime import timeline
 from flowquant.runtime.client import ADDRESS
 
 PACKAGE = Path(__file__).parents[1]
@@ -33,7 +34,7 @@ THREADS = (
 NO_DRIVER = "PYTORCH_NVML_BASED_CUDA_CHECK"
 OWN = {
     *("PWD", "OLDPWD", "SHLVL", "_", "PATH", "TMPDIR", "TMP", "TEMP", "TEMPDIR"),
-    *("FLOWQUANT_FOR", "FLOWQUANT_CLASSES", ADDRESS, *CLIENT, *THREADS),
+    *("FLOWQUANT_FOR", "FLOWQUANT_CLASSES", timeline.FILE, ADDRESS, *CLIENT, *THREADS),
     *("CUDA_VISIBLE_DEVICES", NO_DRIVER),
 }
 
