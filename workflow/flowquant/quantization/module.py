@@ -129,12 +129,12 @@ def check_width(bits: float, method: MethodConfig) -> None:
     d = method.vector
     number = isinstance(bits, int) or (isinstance(bits, float) and d > 1)
     if isinstance(bits, bool) or not number or whole_bits(bits, d) is None:
-        each = "" if d == 1 else f"a {d}th of "
+        whole = "a whole number from 1 to 16"
         raise UserError(
             "bits",
             found=repr(bits),
-            expected=f"{each}a whole number from 1 to 16",
-            remedy="2 to 4 are usual.",
+            expected=whole if d == 1 else f"bits·{d} to be {whole}",
+            remedy="2 to 4 are usual." if d == 1 else "Choose fewer bits or shorter vectors.",
         )
 
 

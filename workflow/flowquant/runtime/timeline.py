@@ -24,7 +24,7 @@ def note(devices: Sequence[str], kind: str) -> None:
         return
     process: dict[str, object] = {"run": int(os.environ.get(FOR, "0")), "process": os.getpid()}
     outputs = [word.partition("=")[2] for word in sys.argv if word.startswith("--output=")]
-    doing = {"stage": sys.argv[1], "output": "".join(outputs[:1])}
+    doing = {"stage": "".join(sys.argv[1:2]), "output": "".join(outputs[:1])}
     now = time.time()
     times = {"started": _started(now), "claimed": now}
     _write(path, process | doing | {"devices": list(devices), "kind": kind} | times)
