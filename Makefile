@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CORES ?= all
 RESULTS := results/quickstart
 
-.PHONY: quickstart test campaign lint ruff ruff-format mypy snakefmt fix install clean
+.PHONY: quickstart test test-peers campaign lint ruff ruff-format mypy snakefmt fix install clean
 
 # Networks this small train no faster on two cores: model and classifier train side by side.
 # This is `snakemake` that also removes the lock of a run that was killed.
@@ -22,6 +22,10 @@ quickstart: $(VENV)/.run
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --ignore tests/workflow
 	$(BIN)/python -m pytest tests/workflow
+
+# Other projects' quantizers by their own code, which is installed beside what else is there.
+test-peers: $(VENV)/.peers
+	$(BIN)/python -m pytest tests/peers
 
 # Random kills, malformed inputs and configurations, for about half an hour on two cores.
 campaign: $(VENV)/.dev
@@ -61,6 +65,10 @@ $(VENV)/.run: $(VENV)/.python envs/requirements.txt
 $(VENV)/.dev: $(VENV)/.run envs/requirements-dev.txt envs/requirements-oracles.txt
 	$(BIN)/pip install --quiet -r envs/requirements-dev.txt
 	$(BIN)/pip install --quiet --no-deps -r envs/requirements-oracles.txt
+	touch $@
+
+$(VENV)/.peers: $(VENV)/.dev envs/requirements-peers.txt
+	$(BIN)/pip install --quiet -r envs/requirements-peers.txt
 	touch $@
 
 clean:

@@ -41,6 +41,17 @@ def refuse(key: str, *, found: object, expected: str, remedy: str) -> NoReturn:
     raise PydanticCustomError("refused", "found {found}; expected {expected}", parts)
 
 
+def check_shares(batch: int, devices: int) -> None:
+    """In a section's validator: refuse ``devices`` that cannot share a batch alike."""
+    if batch % devices:
+        refuse(
+            "devices",
+            found=devices,
+            expected=f"a divisor of the batch {batch}",
+            remedy="Choose `batch` and `devices` so that all devices take the same share.",
+        )
+
+
 def _integral(value: Any) -> Any:
     """2.0, as YAML and JSON may say it, is 2; true is no 1."""
     if isinstance(value, bool):

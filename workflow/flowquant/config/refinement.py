@@ -12,6 +12,7 @@ from flowquant.config.fields import (
     NonNegative,
     Positive,
     Probability,
+    check_shares,
     refuse,
     section,
 )
@@ -103,11 +104,5 @@ class RefineSection(RefineConfig):
 
     @model_validator(mode="after")
     def _check_devices(self) -> RefineSection:
-        if self.batch % self.devices:
-            refuse(
-                "devices",
-                found=self.devices,
-                expected=f"a divisor of the batch {self.batch}",
-                remedy="Choose `batch` and `devices` so that all devices take the same share.",
-            )
+        check_shares(self.batch, self.devices)
         return self

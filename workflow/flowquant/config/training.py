@@ -11,6 +11,7 @@ from flowquant.config.fields import (
     NonNegative,
     Positive,
     Probability,
+    check_shares,
     number,
     refuse,
     section,
@@ -91,11 +92,5 @@ class TrainingSection(TrainingConfig):
 
     @model_validator(mode="after")
     def _check_devices(self) -> TrainingSection:
-        if self.batch % self.devices:
-            refuse(
-                "devices",
-                found=self.devices,
-                expected=f"a divisor of the batch {self.batch}",
-                remedy="Choose `batch` and `devices` so that all devices take the same share.",
-            )
+        check_shares(self.batch, self.devices)
         return self
