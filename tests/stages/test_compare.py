@@ -83,3 +83,13 @@ def test_what_does_not_belong_together_is_one_message(
     with pytest.raises(UserError, match=r"no samples of full of seed 1"):
         compare((full, write(tmp_path, "ot/2bit", 1, 2)), **given)
     assert not given["output"].exists()
+
+
+@pytest.mark.parametrize("variants", [(), ("full",)])
+def test_one_variant_has_no_difference(
+    given: dict[str, Any], tmp_path: Path, variants: tuple[str, ...]
+) -> None:
+    samples = tuple(write(tmp_path, variant, 0, 1) for variant in variants)
+    with pytest.raises(UserError, match=f"samples of {len(variants)} variants"):
+        compare(samples, **given)
+    assert not given["output"].exists()

@@ -71,6 +71,8 @@ def compare(
     for variant, seeds in found.items():
         if missing := labels_of.keys() - seeds.keys():
             raise _apart(output, f"no samples of {variant} of seed {min(missing)}")
+    if len(found) < 2:
+        raise _apart(output, f"samples of {len(found)} variants, of which there is no difference")
     means = {v: average([seeds[s] for s in sorted(seeds)]) for v, seeds in sorted(found.items())}
     rows = []
     for (a, ours), (b, theirs) in combinations(means.items(), 2):
@@ -97,6 +99,6 @@ def _apart(where: Path, found: str) -> UserError:
     return UserError(
         where,
         found=found,
-        expected="samples of the same seeds for each variant of one dataset, but real images",
+        expected="two variants or more of one dataset, no real images, each of the same seeds",
         remedy="Name the files `sampling/<dataset>/<variant>/seed<seed>.safetensors` of one run.",
     )
