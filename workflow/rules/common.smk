@@ -102,3 +102,32 @@ def sampled_attributes(wildcards, input):
 def extractor_weights(wildcards):
     """The weights of the feature extractor."""
     return RUN.extractor_weights or f"<run>/classifiers/{wildcards.dataset}.safetensors"
+
+
+def hessians_option(wildcards, input):
+    """The Hessians as an option, where a method compensates.
+
+    A parameter of its own: one that is made of inputs makes no job stale.
+    """
+    return [f"--hessians={input.hessians}"] if input.get("hessians") else []
+
+
+def to_measure(wildcards):
+    """What measuring the sensitivity to a method needs: also Hessians, if it compensates."""
+    files = {"model": MODEL, "data": rules.dataset.output[0]} | RUN.hessians(wildcards)
+    return {name: path.format(**wildcards) for name, path in files.items()}
+
+
+def to_quantize(wildcards):
+    """What quantizing a variant needs: the model, and widths where they are mixed."""
+    files = {"model": MODEL} | RUN.hessians(wildcards)
+    if wildcards.method in RUN.mixed:
+        files["allocation"] = rules.allocate.output[0]
+    return {name: path.format(**wildcards) for name, path in files.items()}
+
+
+def width_options(wildcards, input):
+    """A variant's width, or the file with the widths of its tensors."""
+    if wildcards.method in RUN.mixed:
+        return [f"--allocation={input.allocation}"]
+    return [f"--bits={wildcards.bits}"]
