@@ -11,7 +11,7 @@ RESULTS := results/quickstart
 # This is `snakemake` that also removes the lock of a run that was killed.
 quickstart: $(VENV)/.run
 	@PYTHONPATH=workflow $(BIN)/python -m flowquant.config.session --cores $(CORES) \
-		--set-threads train=1 classifier=1 quantize=1 --quiet host reason \
+		--set-threads train=1 classifier=1 quantize=1 refine=1 --quiet host reason \
 		--configfile config/quickstart.yaml
 	@echo
 	@cat $(RESULTS)/summary.md

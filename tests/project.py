@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
+from flowquant.runtime.client import ADDRESS
 from flowquant.runtime.digest import PACKAGE, commands
 
 ROOT = Path(__file__).parents[1]
@@ -53,9 +54,10 @@ TINY: dict[str, Any] = yaml.safe_load((ROOT / ".test/config/config.yaml").read_t
 
 @dataclass
 class Workflow:
-    """A copy of the project in a folder of its own."""
+    """A copy of the project in a folder of its own; ``warm``: one process forks its jobs."""
 
     folder: Path
+    warm: bool = True
 
     def configure(self, name: str, content: dict[str, Any]) -> None:
         """Write a configuration file."""
@@ -75,18 +77,24 @@ class Workflow:
     def processor_seconds(self) -> dict[str, list[float]]:
         """What each process of each stage has used up."""
         found = defaultdict(list)
-        for line in (self.folder / "stopwatch.jsonl").read_text().splitlines():
-            stage, seconds, _ = json.loads(line)
-            found[stage].append(seconds)
+        for note in self._notes():
+            found[note["stage"]].append(note["seconds"])
         return found
 
     def loaded_modules(self) -> dict[str, set[str]]:
         """Which of the package's modules the processes of each stage have loaded."""
         found = defaultdict(set)
-        for line in (self.folder / "stopwatch.jsonl").read_text().splitlines():
-            stage, _, modules = json.loads(line)
-            found[stage].update(modules)
+        for note in self._notes():
+            found[note["stage"]].update(note["loaded"])
         return found
+
+    def parents(self) -> list[int]:
+        """The process that started each of the stages' processes."""
+        return [note["parent"] for note in self._notes()]
+
+    def _notes(self) -> list[dict[str, Any]]:
+        lines = (self.folder / "stopwatch.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
 
     def _run(self, command: list[str]) -> Done:
         paths = os.pathsep.join(map(str, (self.folder / "workflow", STOPWATCH)))
@@ -94,7 +102,8 @@ class Workflow:
             command,
             cwd=self.folder,
             env=os.environ
-            | {"PYTHONPATH": paths, "STOPWATCH": str(self.folder / "stopwatch.jsonl")},
+            | {"PYTHONPATH": paths, "STOPWATCH": str(self.folder / "stopwatch.jsonl")}
+            | ({} if self.warm else {ADDRESS: "no"}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -133,7 +142,7 @@ def listed(status: int, output: str) -> dict[str, int]:
     return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
 
 
-def copy_project(folder: Path) -> Workflow:
+def copy_project(folder: Path, warm: bool = True) -> Workflow:
     """Copy what git would give a user, without results."""
     for name in ("Snakefile", "workflow", "config", "profiles", "envs", "results/published"):
         source, target = ROOT / name, folder / name
@@ -144,6 +153,6 @@ def copy_project(folder: Path) -> Workflow:
             shutil.copy2(source, target)
     for own in ("own_net.py", "fake_peer.py"):
         shutil.copy2(ROOT / "tests" / own, folder)
-    workflow = Workflow(folder)
+    workflow = Workflow(folder, warm)
     workflow.configure("tiny.yaml", TINY)
     return workflow

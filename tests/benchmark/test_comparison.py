@@ -1,10 +1,11 @@
 """The table of the baseline and this project, and the clock behind it."""
 
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from flowquant.benchmark import timing
 from flowquant.benchmark.ceiling import shapes_ceiling
 from flowquant.benchmark.comparison import Comparison, Duration, as_markdown, as_row
 from flowquant.benchmark.flops import Product
@@ -49,13 +50,22 @@ def test_the_table_says_what_is_extrapolated() -> None:
     ]
 
 
-def test_short_work_is_timed_in_bursts_and_long_work_by_itself() -> None:
-    short = measure(lambda: None, CPU, budget=0)
-    assert short.runs == 1000
-    assert short.seconds < 1e-4
-    long = measure(lambda: time.sleep(0.06), CPU, budget=0)
+def test_short_work_is_timed_in_bursts_and_long_work_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now))
+
+    def work(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    short = measure(lambda: work(1e-6), CPU, budget=0)
+    assert (short.runs, short.repeats) == (1000, 3)
+    assert short.seconds == pytest.approx(1e-6)
+    long = measure(lambda: work(0.06), CPU, budget=0)
     assert (long.runs, long.repeats) == (1, 3)
-    assert long.seconds >= 0.06
+    assert long.seconds == pytest.approx(0.06)
 
 
 def test_a_ceiling_weighs_products_by_their_time() -> None:

@@ -1,6 +1,6 @@
 """Malformed inputs: for every stage and each file that it reads, one thing wrong with it.
 
-Each ends in at most one message, exit code 1, no output, and little memory and time.
+Each ends in at most one message, exit code 1, no output, and little memory.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _trial(
 def _judge(folder: Path, ending: Ending, must: bool, new: list[str], found: Outcome) -> None:
     problems = found.problems
     if ending.timed_out:
-        problems["slow"] = f"over {ending.seconds:.0f} s"
+        problems["hangs"] = f"over {ending.seconds:.0f} s"
     elif ending.code not in (0, 1):
         problems["exit"] = f"{ending.code}: {ending.said[-200:]}"
     if ending.traceback:

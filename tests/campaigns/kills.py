@@ -65,7 +65,7 @@ def _judge_kill(
     folder: Path, command: Command, kill: Kill, ending: Ending, problems: dict[str, str]
 ) -> None:
     if ending.timed_out:
-        problems["slow"] = "it went on for 30 s"
+        problems["hangs"] = f"it went on for {ending.seconds:.0f} s"
     expected = (0,) if ending.late else (*ENDS[kill.number], 0)
     if ending.code not in expected:
         problems["exit"] = f"{ending.code} after {kill.after:.3f} s: {ending.said[-200:]}"

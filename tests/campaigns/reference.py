@@ -22,6 +22,7 @@ import torch
 
 from campaigns.trial import Ending, beside, run
 from everything import EVERYTHING, RUN, others
+from flowquant.config.shell import START
 from flowquant.runtime.tensors import read_tensors
 from image_files import encoded, write_tar
 from originals import PRESETS, write_originals
@@ -228,7 +229,7 @@ def planned(
     """The stages' command lines that Snakemake would run, in order."""
     done = workflow.snakemake("-n", "-p", "--forceall", *targets, config=config)
     assert done.returncode == 0, done.stdout[-3000:]
-    for line in re.findall(r"python -m flowquant (.*)", done.stdout):
+    for line in re.findall(f"{re.escape(START)} (.*)", done.stdout):
         words = re.sub(r" (2>&1 \| tee|2>) \S+$", "", line.rstrip())
         yield shlex.split(words)
 

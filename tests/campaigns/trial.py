@@ -18,7 +18,8 @@ from typing import NoReturn
 
 from flowquant.runtime.interrupt import FOR
 
-LONGEST = 30.0
+# What goes on for longer hangs.
+LONGEST = 300.0
 # Address space beyond what is there: a bomb ends its own process, not the machine.
 GUARD = 4 << 30
 
@@ -34,7 +35,7 @@ class Ending:
     peak: int  # bytes, of the process itself
     late: bool = False  # it had ended before the signal
     timed_out: bool = False
-    survivors: int = 0  # processes of its session, ten seconds later
+    survivors: int = 0  # processes of its session, a minute later
 
     @property
     def traceback(self) -> str:
@@ -109,7 +110,7 @@ def run(
         peak=used.ru_maxrss * 1024,
         late=late,
         timed_out=timed_out,
-        survivors=end_session(pid, 0.0 if kill is None else 10.0),
+        survivors=end_session(pid, 0.0 if kill is None else 60.0),
     )
 
 

@@ -22,7 +22,7 @@ from flowquant.config.preset import Preset
 from flowquant.config.reading import check, merged, read_yaml
 from flowquant.config.refinement import RefineConfig
 from flowquant.config.sampling import SamplingConfig, SweepConfig
-from flowquant.config.shell import Shell
+from flowquant.config.shell import START, Shell
 from flowquant.config.training import TrainingConfig
 from project import ROOT
 from tiny import TINY_MODEL, TINY_NETWORKS
@@ -105,7 +105,7 @@ def test_no_field_is_run_by_a_shell(text: str, tmp_path: Path) -> None:
         log="/dev/null",
         stepout=1,
     )
-    line = line.replace("python -m flowquant", "printf '%s\\0'")
+    line = line.replace(START, "printf '%s\\0'")
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, check=True)
     found = done.stdout.decode().split("\0")[:-1]
     assert found == ["sample", f"--one={text}", f"--w={text}", text, f"--two={text}"]
@@ -155,7 +155,7 @@ def test_an_interrupted_stage_says_so_in_a_line() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "at work\n"
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=10)
+    _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "interrupted: sample\n")
 
 

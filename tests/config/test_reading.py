@@ -18,7 +18,7 @@ from snakemake.utils import format as formatted
 from flowquant.config.reading import check, merged, read_yaml
 from flowquant.config.run import Run
 from flowquant.config.schema import json_schema, resolve
-from flowquant.config.shell import Shell
+from flowquant.config.shell import START, Shell
 from flowquant.runtime.errors import UserError
 from project import ROOT
 
@@ -383,7 +383,7 @@ def test_every_text_reaches_its_stage_unharmed(config: Content, text: str, tmp_p
     command = Shell(tmp_path, own_environment=True).stage("sample", "{params.words}")
     params = SimpleNamespace(words=sent)
     line = formatted(command, params=params, log="/dev/null", stepout=1)
-    line = line.replace("python -m flowquant", "printf '%s\\0'")
+    line = line.replace(START, "printf '%s\\0'")
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[1:-1] == sent
     assert not list(tmp_path.iterdir())

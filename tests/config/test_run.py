@@ -122,11 +122,13 @@ def test_code_of_ones_own_counts_for_the_jobs_that_run_it(
     assert run.classes == {"digits": "net.py:Net"}
     assert '--model.network.arguments={"a": 1}' in run.model_options(W)
 
+    def code_of(command: str, **wildcards: str) -> str:
+        code = run.code(command)
+        return code if isinstance(code, str) else code(SimpleNamespace(**wildcards))
+
     def codes() -> dict[tuple[str, ...], str]:
         return {
-            (command, dataset, method): run.code(command)(
-                SimpleNamespace(dataset=dataset, method=method)
-            )
+            (command, dataset, method): code_of(command, dataset=dataset, method=method)
             for command in ("quantize", "sample", "evaluate", "classifier")
             for dataset in ("digits", "other")
             for method in ("ot", "own")

@@ -1,6 +1,5 @@
 """Dataset files: written as they come, read as memory maps, moved only where there is room."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def test_streamed_tensors_come_one_after_another(tmp_path: Path) -> None:
 
 
 def test_reading_is_a_memory_map(tmp_path: Path) -> None:
-    """Two gigabytes, most of them a hole in the file, in under a second and little memory."""
+    """Two gigabytes, most of them a hole in the file, in little memory."""
     path = tmp_path / "large.safetensors"
     count = 170_000
     with stream_tensors(path, 2 * 8 * count) as stream:
@@ -66,11 +65,10 @@ def test_reading_is_a_memory_map(tmp_path: Path) -> None:
         labels = {"train_labels": np.zeros(count, np.int64), "test_labels": np.zeros(1, np.int64)}
         stream.finish(labels, {})
     assert path.stat().st_size > 2e9
-    started, before = time.monotonic(), resident()
+    before = resident()
     train, _ = read_dataset(path)
     assert (train.images[-1] == 1).all()
     assert int(train.labels.max()) == 0
-    assert time.monotonic() - started < 1
     assert resident() - before < 50_000_000
 
 

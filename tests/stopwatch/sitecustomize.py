@@ -1,5 +1,5 @@
-"""Every stage that runs with this folder in PYTHONPATH notes, as it ends, its processor seconds
-and the modules of the package that it has loaded.
+"""Every stage that runs with this folder in PYTHONPATH notes, as it ends, its processor seconds,
+the modules of the package that it has loaded, and which process started it.
 
 Python imports a module of this name by itself before it runs anything.
 """
@@ -24,7 +24,10 @@ def note() -> None:
         for name, module in sys.modules.items()
         if name.startswith("flowquant.") and not str(module.__file__).endswith("__init__.py")
     }
-    line = json.dumps([" ".join(sys.argv[1 : 1 + words]), seconds, sorted(loaded)])
+    stage, parent = " ".join(sys.argv[1 : 1 + words]), os.getppid()
+    line = json.dumps(
+        {"stage": stage, "seconds": seconds, "loaded": sorted(loaded), "parent": parent}
+    )
     with Path(os.environ["STOPWATCH"]).open("a", encoding="utf-8") as file:
         file.write(f"{line}\n")
 

@@ -22,8 +22,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
 
 @pytest.fixture(scope="session")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    """Every stage of the workflow, on the smallest inputs."""
-    workflow = copy_project(tmp_path_factory.mktemp("everything"))
+    """Every stage of the workflow, on the smallest inputs, in processes that share nothing."""
+    workflow = copy_project(tmp_path_factory.mktemp("everything"), warm=False)
     write_originals(workflow.folder / "data")
     mirror = workflow.folder / "weights.pth"
     mirror.write_bytes(b"stand-in for Inception's weights")

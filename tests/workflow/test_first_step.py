@@ -1,11 +1,16 @@
-"""From nothing to the first useful step in seconds: every stage, on a CPU."""
+"""From nothing to the first useful step: every stage, in times of what PyTorch takes to import."""
+
+import resource
+import subprocess
+import sys
 
 import pytest
 
 from project import STAGES, Workflow
 
 RUN = "results/everything"
-MOST_SECONDS = 8
+# Times `import torch`; 3 is usual for the slowest.
+MOST = 5
 # No rule runs the first; the others measure for seconds, however small the model: up to that.
 BY_HAND: dict[str, tuple[str, ...]] = {
     "inspect": (
@@ -46,9 +51,25 @@ def processor_seconds(everything: Workflow) -> dict[str, list[float]]:
     return everything.processor_seconds()
 
 
+@pytest.fixture(scope="module")
+def torch_seconds() -> float:
+    """Of a process that imports PyTorch and does no more, on the same machine as busy as now."""
+
+    def used() -> float:
+        found = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return found.ru_utime + found.ru_stime
+
+    seconds = []
+    for _ in range(3):
+        before = used()
+        subprocess.run([sys.executable, "-c", "import torch"], check=True)
+        seconds.append(used() - before)
+    return max(seconds)
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_is_at_work_in_seconds(
-    processor_seconds: dict[str, list[float]], stage: str
+def test_every_stage_is_soon_at_work(
+    processor_seconds: dict[str, list[float]], torch_seconds: float, stage: str
 ) -> None:
     # The first of several processes may have found a cold file cache.
-    assert min(processor_seconds[stage]) <= MOST_SECONDS
+    assert min(processor_seconds[stage]) <= MOST * torch_seconds

@@ -25,7 +25,7 @@ def rows() -> dict[str, dict[str, str]]:
 
 def test_all_variants_are_there(rows: dict[str, dict[str, str]]) -> None:
     quantized = {f"{method}/{bits}bit" for method in ("uniform", "ot") for bits in (2, 4, 8, 16)}
-    assert set(rows) == {"real", "full"} | quantized
+    assert set(rows) == {"real", "full", "refined/2bit"} | quantized
     assert all(row["n"] == "1000" for row in rows.values())
 
 
@@ -56,4 +56,4 @@ def test_plots_and_grids_are_there(rows: dict[str, dict[str, str]]) -> None:
         for suffix in ("png", "svg"):
             assert (RESULTS / f"plots/digits_{name}.{suffix}").stat().st_size > 1000
     grids = sorted(Path(RESULTS / "sampling/digits").rglob("*.png"))
-    assert len(grids) == 9
+    assert len(grids) == 10

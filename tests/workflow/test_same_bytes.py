@@ -1,4 +1,7 @@
-"""The same run makes the same files, to the byte; times are where reports have them."""
+"""The same run makes the same files, to the byte, its jobs forked from a warm process or not.
+
+Times are where reports have them.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,10 @@ def test_the_same_run_makes_the_same_files(everything: Workflow, tmp_path: Path)
     again.configure("everything.yaml", EVERYTHING)
     done = again.snakemake("--max-threads", "1", "all", config=("everything.yaml",))
     assert done.returncode == 0, done.stdout[-5000:]
+    # In forks of one process, and each from nothing.
+    assert len(again.parents()) > 20
+    assert len(set(again.parents())) == 1
+    assert len(set(everything.parents())) == len(everything.parents())
     first, second = content(everything.folder / RUN), content(tmp_path / RUN)
     assert len(second) > 40
     differing = [name for name in second if second[name] != first[name]]

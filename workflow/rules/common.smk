@@ -34,13 +34,14 @@ PEERS_ENVIRONMENT = SOURCE / "envs" / "peers.yaml"
 CONFIG = RUN.configuration
 # What jobs note of where they compute.
 DEVICES = f"results/{RUN.name}/logs/devices.jsonl"
-stage = Shell(
+jobs = Shell(
     SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method)
-).stage
+)
+stage = jobs.stage
 
 
 onstart:
-    session.start(logger, workflow, Path(DEVICES))
+    session.start(logger, workflow, Path(DEVICES), jobs.environment)
 
 
 onerror:

@@ -134,8 +134,8 @@ class Run:
         if weights is not None and self.configuration.evaluation.extractor != "classifier":
             yield "evaluation.weights.path", weights
 
-    def code(self, command: str) -> Callable[[Wildcards], str]:
-        """A params function: a hash of the code that a command runs, the user's own included.
+    def code(self, command: str) -> Callable[[Wildcards], str] | str:
+        """A hash of the code that a command runs, or a params function with the user's own, too.
 
         A file of the user's own counts for the jobs that run it: a class for its dataset, where
         networks are made; levels for their method, where they are chosen.
@@ -143,6 +143,8 @@ class Run:
         modules = imported_modules(module_of(command))
         classes = self.classes if "models.custom" in modules else {}
         functions = self.functions if "quantization.own_levels" in modules else {}
+        if not (classes or functions):
+            return digest(command)
 
         def code(wildcards: Wildcards) -> str:
             own = (

@@ -8,19 +8,21 @@ gone.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from flowquant.config.benchmarks import follow
 from flowquant.config.failures import out_of_memory
-from flowquant.runtime import interrupt, lock, timeline
+from flowquant.runtime import interrupt, lock, timeline, warm
 from flowquant.runtime.records import keep_records
 
 # Lines of a log that are shown.
@@ -56,18 +58,30 @@ class Session:
         if not workflow.is_main_process or not workflow.modifier.is_main_snakefile():
             return None
         session = cls()
+        # A graph of thousands of jobs stays: looking through it for garbage again and again was a
+        # sixth of what a dry run takes.
+        gc.set_threshold(100_000, 20, 100)
         keep_records(Path("results"))
         return session
 
-    def start(self, logger: logging.Logger, workflow: Any, devices: Path) -> None:
+    def start(
+        self,
+        logger: logging.Logger,
+        workflow: Any,
+        devices: Path,
+        jobs: Mapping[str, str] | None,
+    ) -> None:
         """Jobs are about to run: Snakemake has a scheduler, a screen and its lock of the folder.
 
-        Those of this machine note in the file ``devices`` when they computed where.
+        Those of this machine note in the file ``devices`` when they computed where. ``jobs`` is
+        their environment, where this interpreter runs them.
         """
         self._local = workflow.local_exec
         if self._local:
             devices.parent.mkdir(parents=True, exist_ok=True)
             os.environ[timeline.FILE] = str(devices)
+            if jobs is not None and (server := warm.start(jobs)) is not None:
+                follow(server)
         lock.claim(getattr(workflow.persistence, "_lockfile", {}).values())
         for handler in logger.handlers:
             if handler.get_name() == "DefaultStreamHandler":

@@ -18,6 +18,8 @@ from flowquant.runtime.interrupt import FOR
 # without `tee`, saying it kills it. The stage too ignores SIGINT until it can say something.
 LAST_WORDS = """trap : TERM; trap "" INT; tee() { ( trap "" TERM; exec tee "$@" ); }; """
 LAST_WORDS += f"export {FOR}=$PPID; "
+# `python -m flowquant`, or where there is a warm process its client (`flowquant.runtime.warm`).
+START = 'python "${FLOWQUANT_CLIENT:--m}" flowquant'
 FIELD = re.compile(r"\{([a-z][\w.]*)\}")
 
 
@@ -38,11 +40,19 @@ class Shell:
         here = Path.cwd()
         path = package.relative_to(here) if package.is_relative_to(here) else package
         words = [f"export PYTHONPATH={shlex.quote(str(path))}${{PYTHONPATH:+:$PYTHONPATH}}; "]
+        self._paths, self._own_environment = str(path), own_environment
         if not own_environment:
             os.environ["FLOWQUANT_BIN"] = str(Path(sys.executable).parent)
             words.append('export PATH="$FLOWQUANT_BIN:$PATH"; ')
-        # Snakemake takes single braces for fields.
-        self._prefix = (LAST_WORDS + "".join(words)).replace("{", "{{").replace("}", "}}")
+        self._prefix = _unformatted(LAST_WORDS + "".join(words))
+
+    @property
+    def environment(self) -> dict[str, str] | None:
+        """What stages' commands have, where the interpreter that runs Snakemake runs them."""
+        if self._own_environment:
+            return None
+        paths = filter(None, (self._paths, os.environ.get("PYTHONPATH")))
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
     def stage(self, command: str, arguments: str, follow: bool = False) -> str:
         """A rule's ``shell`` for a stage.
@@ -54,5 +64,10 @@ class Shell:
             follow: Whether what it prints is shown as well as logged, for stages that take long.
         """
         log = "2>&1 | tee {log}" if follow else "2> {log}"
-        line = f"python -m flowquant {command} {arguments} {log}"
-        return self._prefix + FIELD.sub(r"{\1:q}", line)
+        fields = FIELD.sub(r"{\1:q}", f"{command} {arguments} {log}")
+        return f"{self._prefix}{_unformatted(START)} {fields}"
+
+
+def _unformatted(text: str) -> str:
+    """Text as Snakemake leaves it, which takes single braces for fields."""
+    return text.replace("{", "{{").replace("}", "}}")

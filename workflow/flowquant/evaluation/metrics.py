@@ -75,26 +75,46 @@ def kernel_distance(features: Tensor, real: Tensor, subsets: int, size: int) -> 
     of samples [N, F] and of real images [M, F] are float64, on one device.
     """
     draws = np.random.RandomState(SUBSET_SEED)
-
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T / a.shape[1] + 1).pow(3)
-
-    def within(a: Tensor) -> Tensor:
-        found = kernel(a, a)
-        return (found.sum() - found.trace()) / (size * (size - 1))
-
-    # A subset of all is all of them, in whatever order.
-    whole = [within(part) if len(part) == size else None for part in (features, real)]
-    found = []
-    for _ in range(subsets):
-        x, y = (
-            part[torch.from_numpy(draws.choice(len(part), size, replace=False)).to(part.device)]
-            for part in (features, real)
-        )
-        alike = [within(p) if w is None else w for p, w in zip((x, y), whole, strict=True)]
-        found.append(alike[0] + alike[1] - 2 * kernel(x, y).mean())
-    distances = torch.stack(found)
+    drawn = [
+        [draws.choice(len(part), size, replace=False) for part in (features, real)]
+        for _ in range(subsets)
+    ]
+    x, y = (torch.from_numpy(np.stack(rows)) for rows in zip(*drawn, strict=True))
+    pairs = size * (size - 1)
+    inside = kernel_sums(features, features, x, x) - _diagonal_sums(features, x)
+    outside = kernel_sums(real, real, y, y) - _diagonal_sums(real, y)
+    distances = (inside + outside) / pairs - 2 * kernel_sums(features, real, x, y) / size**2
     return distances.mean().item(), distances.std(correction=0).item()
+
+
+def kernel_sums(a: Tensor, b: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Sums of the cubic kernel over all pairs of each subset, float64 [S].
+
+    Features are [N, F] and [M, F], subsets indices into them, int64 [S, n] and [S, m]. What costs
+    less is computed: the kernel of all pairs there are, once, or that of each subset.
+    """
+    rows, columns = rows.to(a.device), columns.to(a.device)
+    if len(a) * len(b) > rows.numel() * columns.shape[1]:
+        each = zip(rows, columns, strict=True)
+        return torch.stack([_kernel(a[row], b[column]).sum() for row, column in each])
+    counted = (
+        torch.zeros(len(chosen), len(part), dtype=a.dtype, device=a.device).scatter_(1, chosen, 1)
+        for part, chosen in ((a, rows), (b, columns))
+    )
+    of_a, of_b = counted
+    sums = torch.zeros(len(rows), dtype=a.dtype, device=a.device)
+    for part, weights in zip(a.split(ROWS), of_a.split(ROWS, dim=1), strict=True):
+        sums += ((weights @ _kernel(part, b)) * of_b).sum(1)
+    return sums
+
+
+def _diagonal_sums(features: Tensor, subsets: Tensor) -> Tensor:
+    """Sums of the kernel of each of a subset's features with itself, [S]."""
+    return (features.square().mean(1) + 1).pow(3)[subsets.to(features.device)].sum(1)
+
+
+def _kernel(a: Tensor, b: Tensor) -> Tensor:
+    return (a @ b.T / a.shape[1] + 1).pow_(3)
 
 
 def radii(features: Tensor, neighbours: int) -> Tensor:

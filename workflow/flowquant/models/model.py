@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from flowquant.config.custom import CustomConfig
 from flowquant.config.model import ModelConfig
@@ -54,8 +55,23 @@ def build_network(model: ModelConfig) -> nn.Module:
 
 def empty_network(model: ModelConfig) -> nn.Module:
     """A network on the device "meta": names and shapes, but no memory for weights."""
-    with torch.device("meta"):
+    with torch.device("meta"), _FormsAlone():
         return build_network(model)
+
+
+class _FormsAlone(TorchFunctionMode):
+    """Initialises nothing: for "meta" PyTorch would load its compiler first, a second or more."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Any = (), named: Any = None
+    ) -> Any:
+        of_init = getattr(function, "__module__", None) == "torch.nn.init"
+        scaled = function is Tensor.mul and not isinstance(arguments[1], Tensor)
+        if of_init or scaled or function in (Tensor.normal_, Tensor.uniform_):
+            return arguments[0] if arguments else named["tensor"]
+        if function is torch.randn:
+            function = torch.empty
+        return function(*arguments, **(named or {}))
 
 
 def empty_inputs(model: ModelConfig, batch: int) -> tuple[Tensor, ...]:

@@ -1,0 +1,258 @@
+"""A job that a warm process runs is as one of its own; where it could not be, it is run afresh."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowquant.runtime.client import ADDRESS
+from flowquant.runtime.digest import PACKAGE
+from flowquant.runtime.interrupt import FOR
+from project import ROOT
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's sockets")
+Process = subprocess.Popen[str]
+
+
+@dataclass
+class Warm:
+    """A warm process, whoever started it, and where both work."""
+
+    number: int
+    starter: Process
+    folder: Path
+    environment: dict[str, str]
+
+    def begin(self, *words: str, **changes: str) -> Process:
+        """Start a job, as a rule's command does."""
+        package = Path(self.environment["PYTHONPATH"].partition(os.pathsep)[0])
+        client = package / "flowquant/runtime/client.py"
+        return subprocess.Popen(
+            [sys.executable, str(client), "warm_jobs", *words],
+            cwd=self.folder,
+            env=self.environment | {FOR: str(os.getpid())} | changes,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def job(self, *words: str, **changes: str) -> dict[str, Any]:
+        """What a job says, of itself too."""
+        out, _ = self.begin(*words, **changes).communicate("input", timeout=120)
+        said: dict[str, Any] = json.loads(out)
+        return said
+
+
+@contextmanager
+def start(folder: Path, package: Path = PACKAGE.parent, wish: str = "") -> Iterator[Warm]:
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(package), str(ROOT / "tests")]),
+        "OMP_NUM_THREADS": "1",
+        ADDRESS: wish,
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "warm_jobs", "start"],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        number, address = process.stdout.readline().strip(), process.stdout.readline().strip()
+        own = environment | {ADDRESS: address}
+        yield Warm(int(number) if number != "None" else 0, process, folder, own)
+        process.kill()
+
+
+@pytest.fixture
+def warm(tmp_path: Path) -> Iterator[Warm]:
+    with start(tmp_path) as found:
+        yield found
+
+
+def lives(number: int) -> bool:
+    try:
+        return b") Z " not in Path(f"/proc/{number}/stat").read_bytes()
+    except OSError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+def at_work(process: Process) -> dict[str, Any]:
+    """What a job that waits says of itself."""
+    assert process.stdout is not None
+    said: dict[str, Any] = json.loads(process.stdout.readline())
+    return said
+
+
+def test_a_job_has_what_a_process_of_its_own_has(warm: Warm) -> None:
+    own = {"CUDA_VISIBLE_DEVICES": "3", "FLOWQUANT_CLASSES": "a:B\nc:D", "TMPDIR": "/somewhere"}
+    process = warm.begin("a b", "*", "ü\udc80", **own)
+    out, err = process.communicate("input", timeout=120)
+    assert (process.returncode, err) == (0, "to stderr\n")
+    assert json.loads(out) == {
+        "served": True,
+        "parent": warm.number,
+        "words": ["a b", "*", "ü\udc80"],
+        "folder": str(warm.folder),
+        "environment": own | {"OTHER": None},
+        "said": "input",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("exit", "0"), 0, ""),
+        (("exit", "3"), 3, ""),
+        (("error",), 1, "error: of the user"),
+        (("raise",), 1, "RuntimeError: of ours"),
+        (("kill",), -signal.SIGKILL, ""),
+    ],
+)
+def test_a_job_ends_as_a_process_of_its_own(
+    warm: Warm, words: tuple[str, ...], status: int, said: str
+) -> None:
+    process = warm.begin(*words)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == status
+    assert err.rstrip().rpartition("\n")[2] == said
+    assert warm.job("say")["served"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_job_is_told_what_its_client_is_told(warm: Warm, number: int, status: int) -> None:
+    with warm.begin("wait") as process:
+        assert at_work(process)["served"]
+        process.send_signal(number)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == status
+    assert err.endswith(": wait\n")
+    assert (warm.folder / "cleaned").exists()
+
+
+def test_a_job_dies_with_its_client(warm: Warm) -> None:
+    with warm.begin("wait") as process:
+        number = at_work(process)["process"]
+        process.kill()
+        wait_for(lambda: not lives(number))
+    assert not (warm.folder / "cleaned").exists()
+    assert warm.job("say")["served"]
+
+
+def test_when_the_warm_process_dies_its_jobs_are_run_afresh(warm: Warm) -> None:
+    with warm.begin("wait") as process:
+        first = at_work(process)
+        os.kill(warm.number, signal.SIGKILL)
+        second = at_work(process)
+        assert not lives(first["process"])
+        assert (first["served"], second["served"]) == (True, False)
+        assert second["process"] == process.pid
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+        assert process.returncode == 143
+    assert not warm.job("say")["served"]
+
+
+def test_a_job_that_was_told_to_stop_is_not_run_afresh(warm: Warm) -> None:
+    with warm.begin("stubborn") as process:
+        assert at_work(process)["served"]
+        process.send_signal(signal.SIGTERM)
+        wait_for((warm.folder / "told").exists)
+        os.kill(warm.number, signal.SIGKILL)
+        process.communicate(timeout=120)
+    assert process.returncode == 143
+
+
+def test_jobs_run_side_by_side(warm: Warm) -> None:
+    with warm.begin("wait") as one, warm.begin("wait") as other:
+        numbers = {at_work(process)["process"] for process in (one, other)}
+        assert len(numbers) == 2
+        assert warm.job("say")["served"]
+        for process in (one, other):
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=120)
+
+
+def test_two_runs_have_a_process_each(warm: Warm) -> None:
+    with start(warm.folder) as other:
+        assert other.job("say")["parent"] == other.number
+        assert warm.job("say")["parent"] == warm.number
+        assert warm.number != other.number
+
+
+def test_an_older_one_is_not_used(tmp_path: Path) -> None:
+    package = tmp_path / "workflow"
+    shutil.copytree(PACKAGE, package / "flowquant", ignore=shutil.ignore_patterns("__pycache__"))
+    with start(tmp_path, package) as warm:
+        assert warm.job("say")["served"]
+        with (package / "flowquant/stages/train.py").open("a") as file:
+            file.write("# edited\n")
+        assert not warm.job("say")["served"]
+
+
+def test_another_environment_is_a_process_of_its_own(warm: Warm) -> None:
+    assert warm.job("say", OMP_NUM_THREADS="2")["served"]
+    for changes in ({"OTHER": "x"}, {"OMP_NUM_THREADS": ""}, {"LD_LIBRARY_PATH": "/nowhere"}):
+        assert not warm.job("say", **changes)["served"], changes
+
+
+@pytest.mark.parametrize("word", ["unknown", "thread"])
+def test_what_cannot_be_forked_is_run_afresh(warm: Warm, word: str) -> None:
+    """A module that cannot be imported, and one that starts a thread."""
+    assert not warm.job(word)["served"]
+
+
+def test_jobs_compute_with_their_own_threads(warm: Warm) -> None:
+    for count in (1, 2):
+        said = warm.job("threads", OMP_NUM_THREADS=str(count))
+        assert said["served"]
+        assert (said["torch"], said["pools"]) == (count, [count])
+
+
+def test_what_a_job_imports_late_the_next_one_finds(warm: Warm) -> None:
+    assert [warm.job("late")["known"] for _ in range(2)] == [False, True]
+
+
+def test_it_ends_with_whoever_started_it(warm: Warm) -> None:
+    with warm.begin("wait") as process:
+        number = at_work(process)["process"]
+        warm.starter.kill()
+        # A job that is at work is not its to end.
+        wait_for(lambda: not _connects(warm))
+        assert lives(number)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+    assert process.returncode == 143
+    wait_for(lambda: not lives(warm.number))
+
+
+def _connects(warm: Warm) -> bool:
+    return bool(warm.job("say")["served"])
+
+
+def test_a_user_may_want_none(tmp_path: Path) -> None:
+    with start(tmp_path, wish="no") as warm:
+        assert warm.number == 0
+        assert not warm.job("say")["served"]
