@@ -34,9 +34,7 @@ PEERS_ENVIRONMENT = SOURCE / "envs" / "peers.yaml"
 CONFIG = RUN.configuration
 # What jobs note of where they compute.
 DEVICES = f"results/{RUN.name}/logs/devices.jsonl"
-jobs = Shell(
-    SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method)
-)
+jobs = Shell(SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method))
 stage = jobs.stage
 
 
