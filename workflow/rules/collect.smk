@@ -5,7 +5,7 @@ rule collect:
     input:
         evaluations=EVALUATIONS,
         downstreams=DOWNSTREAMS,
-        models=expand(MODEL_REPORT, dataset=RUN.datasets) + QUANTIZED_REPORTS,
+        models=of_models(MODEL_REPORT) + QUANTIZED_REPORTS,
         fidelities=FIDELITIES,
         classifiers=expand(rules.classifier.output.report, dataset=RUN.classified),
     output:

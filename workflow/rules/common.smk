@@ -32,11 +32,11 @@ own_code.allow(RUN.classes.values())
 ENVIRONMENT = SOURCE / "envs" / "flowquant.yaml"
 PEERS_ENVIRONMENT = SOURCE / "envs" / "peers.yaml"
 CONFIG = RUN.configuration
+# Of the models whose seed of training is the first, which figures and sweeps show.
+FIRST = RUN.trainings[0]
 # What jobs note of where they compute.
 DEVICES = f"results/{RUN.name}/logs/devices.jsonl"
-jobs = Shell(
-    SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method)
-)
+jobs = Shell(SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method))
 stage = jobs.stage
 
 
@@ -61,11 +61,18 @@ def names(choices):
 
 wildcard_constraints:
     dataset=names(RUN.datasets),
+    training=r"(-seed[1-9][0-9]*)?",
     method=names([*RUN.methods, *RUN.peers]),
     variant=names(RUN.variants),
     # A budget of mixed precision may be a fraction.
     bits=r"[0-9]+(\.[0-9]+)?",
     seed="[0-9]+",
+
+
+def of_models(paths, datasets=RUN.datasets, **others):
+    """Files of every trained model of some datasets."""
+    models = expand(paths, zip, **RUN.models(datasets), allow_missing=True)
+    return expand(models, **others)
 
 
 def figure(name, caption, title):
@@ -83,8 +90,8 @@ def figure(name, caption, title):
 def weights_of(wildcards):
     """The weights of a variant, full precision or quantized."""
     if wildcards.variant == "full":
-        return f"<run>/models/{wildcards.dataset}_model.safetensors"
-    return f"<run>/quantized_models/{wildcards.dataset}/{wildcards.variant}.safetensors"
+        return MODEL.format(**wildcards)
+    return PACKED.format(**wildcards)
 
 
 def sampled_from(wildcards):

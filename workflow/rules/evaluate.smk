@@ -71,11 +71,11 @@ rule evaluate:
         real=rules.real_features.output,
         weights=extractor_weights,
     output:
-        "<run>/evaluation/{dataset}/{variant}/seed{seed}.json",
+        "<run>/evaluation/{dataset}{training}/{variant}/seed{seed}.json",
     log:
-        "<logs>/evaluate/{dataset}/{variant}/seed{seed}.log",
+        "<logs>/evaluate/{dataset}{training}/{variant}/seed{seed}.log",
     benchmark:
-        "<benchmarks>/evaluate/{dataset}/{variant}/seed{seed}.tsv"
+        "<benchmarks>/evaluate/{dataset}{training}/{variant}/seed{seed}.tsv"
     wildcard_constraints:
         variant=names(["real", *RUN.variants]),
     conda:
@@ -90,7 +90,7 @@ rule evaluate:
         metrics=RUN.metrics_options,
         code=RUN.code("evaluate"),
     message:
-        "{wildcards.dataset}: scoring {wildcards.variant}, seed {wildcards.seed}"
+        "{wildcards.dataset}{wildcards.training}: scoring {wildcards.variant}, seed {wildcards.seed}"
     shell:
         stage(
             "evaluate",
@@ -100,9 +100,12 @@ rule evaluate:
         )
 
 
-EVALUATIONS = expand(
-    rules.evaluate.output,
-    dataset=RUN.datasets,
-    variant=["real"] * CONFIG.evaluation.floor + RUN.variants,
-    seed=RUN.seeds,
-)
+EVALUATIONS = of_models(rules.evaluate.output, variant=RUN.variants, seed=RUN.seeds)
+if CONFIG.evaluation.floor:
+    EVALUATIONS += expand(
+        rules.evaluate.output,
+        dataset=RUN.datasets,
+        training="",
+        variant="real",
+        seed=RUN.seeds,
+    )

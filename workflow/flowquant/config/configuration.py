@@ -113,8 +113,13 @@ class Configuration:
     """Other projects' quantizers by their own code, a row each, to compare with; ``null`` takes
     away a row of an earlier file."""
 
+    training_seeds: Annotated[tuple[Natural, ...], Field(min_length=1), EACH_ONCE] = (0,)
+    """Seeds of training: each trains a model of each dataset, and all methods and sampling seeds
+    are run on it. A dataset with a checkpoint has one model, that of the first of these; sweeps
+    and figures that show one model show that of the first."""
+
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1), EACH_ONCE] = (0,)
-    """Sampling seeds; with several, tables and plots show mean ± standard deviation."""
+    """Sampling seeds. With several of these or of training, tables and plots show means."""
 
     data_root: Words = "data"
     """Folder that holds the original data files, or is to receive downloads."""

@@ -25,6 +25,7 @@ from flowquant.config.reading import check, merged, read_yaml, refuse_missing_fi
 from flowquant.config.refinement import RefineConfig
 from flowquant.config.sampling import SamplingConfig, SolverConfig, SweepConfig
 from flowquant.config.sources import ImagesSource
+from flowquant.config.trained import Training
 from flowquant.config.training import TrainingConfig
 from flowquant.runtime.digest import digest, imported_modules, module_of
 from flowquant.runtime.errors import UserError
@@ -53,6 +54,7 @@ class Run:
         self.presets = {name: configuration.presets[name] for name in self.datasets}
         self.methods, self.peers = configuration.methods, configuration.peers
         self.seeds = list(configuration.seeds)
+        self.trainings = [str(Training(seed)) for seed in configuration.training_seeds]
         self.variants = [str(variant) for variant in configuration.variants]
         self.quantized = [name for name in self.variants if name != "full"]
         # Less those of peers, which have no levels of ours.
@@ -159,6 +161,25 @@ class Run:
     def preset(self, wildcards: Wildcards) -> Preset:
         """The preset of the wildcards' dataset."""
         return self.presets[wildcards.dataset]
+
+    def models(self, datasets: Iterable[str]) -> dict[str, Words]:
+        """The trained models of some datasets, as two wildcards that go together.
+
+        An imported checkpoint is the model of the first training seed; there is no other.
+        """
+        pairs = [
+            (name, training)
+            for name in datasets
+            for training in (self.trainings[:1] if name in self.imported else self.trainings)
+        ]
+        return {
+            "dataset": [name for name, _ in pairs],
+            "training": [training for _, training in pairs],
+        }
+
+    def training_seed(self, wildcards: Wildcards) -> int:
+        """The seed of training of the wildcards' model."""
+        return Training.parse(wildcards.training).seed
 
     def checkpoints(self, wildcards: Wildcards) -> Words:
         """The files of the published checkpoint to import, where there is one."""
@@ -329,7 +350,8 @@ class Run:
         if settings is None:
             return {}
         name = f"{settings.source}_{settings.points}.safetensors"
-        return {"hessians": f"results/{self.name}/hessians/{wildcards.dataset}/{name}"}
+        model = f"{wildcards.dataset}{wildcards.training}"
+        return {"hessians": f"results/{self.name}/hessians/{model}/{name}"}
 
     def compensation_options(self, wildcards: Wildcards) -> Words:
         """How a method compensates, if it does."""

@@ -14,14 +14,19 @@ class Result:
 
     dataset: str
     variant: str
+    training_seed: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class OfSamples(Result):
-    """About the samples of a seed, ``n`` of them."""
+    """About the samples of a seed, ``n`` of them.
+
+    ``start`` is a digest of the noise and labels that they began with.
+    """
 
     seed: int
     n: Counted
+    start: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

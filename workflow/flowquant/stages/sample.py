@@ -6,7 +6,7 @@ from flowquant.config.sampling import BATCH, SamplingConfig
 from flowquant.quantization.variant import load_variant
 from flowquant.runtime.device import choose_devices
 from flowquant.runtime.names import DeviceName
-from flowquant.sampling.generate import labels_to_sample
+from flowquant.sampling.generate import labels_to_sample, start_digest
 from flowquant.sampling.samples import Origin, write_samples, write_samples_grid
 from flowquant.sampling.shards import generate_sharded
 
@@ -24,6 +24,7 @@ def sample(
     device: DeviceName = "auto",
     devices: int = 1,
     grid: Path | None = None,
+    training_seed: int = 0,
 ) -> None:
     """Sample images from a model file or a quantized model file.
 
@@ -32,6 +33,7 @@ def sample(
         output: Samples file to write: images, labels, evaluations of the velocity for an image.
         dataset: Name to write into the samples file.
         variant: Name to write into the samples file.
+        training_seed: The seed that the model was trained with, to write into the samples file.
         seed: Of the noise.
         sampling: Solver, steps, number, condition and guidance.
         data: Dataset file, for the attributes of its test images.
@@ -51,6 +53,8 @@ def sample(
     images, evaluations = generate_sharded(
         network, config, labels, sampling, seed, batch, torch_devices, model, packed
     )
-    write_samples(output, images, labels, Origin(dataset, variant, seed, evaluations))
+    start = start_digest(config, labels, seed)
+    origin = Origin(dataset, variant, seed, evaluations, training_seed, start)
+    write_samples(output, images, labels, origin)
     if grid is not None:
         write_samples_grid(grid, images, sampling.per_class)

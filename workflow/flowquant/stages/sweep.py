@@ -50,6 +50,7 @@ def sweep(
     batch: int = BATCH,
     packed: bool = False,
     device: DeviceName = "auto",
+    training_seed: int = 0,
 ) -> None:
     """Sample a variant with all solvers and score each set of samples.
 
@@ -60,6 +61,7 @@ def sweep(
         output: JSON to write: a row for each solver and number of evaluations.
         dataset: Name to write into it.
         variant: Name to write into it.
+        training_seed: The seed that the model was trained with, to write into it.
         seed: Of the noise; the same for all rows.
         extractor: Which network FID's features are of.
         settings: Solvers, evaluations and tolerances; number, condition and guidance of samples.
@@ -99,6 +101,7 @@ def sweep(
     report = {
         "dataset": dataset,
         "variant": variant,
+        "training_seed": training_seed,
         "seed": seed,
         "n": len(labels),
         "n_real": len(of_real.features),
