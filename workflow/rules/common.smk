@@ -34,9 +34,7 @@ PEERS_ENVIRONMENT = SOURCE / "envs" / "peers.yaml"
 CONFIG = RUN.configuration
 # What jobs note of where they compute.
 DEVICES = f"results/{RUN.name}/logs/devices.jsonl"
-jobs = Shell(
-    SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method)
-)
+jobs = Shell(SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method))
 stage = jobs.stage
 
 
@@ -66,6 +64,7 @@ wildcard_constraints:
     # A budget of mixed precision may be a fraction.
     bits=r"[0-9]+(\.[0-9]+)?",
     seed="[0-9]+",
+    extractor=names(RUN.extractors),
 
 
 def figure(name, caption, title):
@@ -98,11 +97,6 @@ def sampled_from(wildcards):
 def sampled_attributes(wildcards, input):
     """The dataset as an option, where it says what to sample."""
     return [f"--data={input.data}"] if input.get("data") else []
-
-
-def extractor_weights(wildcards):
-    """The weights of the feature extractor."""
-    return RUN.extractor_weights or f"<run>/classifiers/{wildcards.dataset}.safetensors"
 
 
 def hessians_option(wildcards, input):
