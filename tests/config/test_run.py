@@ -106,7 +106,7 @@ def test_options() -> None:
     assert run.source_options(W)[:2] == ["--source.kind=digits", "--source.test-fraction=0.3"]
     assert "--levels=equal_mass" in run.method_options(W)
     assert not [word for word in run.method_options(W) if "bits" in word]
-    assert run.metrics_options[-1] == "--metrics.is-splits=10"
+    assert "--metrics.is-splits=10" in run.metrics_options
     assert not [word for word in run.metrics_options if "neighbours" in word]
     # A sweep goes stale with what it keeps of the preset's sampling, not with the steps.
     sweep = run.sweep_options(W)
@@ -127,7 +127,7 @@ def test_code_of_ones_own_counts_for_the_jobs_that_run_it(
         "methods": TINY["methods"] | {"own": {"levels": "mine.py:levels"}},
         "datasets": ["digits", "other"],
         "presets": {"digits": base | {"network": own, "classifier": None}, "other": base},
-        "evaluation": {"extractor": "inception-v3-compat"},
+        "evaluation": {"extractors": ["inception-v3-compat"]},
     }
     run = read(**given)
     assert run.classes == {"digits": "net.py:Net"}

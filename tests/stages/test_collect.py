@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from flowquant.report.caveats import MEANINGS
-from flowquant.report.summary import COLUMNS, EVALUATION
+from flowquant.report.summary import COLUMNS
 from flowquant.stages.collect import collect
 from project import ROOT
+from scored import scored
 
 
 @pytest.fixture
@@ -33,9 +34,10 @@ def results(tmp_path: Path) -> dict[str, Path]:
         for seed in (1, 0):
             origin = {"dataset": "mnist", "variant": variant, "seed": seed, "n": 1000}
             name = f"{variant.replace('/', '_')}_{seed}"
-            values = dict.fromkeys(EVALUATION, 10.0 * index + seed) | {"evaluations": 80.0 + index}
-            seen_by = {"extractor": "classifier", "features": 512, "n_real": 10_000}
-            write("evaluations", name, origin | values | seen_by)
+            values = scored(10.0 * index + seed, evaluations=80.0 + index)
+            write("evaluations", name, origin | values)
+            other = scored(99.0, extractor="clip-vit-b-32", is_mean=None, is_std=None)
+            write("evaluations", f"{name}_by_another", origin | other)
             scores = {"accuracy": 1 / index, "precision": 0.5, "recall": 0.5, "f1": 0.5}
             write("downstreams", name, origin | scores)
         size = {"dataset": "mnist", "variant": variant, "effective_bits": 2.01, "bytes": 12_345}
@@ -48,7 +50,7 @@ def results(tmp_path: Path) -> dict[str, Path]:
         "table": tmp_path / "summary.md",
     }
     inputs: dict[str, Any] = {kind: tuple(found) for kind, found in paths.items()}
-    collect(**inputs | outputs)
+    collect(**inputs | outputs, extractor="classifier")
     return outputs
 
 
@@ -84,6 +86,7 @@ def test_caveats_reach_log_and_tables(
         **outputs,
         evaluations=tuple((tmp_path / "evaluations").iterdir()),
         models=(),
+        extractor="classifier",
         classifiers=(tmp_path / "classifiers/mnist.json",),
         references=(0.9,),
     )
@@ -140,8 +143,7 @@ def test_peers_are_marked_and_beside_the_best_of_ours(tmp_path: Path) -> None:
     models: list[Path] = []
     for name, (fid, bits) in variants.items():
         origin = {"dataset": "mnist", "variant": name}
-        scores: dict[str, Any] = dict.fromkeys(EVALUATION, 1.0) | {"fid": fid, "seed": 0, "n": 1000}
-        scores |= {"extractor": "classifier", "features": 512, "n_real": 10_000}
+        scores = scored(fid=fid, seed=0, n=1000)
         size: dict[str, Any] = {"effective_bits": bits, "bytes": 1000}
         if name.startswith(("hqq", "tiny")):
             size["counted"] = True
@@ -153,6 +155,7 @@ def test_peers_are_marked_and_beside_the_best_of_ours(tmp_path: Path) -> None:
     collect(
         evaluations=tuple(evaluations),
         models=tuple(models),
+        extractor="classifier",
         evaluation_results=tmp_path / "e.json",
         downstream_results=tmp_path / "d.json",
         summary=summary,

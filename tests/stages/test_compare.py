@@ -14,7 +14,7 @@ from flowquant.config.classifier import ArchitectureConfig
 from flowquant.config.model import ImageConfig
 from flowquant.evaluation.classifier import build_classifier, write_classifier
 from flowquant.evaluation.features import extract, read_features
-from flowquant.evaluation.metrics import frechet_distance, moments
+from flowquant.evaluation.frechet import Reference
 from flowquant.runtime.errors import UserError
 from flowquant.sampling.samples import Origin, write_samples
 from flowquant.stages.compare import compare
@@ -57,8 +57,10 @@ def test_every_pair_has_its_difference(given: dict[str, Any], tmp_path: Path) ->
         rows = list(csv.DictReader(file))
     pairs = [(row["variant"], row["other"]) for row in rows]
     assert pairs == [("full", "ot/4bit"), ("full", "ot/2bit"), ("ot/4bit", "ot/2bit")]
-    seen = read_features(given["real"], "classifier", given["weights"])
     device = torch.device("cpu")
+    reference = Reference(
+        read_features(given["real"], "classifier", given["weights"]).features, device
+    )
     for row in rows:
         assert (row["dataset"], row["n"]) == ("tiny", "40")
         assert (row["seeds"], row["resamples"]) == ("2", "20")
@@ -70,7 +72,7 @@ def test_every_pair_has_its_difference(given: dict[str, Any], tmp_path: Path) ->
         draws = torch.Generator().manual_seed(seed)
         images = torch.randint(256, (40, 1, 8, 8), generator=draws).to(torch.uint8)
         features, _ = extract(images, "classifier", given["weights"], device)
-        fids.append(frechet_distance(features, moments(seen.features)))
+        fids.append(reference.distance(features))
     assert float(rows[0]["fid"]) == pytest.approx(sum(fids) / 2, rel=1e-2)
 
 

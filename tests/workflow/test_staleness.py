@@ -102,7 +102,15 @@ MATRIX = [
     Rows(PEER, "quantize_peer", {"group": 8, "double": True, "codebook": True, "rank": 2}),
     Rows(PEER, "check_preset quantize_peer", {"peer": "hqq"}),
     Rows(
-        "evaluation.metrics", "evaluate", {"kid_subsets": 9, "kid_subset_size": 9, "is_splits": 2}
+        "evaluation.metrics",
+        "evaluate",
+        {
+            "kid_subsets": 9,
+            "kid_subset_size": 9,
+            "is_splits": 2,
+            "resamples": 3,
+            "directions": 9,
+        },
     ),
     Rows("evaluation.metrics", "evaluate real_features", {"neighbours": 2}),
     # Nothing is extracted by them here.
@@ -352,8 +360,8 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
         "sample*4 sample_real sample_grids downstream*4 evaluate*5 fidelity*3 collect "
         "plot_metrics*3 theory",
     ),
-    "evaluation.extractor": (
-        "inception-v3-compat",
+    "evaluation.extractors": (
+        ["inception-v3-compat", "classifier"],
         "inception_weights real_features evaluate*5 sweep_variant collect_sweep plot_sweep collect "
         "plot_metrics*3 theory benchmark_dataset",
     ),
@@ -390,7 +398,7 @@ LOST = {
     "checks/tiny_idx.json": ("check", "check_preset"),
     "summary.md": ("all", "collect plot_metrics theory"),
     "*_results.json": ("all", "collect plot_metrics theory"),
-    "evaluation/**/seed0.json": ("all", "evaluate collect plot_metrics theory"),
+    "evaluation/**/seed0.*.json": ("all", "evaluate collect plot_metrics theory"),
     "downstream/**/*.json": ("all", "downstream collect plot_metrics theory"),
     "fidelity/**/*.json": ("all", "fidelity collect plot_fidelity plot_metrics theory"),
     # Made with weights that all else is made of: asked for by a target of their own.

@@ -25,8 +25,8 @@ def test_everything_is_made(finished: Workflow) -> None:
         assert images.shape == (100, 1, 8, 8)
         assert labels.bincount().tolist() == [10] * 10
         assert origin.variant == variant
-        for stage in ("evaluation", "downstream"):
-            result = json.loads((run / f"{stage}/digits/{variant}/seed0.json").read_text())
+        for stage, name in (("evaluation", "seed0.classifier"), ("downstream", "seed0")):
+            result = json.loads((run / f"{stage}/digits/{variant}/{name}.json").read_text())
             assert result["n"] == 100
     for name in ("fid", "is", "accuracy", "samples", "levels"):
         pixels = np.asarray(Image.open(run / f"plots/digits_{name}.png").convert("L"))
@@ -150,7 +150,7 @@ def test_a_sweep_over_solvers(finished: Workflow) -> None:
         ("dopri5", None),
     ]
     # The tiny run samples with two Euler steps: the same images, the same FID.
-    scored = json.loads((run / "evaluation/digits/ot/2bit/seed0.json").read_text())
+    scored = json.loads((run / "evaluation/digits/ot/2bit/seed0.classifier.json").read_text())
     assert found["rows"][0]["fid"] == pytest.approx(scored["fid"], rel=1e-4)
     with (run / "sweep.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 3 * 5

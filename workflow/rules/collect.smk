@@ -24,6 +24,7 @@ rule collect:
     conda:
         ENVIRONMENT
     params:
+        extractor=RUN.extractor,
         references=RUN.reference_accuracies(RUN.classified),
         code=RUN.code("collect"),
     message:
@@ -31,7 +32,8 @@ rule collect:
     shell:
         stage(
             "collect",
-            "--evaluations {input.evaluations} --models {input.models} "
+            "--evaluations {input.evaluations} --extractor={params.extractor} "
+            "--models {input.models} "
             "--downstreams {input.downstreams} --fidelities {input.fidelities} "
             "--classifiers {input.classifiers} --references {params.references} "
             "--evaluation-results={output.evaluation_results} "

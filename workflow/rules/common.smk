@@ -67,6 +67,7 @@ wildcard_constraints:
     # A budget of mixed precision may be a fraction.
     bits=r"[0-9]+(\.[0-9]+)?",
     seed="[0-9]+",
+    extractor=names(RUN.extractors),
 
 
 def of_models(paths, datasets=RUN.datasets, **others):
@@ -105,11 +106,6 @@ def sampled_from(wildcards):
 def sampled_attributes(wildcards, input):
     """The dataset as an option, where it says what to sample."""
     return [f"--data={input.data}"] if input.get("data") else []
-
-
-def extractor_weights(wildcards):
-    """The weights of the feature extractor."""
-    return RUN.extractor_weights or f"<run>/classifiers/{wildcards.dataset}.safetensors"
 
 
 def hessians_option(wildcards, input):

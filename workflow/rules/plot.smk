@@ -14,7 +14,7 @@ rule plot_metrics:
         published=RUN.published,
         # For the caption in the report.
         seeds=RUN.seeds,
-        extractor=CONFIG.evaluation.extractor,
+        extractor=RUN.extractor,
         dpi=CONFIG.plot.dpi,
         code=RUN.code("plot_metrics"),
     message:

@@ -2,8 +2,10 @@
 rule sweep_variant:
     input:
         unpack(sampled_from),
-        real=rules.real_features.output,
-        weights=extractor_weights,
+        real=expand(
+            rules.real_features.output, extractor=RUN.extractor, allow_missing=True
+        ),
+        weights=RUN.extractor_weights,
     output:
         "<run>/sweep/{dataset}{training}/{variant}.json",
     log:
@@ -22,7 +24,7 @@ rule sweep_variant:
         runtime="8h",
     params:
         seed=RUN.seeds[0],
-        extractor=CONFIG.evaluation.extractor,
+        extractor=RUN.extractor,
         settings=RUN.sweep_options,
         training_seed=RUN.training_seed,
         data=sampled_attributes,

@@ -211,13 +211,13 @@ class Configuration:
 
     def _check_evaluation(self, name: str) -> None:
         preset = self.presets[name]
-        if self.evaluation.extractor == "classifier" and preset.classifier is None:
+        if "classifier" in self.evaluation.extractors and preset.classifier is None:
             refuse(
                 f"presets.{name}.classifier",
-                found="no classifier, but `evaluation.extractor: classifier`",
+                found="no classifier, but `classifier` among `evaluation.extractors`",
                 expected="a classifier, whose features are used",
-                remedy="Give the preset a classifier or set `evaluation.extractor: "
-                "inception-v3-compat`.",
+                remedy="Give the preset a classifier or set `evaluation.extractors: "
+                "[inception-v3-compat]`.",
             )
         splits = self.evaluation.metrics.is_splits
         if splits > preset.samples:

@@ -72,6 +72,9 @@ class Run:
         }
         self.functions = {name: row.levels for name, row in self.methods.items() if row.own}
         self.trained = [name for name in self.datasets if name not in self.imported]
+        # The first is that of tables, figures and sweeps.
+        self.extractors = list(configuration.evaluation.extractors)
+        self.extractor = self.extractors[0]
         self.gpus = 0 if configuration.device == "cpu" else 1
 
     @classmethod
@@ -133,7 +136,7 @@ class Run:
             if row.peer not in KNOWN:
                 yield f"peers.{name}.peer", row.peer
         weights = self.configuration.evaluation.weights.path
-        if weights is not None and self.configuration.evaluation.extractor != "classifier":
+        if weights is not None and self.extractors != ["classifier"]:
             yield "evaluation.weights.path", weights
 
     def code(self, command: str) -> Callable[[Wildcards], str] | str:
@@ -288,14 +291,14 @@ class Run:
 
     def benchmark_options(self, wildcards: Wildcards) -> Words:
         """What a benchmark samples and looks at, and how long it measures."""
-        preset, evaluation = self.preset(wildcards), self.configuration.evaluation
+        preset = self.preset(wildcards)
         architecture = (preset.classifier or ClassifierConfig(epochs=1)).architecture
         return [
             *options("solver", SolverConfig, preset.sampling),
             f"--images={preset.samples}",
-            f"--extractor={evaluation.extractor}",
+            f"--extractor={self.extractor}",
             # They count if they are at hand, as no input.
-            f"--weights={self.extractor_weights or INCEPTION}",
+            f"--weights={self.extractor_weights(wildcards)}",
             f"--architecture={architecture}",
             f"--seconds={self.configuration.benchmark.seconds}",
         ]
@@ -367,14 +370,13 @@ class Run:
         sensitivity = self.methods[wildcards.method].sensitivity
         return options("trials", type(sensitivity), sensitivity)
 
-    @property
-    def extractor_weights(self) -> str | None:
-        """The weights of the feature extractor; None where each dataset has its own."""
-        evaluation = self.configuration.evaluation
+    def extractor_weights(self, wildcards: Wildcards) -> str:
+        """The weights of the feature extractor that a rule names, or of the first."""
+        extractor = getattr(wildcards, "extractor", self.extractor)
         made = {"inception-v3-compat": INCEPTION, "efficientnet-lite0": EFFICIENTNET}
-        if evaluation.extractor not in made:
-            return None
-        return evaluation.weights.path or made[evaluation.extractor]
+        if extractor not in made:
+            return f"results/{self.name}/classifiers/{wildcards.dataset}.safetensors"
+        return self.configuration.evaluation.weights.path or made[extractor]
 
     @property
     def metrics_options(self) -> Words:

@@ -77,7 +77,9 @@ def average(results: Sequence[Row], names: Sequence[str]) -> Row:
 
     The standard deviation is the sample's (n − 1), over seeds.
     """
-    summary: Row = {name: statistics.fmean(result[name] for result in results) for name in names}
+    values = {name: [result[name] for result in results] for name in names}
+    # An extractor without logits has no Inception Score.
+    summary: Row = {n: None if None in v else statistics.fmean(v) for n, v in values.items()}
     if len(results) > 1:
         first = names[0]
         summary[f"{first}_std"] = statistics.stdev(result[first] for result in results)

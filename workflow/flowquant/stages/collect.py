@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from flowquant.config.evaluation import ExtractorName
 from flowquant.report.caveats import MEANINGS, warn
 from flowquant.report.results import Downstream, Evaluation, Fidelity, Judge, Size
 from flowquant.report.summary import (
@@ -22,6 +23,7 @@ from flowquant.runtime.files import read_json, write_json, write_text
 def collect(
     evaluations: tuple[Path, ...],
     models: tuple[Path, ...],
+    extractor: ExtractorName,
     evaluation_results: Path,
     downstream_results: Path,
     summary: Path,
@@ -34,8 +36,9 @@ def collect(
     """Gather results.
 
     Args:
-        evaluations: What `evaluate` wrote for each dataset, variant and seed.
+        evaluations: What `evaluate` wrote for each dataset, variant, seed and extractor.
         models: Reports on the size of each variant's file.
+        extractor: By whose features the table and the JSON compare.
         evaluation_results: JSON to write, the reference's ``samples_evaluation_results.json``.
         downstream_results: JSON to write, the reference's ``downstream_results.json``.
         summary: CSV to write, a row for each dataset and variant.
@@ -45,7 +48,8 @@ def collect(
         fidelities: What `fidelity` wrote for each dataset, variant and seed.
         references: The accuracy 0…1 that the dataset of each classifier allows; 1 without.
     """
-    evaluated = average_evaluations(read_results(evaluations, Evaluation))
+    seen = read_results(evaluations, Evaluation)
+    evaluated = average_evaluations(row for row in seen if row["extractor"] == extractor)
     judged = averages(read_results(downstreams, Downstream), DOWNSTREAM)
     near = averages(read_results(fidelities, Fidelity), FIDELITY)
     sizes = read_results(models, Size)

@@ -11,12 +11,12 @@ from flowquant.config.evaluation import ExtractorName
 from flowquant.config.variants import Variant
 from flowquant.evaluation.bootstrap import (
     Distances,
-    Reference,
     average,
     difference,
     resample_counts,
 )
 from flowquant.evaluation.features import check_comparable, extract, read_features
+from flowquant.evaluation.frechet import Reference
 from flowquant.report.tables import write_table
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.errors import UserError
@@ -67,7 +67,8 @@ def compare(
         check_comparable(real, of_real, features)
         counts = resample_counts(len(images), resamples, origin.seed)
         seeds = found.setdefault(Variant.parse(origin.variant, path), {})
-        seeds[origin.seed] = reference.distances(features, counts)
+        resampled = reference.distances(features, counts)
+        seeds[origin.seed] = Distances(reference.distance(features), resampled)
     for variant, seeds in found.items():
         if missing := labels_of.keys() - seeds.keys():
             raise _apart(output, f"no samples of {variant} of seed {min(missing)}")
