@@ -67,12 +67,11 @@ def test_names() -> None:
 def test_a_checkpoint_is_one_model() -> None:
     """That of the first training seed; of each other dataset there is one for each seed."""
     run = read(training_seeds=[3, 0])
-    assert run.trainings == ["-seed3", ""]
-    assert run.models(["digits"]) == {"dataset": ["digits"] * 2, "training": ["-seed3", ""]}
+    assert run.models == {"digits": ["-seed3", ""]}
     assert run.training_seed(SimpleNamespace(dataset="digits", training="-seed3")) == 3
-    run.imported = ["digits"]
-    assert run.models(["digits"]) == {"dataset": ["digits"], "training": ["-seed3"]}
-    assert run.models([]) == {"dataset": [], "training": []}
+    preset = TINY["presets"]["digits"] | {"checkpoint": "Snakefile"}
+    imported = read(training_seeds=[3, 0], presets={"digits": preset})
+    assert imported.models == {"digits": ["-seed3"]}
 
 
 def test_gpus_are_asked_for_unless_there_is_none() -> None:

@@ -14,5 +14,5 @@ def test_a_suffix_comes_back(seed: int, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["-seed0", "-seed01", "seed1", "-seed", "-1", "-seed1 "])
 def test_others_are_refused(suffix: str) -> None:
-    with pytest.raises(UserError, match="found .*; expected nothing for training seed 0"):
+    with pytest.raises(UserError, match=r"found .*; expected nothing for training seed 0"):
         Training.parse(suffix)

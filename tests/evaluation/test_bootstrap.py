@@ -1,13 +1,14 @@
-"""Paired bootstrap of FID: intervals of what is known, and nothing where nothing differs."""
+"""Bootstrap resamples of FID: the same for a seed, and their differences hold the truth."""
 
 from __future__ import annotations
 
-import pytest
+import numpy as np
 import torch
 from torch import Tensor
 
-from flowquant.evaluation.bootstrap import Distances, average, difference, resample_counts
+from flowquant.evaluation.bootstrap import resample_counts
 from flowquant.evaluation.frechet import Reference
+from flowquant.report.intervals import Measured, interval
 
 CPU = torch.device("cpu")
 
@@ -19,8 +20,9 @@ def draws(n: int, size: int, seed: int) -> Tensor:
     return torch.randn(n, size, generator=generator) @ mixed
 
 
-def distances(reference: Reference, features: Tensor, counts: Tensor) -> Distances:
-    return Distances(reference.distance(features), reference.distances(features, counts))
+def measured(reference: Reference, features: Tensor, counts: Tensor) -> Measured:
+    resampled = reference.distances(features, counts).numpy()
+    return Measured(np.array([[reference.distance(features)]]), resampled[None, None])
 
 
 def test_pairs_make_the_interval_narrow_and_it_holds_the_truth() -> None:
@@ -31,32 +33,17 @@ def test_pairs_make_the_interval_narrow_and_it_holds_the_truth() -> None:
         common = draws(200, 8, 10 + seed)
         # Of all samples, which there are without end, the FIDs are known: 0 and the shift's square.
         a, b, other = (
-            distances(reference, features, counts)
+            measured(reference, features, counts)
             for features in (common + 0.5, common, draws(200, 8, 100 + seed))
         )
-        paired, apart = difference(a, b), difference(a, other)
+        paired, apart = interval(a - b, ("samples",)), interval(a - other, ("samples",))
+        assert paired is not None
+        assert apart is not None
         assert paired.low <= paired.high
         held += paired.low < 8 * 0.5**2 < paired.high
         widths.append((paired.high - paired.low, apart.high - apart.low))
     assert held >= 16
     assert sum(narrow for narrow, _ in widths) < 0.7 * sum(wide for _, wide in widths)
-
-
-def test_a_variant_does_not_differ_from_itself() -> None:
-    counts = resample_counts(50, 10, 0)
-    one = distances(Reference(draws(60, 4, 1), CPU), draws(50, 4, 2), counts)
-    found = difference(one, one)
-    assert (found.difference, found.low, found.high) == (0, 0, 0)
-
-
-def test_seeds_are_averaged_resample_by_resample() -> None:
-    reference = Reference(draws(60, 4, 1), CPU)
-    seeds = [
-        distances(reference, draws(50, 4, seed), resample_counts(50, 10, seed)) for seed in (2, 3)
-    ]
-    both = average(seeds)
-    assert both.whole == pytest.approx((seeds[0].whole + seeds[1].whole) / 2)
-    torch.testing.assert_close(both.resampled, (seeds[0].resampled + seeds[1].resampled) / 2)
 
 
 def test_resamples_follow_from_the_seed_alone() -> None:

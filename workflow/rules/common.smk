@@ -72,8 +72,11 @@ wildcard_constraints:
 
 def of_models(paths, datasets=RUN.datasets, **others):
     """Files of every trained model of some datasets."""
-    models = expand(paths, zip, **RUN.models(datasets), allow_missing=True)
-    return expand(models, **others)
+    return [
+        file
+        for name in datasets
+        for file in expand(paths, dataset=name, training=RUN.models[name], **others)
+    ]
 
 
 def figure(name, caption, title):

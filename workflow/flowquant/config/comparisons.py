@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from flowquant.config.fields import EACH_ONCE, Flag, Words, section
+from flowquant.config.fields import EACH_ONCE, Flag, Item, section
 
 Level = Literal["samples", "sampling seeds", "training seeds"]
-Pair = Annotated[tuple[Words, ...], Field(min_length=2, max_length=2), EACH_ONCE]
 
 
 @section
@@ -21,8 +20,8 @@ class ComparisonsSection:
     (``equal_mass`` and ``uniform`` levels, one set a tensor) and the peers: with that of its width,
     with the smallest that is not smaller, and each peer with the best by FID that is not larger."""
 
-    pairs: tuple[Pair, ...] = ()
+    pairs: tuple[Annotated[tuple[Item, Item], EACH_ONCE], ...] = ()
     """More pairs of variants, each such as ``[refined/2bit, ot/4bit]``."""
 
     over: Annotated[tuple[Level, ...], Field(min_length=1), EACH_ONCE] | None = None
-    """What intervals are drawn over; ``null``: samples, and the seeds of which there are several."""
+    """What intervals are drawn over; ``null``: samples, and seeds of which there are several."""

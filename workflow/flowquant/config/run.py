@@ -13,6 +13,7 @@ from typing import Any
 from flowquant.config.checkpoint import checkpoint_files
 from flowquant.config.classifier import ClassifierConfig
 from flowquant.config.command_line import options
+from flowquant.config.comparisons import ComparisonsSection
 from flowquant.config.compensation import CompensationConfig
 from flowquant.config.configuration import Configuration
 from flowquant.config.custom import CustomConfig
@@ -72,6 +73,11 @@ class Run:
         }
         self.functions = {name: row.levels for name, row in self.methods.items() if row.own}
         self.trained = [name for name in self.datasets if name not in self.imported]
+        # Of each dataset, by seeds of training; an imported checkpoint is that of the first seed.
+        self.models = {
+            name: self.trainings[:1] if name in self.imported else self.trainings
+            for name in self.datasets
+        }
         # The first is that of tables, figures and sweeps.
         self.extractors = list(configuration.evaluation.extractors)
         self.extractor = self.extractors[0]
@@ -164,21 +170,6 @@ class Run:
     def preset(self, wildcards: Wildcards) -> Preset:
         """The preset of the wildcards' dataset."""
         return self.presets[wildcards.dataset]
-
-    def models(self, datasets: Iterable[str]) -> dict[str, Words]:
-        """The trained models of some datasets, as two wildcards that go together.
-
-        An imported checkpoint is the model of the first training seed; there is no other.
-        """
-        pairs = [
-            (name, training)
-            for name in datasets
-            for training in (self.trainings[:1] if name in self.imported else self.trainings)
-        ]
-        return {
-            "dataset": [name for name, _ in pairs],
-            "training": [training for _, training in pairs],
-        }
 
     def training_seed(self, wildcards: Wildcards) -> int:
         """The seed of training of the wildcards' model."""
@@ -364,6 +355,13 @@ class Run:
     def refine_options(self, wildcards: Wildcards) -> Words:
         """How a quantized model is refined."""
         return options("settings", RefineConfig, self.methods[wildcards.method].refine)
+
+    @property
+    def comparisons_options(self) -> Words:
+        """Which variants are compared, and which methods are the paper's and peers'."""
+        papers = [name for name, row in self.methods.items() if row.of_the_paper]
+        words = options("settings", ComparisonsSection, self.configuration.comparisons)
+        return [*words, "--papers", *papers, "--peers", *self.peers]
 
     def sensitivity_options(self, wildcards: Wildcards) -> Words:
         """How sensitivity is measured."""

@@ -1,9 +1,9 @@
 """95 % intervals of what was measured with several seeds, by a hierarchical bootstrap.
 
-Training seeds are drawn with replacement, of each as many sampling seeds as there are, and of each a
-bootstrap resample of its samples (Efron and Tibshirani 1993; Saravanan et al. 2020, for levels). The
-difference of two variants is drawn as one: both have the same trained models, noise and labels, so
-that what chance adds to one it mostly adds to the other (the paired bootstrap).
+Training seeds are drawn with replacement, of each as many sampling seeds as there are, and of each
+of these a bootstrap resample of its samples (Efron and Tibshirani 1993; for levels, Saravanan et
+al. 2020). The difference of two variants is drawn as one: both have the same trained models, noise
+and labels, so that what chance adds to one it mostly adds to the other (the paired bootstrap).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a mean lies with a probability of 95 %, and how likely one as far from 0 is if it is 0."""
+    """Where a mean lies with 95 % probability, and the p-value of its being 0."""
 
     low: float
     high: float
