@@ -91,6 +91,13 @@ def test_a_level_that_is_not_asked_for_is_not_drawn() -> None:
     assert measured([[1.0]]).levels == ()
 
 
+def test_training_seeds_that_agree_widen_nothing() -> None:
+    same = measured([[5.0], [5.0]], 5 + NORMAL[None, None] * np.ones((2, 1, 1)))
+    found = interval(same, same.levels)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((5 - 1.96 / 2**0.5, 5 + 1.96 / 2**0.5), abs=0.1)
+
+
 def test_variants_that_are_the_same_do_not_differ() -> None:
     one = measured([[1.0]], NORMAL[None, None])
     found = interval(one - one, ("samples",))

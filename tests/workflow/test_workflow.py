@@ -93,6 +93,43 @@ def test_the_table_says_how_it_was_made(finished: Workflow) -> None:
     assert "warning: digits, real: no more images" in log.read_text()
 
 
+def test_what_was_made_is_compared(finished: Workflow) -> None:
+    with (finished.folder / RUN / "comparisons.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["variant"], row["other"]) for row in rows] == [
+        ("ot/2bit", "full"),
+        ("uniform/2bit", "full"),
+    ]
+    for row in rows:
+        assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
+        assert (row["n"], row["over"]) == ("100", "samples")
+    assert (
+        "## digits, features by classifier"
+        in (finished.folder / RUN / "comparisons.md").read_text()
+    )
+
+
+def test_another_training_seed_adds_a_model(finished: Workflow) -> None:
+    finished.configure("seeds.yaml", {"training_seeds": [0, 1]})
+    config = {"base": ("tiny.yaml", "seeds.yaml")}
+    assert finished.jobs(**config) == {
+        "train": 1,
+        "quantize": 2,
+        "sample": 3,
+        "sample_grids": 1,
+        "evaluate": 3,
+        "downstream": 3,
+        "collect": 1,
+        "compare": 1,
+        "plot_metrics": 3,
+        "all": 1,
+    }
+    plan = finished.snakemake("--dry-run", "-p", config=config["base"])
+    trained = re.findall(r"--output=(\S*_model.safetensors) .* --seed=(\d)", plan.stdout)
+    assert trained == [(f"{RUN}/models/digits-seed1_model.safetensors", "1")]
+    assert set(re.findall(r"--training-seed=(\d)", plan.stdout)) == {"1"}
+
+
 def test_nothing_is_left_to_do(finished: Workflow) -> None:
     assert finished.jobs() == {}
 
@@ -109,6 +146,7 @@ def test_the_papers_graph(finished: Workflow) -> None:
     jobs = finished.jobs(base=())
     assert jobs["dataset"] == jobs["train"] == 4
     assert jobs["quantize"] == 4 * 8
+    assert jobs["compare"] == 1
     assert jobs["sample"] == 4 * 9
     assert jobs["evaluate"] == 4 * 10  # and the real floor
     assert jobs["downstream"] == jobs["sample"] - 9  # CelebA has no classifier

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
@@ -11,6 +12,8 @@ from flowquant.config.variants import Variant
 from flowquant.report.intervals import Measured, interval, proportion
 from flowquant.report.tables import Row
 
+# Between which a metric lies.
+BOUNDS = {"fid": (0, math.inf), "kid": (-math.inf, math.inf), "accuracy": (0, 1)}
 # Dataset, variant, and extractor where there is one.
 Key = tuple[str, Variant, str | None]
 
@@ -69,7 +72,11 @@ def intervals(evaluations: Iterable[Row], downstreams: Iterable[Row]) -> dict[Ke
             reach = None if measured is None else interval(measured, measured.levels)
             if measured is None or reach is None:
                 continue
-            found[key] |= {f"{name}_low": reach.low, f"{name}_high": reach.high}
+            low, high = BOUNDS[name]
+            found[key] |= {
+                f"{name}_low": max(reach.low, low),
+                f"{name}_high": min(reach.high, high),
+            }
             if name == "fid":
                 found[key]["over"] = ", ".join(measured.levels)
     return found

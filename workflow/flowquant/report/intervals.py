@@ -103,8 +103,7 @@ def interval(measured: Measured, over: Collection[Level]) -> Interval | None:
     mean, error = measured.mean, float(found.std())
     if error == 0:
         return Interval(mean, mean, float(mean == 0))
-    if spread > 0:
-        freedom *= (error**2 / spread) ** 2
+    freedom = freedom * (error**2 / spread) ** 2 if spread > 0 else math.inf
     tail = (1 + SHARE) / 2
     stretch = t.ppf(tail, freedom) / norm.ppf(tail)
     low, high = stretch * np.quantile(found, [1 - tail, tail])
