@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowquant.config.comparisons import Level
 from flowquant.evaluation.bootstrap import resample_counts
 from flowquant.evaluation.frechet import Reference
 from flowquant.report.intervals import Measured, interval
 
 CPU = torch.device("cpu")
+SAMPLES: tuple[Level, ...] = ("samples",)
 
 
 def draws(n: int, size: int, seed: int) -> Tensor:
@@ -36,7 +38,7 @@ def test_pairs_make_the_interval_narrow_and_it_holds_the_truth() -> None:
             measured(reference, features, counts)
             for features in (common + 0.5, common, draws(200, 8, 100 + seed))
         )
-        paired, apart = interval(a - b, ("samples",)), interval(a - other, ("samples",))
+        paired, apart = interval(a - b, SAMPLES), interval(a - other, SAMPLES)
         assert paired is not None
         assert apart is not None
         assert paired.low <= paired.high

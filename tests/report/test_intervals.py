@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from scipy.stats import expon, norm, t
 
+from flowquant.config.comparisons import Level
 from flowquant.report.intervals import Measured, interval, proportion
 
 RNG = np.random.default_rng(7)
 NORMAL, EXPONENTIAL = (d.ppf((np.arange(999) + 0.5) / 999) for d in (norm, expon))
+
+
+SAMPLES: tuple[Level, ...] = ("samples",)
+SAMPLING: tuple[Level, ...] = ("sampling seeds",)
+TRAINING: tuple[Level, ...] = ("training seeds",)
 
 
 def measured(values: list[list[float]], resampled: object = None) -> Measured:
@@ -30,7 +36,7 @@ def test_of_one_seed_it_is_the_quantiles_of_resamples() -> None:
 
 def test_it_is_mirrored() -> None:
     """Resamples that reach far up leave room below."""
-    found = interval(measured([[0.0]], EXPONENTIAL[None, None]), ("samples",))
+    found = interval(measured([[0.0]], EXPONENTIAL[None, None]), SAMPLES)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((1 - 3.69, 1 - 0.025), abs=0.2)
 
@@ -39,7 +45,7 @@ def test_a_paired_difference_is_narrow() -> None:
     """What chance does to both alike cancels."""
     shared = 5 * NORMAL[None, None]
     a, b = measured([[10.0]], 10 + shared), measured([[9.0]], 9 + shared + 0.1 * NORMAL[::-1])
-    found = interval(a - b, ("samples",))
+    found = interval(a - b, SAMPLES)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((1 - 0.196, 1 + 0.196), abs=0.02)
 
@@ -49,8 +55,8 @@ def test_seeds_alone_give_nearly_students_interval(seeds: int) -> None:
     values = RNG.normal(size=(200, seeds))
     half, by_hand = [], []
     for row in values:
-        found = interval(measured([[float(value)] for value in row]), ("training seeds",))
-        again = interval(measured([[float(value) for value in row]]), ("sampling seeds",))
+        found = interval(measured([[float(value)] for value in row]), TRAINING)
+        again = interval(measured([[float(value) for value in row]]), SAMPLING)
         assert found is not None
         assert again is not None
         assert again.high - again.low == pytest.approx(found.high - found.low, rel=0.1)
@@ -69,9 +75,7 @@ def test_19_in_20_hold_the_truth(
     for _ in range(300):
         values = 5 + RNG.normal(scale=retraining, size=(3, 1)) + RNG.normal(size=(3, 3)) * sampling
         resampled = values[..., None] + RNG.normal(scale=sampling, size=(3, 3, 50))
-        found = interval(
-            Measured(values, resampled), ("samples", "sampling seeds", "training seeds")
-        )
+        found = interval(Measured(values, resampled), (*SAMPLES, *SAMPLING, *TRAINING))
         assert found is not None
         held.append(found.low < 5 < found.high)
     assert np.mean(held) > 0.9
@@ -81,8 +85,8 @@ def test_a_level_that_is_not_asked_for_is_not_drawn() -> None:
     apart = measured([[0.0, 1.0], [10.0, 11.0]], np.zeros((2, 2, 9)))
     assert apart.levels == ("samples", "sampling seeds", "training seeds")
     widths = []
-    for over in (("samples",), ("sampling seeds",), apart.levels):
-        found = interval(apart, over)  # type: ignore[arg-type]
+    for over in (SAMPLES, SAMPLING, apart.levels):
+        found = interval(apart, over)
         assert found is not None
         widths.append(found.high - found.low)
     assert widths[0] == 0
@@ -100,7 +104,7 @@ def test_training_seeds_that_agree_widen_nothing() -> None:
 
 def test_variants_that_are_the_same_do_not_differ() -> None:
     one = measured([[1.0]], NORMAL[None, None])
-    found = interval(one - one, ("samples",))
+    found = interval(one - one, SAMPLES)
     assert found is not None
     assert (found.low, found.high, found.p) == (0, 0, 1)
 
