@@ -17,6 +17,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/downstream.smk"
 include: "workflow/rules/fidelity.smk"
 include: "workflow/rules/collect.smk"
+include: "workflow/rules/compare.smk"
 include: "workflow/rules/plot.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/sweep.smk"
@@ -29,6 +30,7 @@ rule all:
     input:
         CHECKS,
         rules.collect.output,
+        rules.compare.output,
         PLOTS,
         GRIDS,
         REPORTS,

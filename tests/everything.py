@@ -10,7 +10,7 @@ from originals import PRESETS
 
 RUN = "results/everything"
 # For as few samples as a class has.
-METRICS: dict[str, Any] = {"metrics": {"is_splits": 1, "neighbours": 1}}
+METRICS: dict[str, Any] = {"metrics": {"is_splits": 1, "neighbours": 1, "resamples": 2}}
 REFINED: dict[str, Any] = {
     "levels": "lloyd",
     "granularity": "row",
@@ -63,7 +63,7 @@ EVERYTHING: dict[str, Any] = {
         },
     },
     "peers": {"fake": {"peer": "fake_peer.py", "bits": [2]}},
-    "evaluation": {"extractor": "classifier"} | METRICS,
+    "evaluation": {"extractors": ["classifier"]} | METRICS,
     "plot": {"formats": ["png"], "dpi": 40},
     "fidelity": {"samples": 2, "steps": 2},
     "theory": True,
@@ -88,5 +88,5 @@ def others(mirror: Path) -> dict[str, Any]:
     }
     return {
         "datasets": [*EVERYTHING["presets"], "digits"],
-        "evaluation": {"extractor": "inception-v3-compat", "weights": weights} | METRICS,
+        "evaluation": {"extractors": ["inception-v3-compat"], "weights": weights} | METRICS,
     }

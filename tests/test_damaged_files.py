@@ -35,6 +35,7 @@ from flowquant.runtime.header import read_header
 from flowquant.runtime.tensors import content_sha256, packed_metadata, read_tensors
 from flowquant.sampling.samples import Origin, read_samples, write_samples
 from flowquant.stages.quantize import quantize
+from scored import scored
 from tiny import TINY_MODEL, write_tiny_dataset, write_tiny_model
 
 # What takes the place of a value: other types, and numbers that no key may hold.
@@ -270,12 +271,7 @@ SWEPT = {"solver": "euler", "steps": 2, "tolerance": None, "evaluations": 2, "fi
 JSON: dict[type, dict[str, Any]] = {
     results.Evaluation: result(
         **OF_SAMPLES,
-        **dict.fromkeys(("fid", "kid_mean", "kid_std", "is_mean", "is_std"), 1.0),
-        **dict.fromkeys(("precision", "recall"), 0.5),
-        extractor="classifier",
-        n_real=9,
-        features=5,
-        evaluations=8.0,
+        **scored(evaluations=8.0),
     ),
     results.Downstream: result(**OF_SAMPLES, **SCORES),
     results.Fidelity: result(

@@ -13,20 +13,27 @@ from project import ROOT, STAGES
 # What takes long to import, and which stages may: all others do without, or ask for it late.
 ALLOWED: dict[str, set[str]] = {
     "torch": set(STAGES)
-    - {"allocate", "collect", "efficientnet_weights", "inception_weights", "inspect", "theory"}
+    - {
+        "allocate",
+        "collect",
+        "compare",
+        "efficientnet_weights",
+        "inception_weights",
+        "inspect",
+        "theory",
+    }
     - {"plot_allocation", "plot_fidelity", "plot_metrics", "plot_timeline"},
     "matplotlib": {stage for stage in STAGES if stage.startswith("plot_")} | {"theory"},
     "torchvision": {
         "benchmark",
         "check",
         "classifier",
-        "compare",
         "downstream",
         "evaluate",
         "real_features",
         "sweep",
     },
-    "torch_fidelity": {"benchmark", "compare", "evaluate", "real_features", "sweep"},
+    "torch_fidelity": {"benchmark", "evaluate", "real_features", "sweep"},
     "ot": set(),
     "scipy": set(),
     "sklearn": set(),

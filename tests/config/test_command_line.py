@@ -15,6 +15,7 @@ import tyro
 
 from flowquant.config.classifier import ClassifierConfig
 from flowquant.config.command_line import options, run
+from flowquant.config.comparisons import ComparisonsSection
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ModelConfig
 from flowquant.config.network import Network
@@ -73,6 +74,8 @@ def test_more_sections_survive() -> None:
         MethodConfig(levels="lloyd", granularity="group:8", keep=("a.*", "b c")),
         RefineConfig(steps=3, assignments="trained", data="trajectories"),
         SweepConfig(solvers=("heun",), tolerances=(1e-300, 1.0)),
+        ComparisonsSection(pairs=(("ot/2bit", "full"), ("a/1bit", "b/1bit"))),
+        ComparisonsSection(usual=False, over=("samples", "training seeds")),
     ):
         assert is_dataclass(section)
         assert read_back(type(section), options("given", type(section), section)) == section

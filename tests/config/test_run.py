@@ -64,6 +64,16 @@ def test_names() -> None:
     assert read(sweep={"variants": ["full"]}).swept == ["full"]
 
 
+def test_a_checkpoint_is_one_model() -> None:
+    """That of the first training seed; of each other dataset there is one for each seed."""
+    run = read(training_seeds=[3, 0])
+    assert run.models == {"digits": ["-seed3", ""]}
+    assert run.training_seed(SimpleNamespace(dataset="digits", training="-seed3")) == 3
+    preset = TINY["presets"]["digits"] | {"checkpoint": "Snakefile"}
+    imported = read(training_seeds=[3, 0], presets={"digits": preset})
+    assert imported.models == {"digits": ["-seed3"]}
+
+
 def test_gpus_are_asked_for_unless_there_is_none() -> None:
     assert read(device="auto").gpus == 1
     assert read(device="cpu").gpus == 0
@@ -95,7 +105,7 @@ def test_options() -> None:
     assert run.source_options(W)[:2] == ["--source.kind=digits", "--source.test-fraction=0.3"]
     assert "--levels=equal_mass" in run.method_options(W)
     assert not [word for word in run.method_options(W) if "bits" in word]
-    assert run.metrics_options[-1] == "--metrics.is-splits=10"
+    assert "--metrics.is-splits=10" in run.metrics_options
     assert not [word for word in run.metrics_options if "neighbours" in word]
     # A sweep goes stale with what it keeps of the preset's sampling, not with the steps.
     sweep = run.sweep_options(W)
@@ -116,7 +126,7 @@ def test_code_of_ones_own_counts_for_the_jobs_that_run_it(
         "methods": TINY["methods"] | {"own": {"levels": "mine.py:levels"}},
         "datasets": ["digits", "other"],
         "presets": {"digits": base | {"network": own, "classifier": None}, "other": base},
-        "evaluation": {"extractor": "inception-v3-compat"},
+        "evaluation": {"extractors": ["inception-v3-compat"]},
     }
     run = read(**given)
     assert run.classes == {"digits": "net.py:Net"}

@@ -1,5 +1,7 @@
 """Metrics against closed forms and against torch-fidelity's own."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,12 +10,12 @@ from flowquant.config.evaluation import MetricsConfig
 from flowquant.evaluation.features import RealFeatures
 from flowquant.evaluation.metrics import image_metrics, inside_manifold, kernel_distance, radii
 
-METRICS = MetricsConfig(kid_subsets=5, kid_subset_size=1000, is_splits=2)
+METRICS = MetricsConfig(kid_subsets=5, kid_subset_size=1000, is_splits=2, resamples=0)
 
 
-def measure(features: Tensor, logits: Tensor, real: Tensor) -> dict[str, float]:
+def measure(features: Tensor, logits: Tensor, real: Tensor) -> dict[str, Any]:
     of_real = RealFeatures(real, radii(real.double(), 3), neighbours=3, digest="")
-    return image_metrics(features, logits, of_real, METRICS, torch.device("cpu"))
+    return image_metrics(features, logits, of_real, METRICS, 0, torch.device("cpu"))
 
 
 def gaussian(n: int, mean: list[float], std: list[float], seed: int) -> Tensor:

@@ -1,23 +1,56 @@
 """Means over seeds, and how results nest."""
 
-from flowquant.config.variants import Variant
-from flowquant.report.summary import EVALUATION, average, average_evaluations, by_variant, nest
+from __future__ import annotations
 
-FULL, OT = Variant("full"), Variant("ot", 2)
+from typing import Any
+
+from flowquant.config.variants import Variant
+from flowquant.report.summary import average, by_variant, evaluated, nest, table_rows
+from flowquant.report.tidy import observations
+from scored import scored
+
+FULL, OT, REAL = Variant("full"), Variant("ot", 2), Variant("real")
+
+
+def result(variant: Variant, training: int | None, seed: int, value: float) -> dict[str, Any]:
+    named = {"dataset": "a", "variant": variant, "training_seed": training, "seed": seed, "n": 5}
+    return scored(value, evaluations=None if variant.is_real else 8) | named
 
 
 def test_one_seed_has_no_deviation() -> None:
-    result = {"seed": 0, "n": 5} | dict.fromkeys(EVALUATION, 1.0)
-    assert "fid_std" not in average([result], EVALUATION)
+    observed = observations([result(FULL, 0, 0, 1.0)])
+    assert "fid_std" not in average(observed, "classifier", ("fid",))
+
+
+def test_means_are_over_training_and_sampling_seeds() -> None:
+    observed = observations([result(OT, t, s, 10.0 * t + s) for t in (0, 1) for s in (0, 2)])
+    found = average(observed, "classifier", ("fid", "recall"))
+    assert (found["fid"], found["recall"]) == (6, 6)
+    assert (found["seeds"], found["training_seeds"]) == ([0, 2], [0, 1])
+    [row] = table_rows(observed, ["classifier"], {}, {})
+    assert (row["fid"], row["seeds"], row["training_seeds"]) == (6, "0 2", "0 1")
+
+
+def test_nothing_of_an_extractor_is_no_row() -> None:
+    observed = observations([result(OT, 0, 0, 1.0)])
+    assert average(observed, "another", ("fid",)) == {}
+    assert table_rows(observed, ["another"], {}, {}) == []
 
 
 def test_real_images_cost_no_evaluations() -> None:
-    result = {"dataset": "a", "n": 5, "n_real": 9, "seed": 0, "evaluations": None}
-    result |= {"extractor": "classifier", "features": 3}
-    result |= dict.fromkeys(EVALUATION, 1.0)
-    results = [result | {"variant": Variant("real")}, result | {"variant": FULL, "evaluations": 8}]
-    found = average_evaluations(results)
+    observed = observations([result(REAL, None, 0, 1.0), result(FULL, 0, 0, 1.0)])
+    found = evaluated(observed, "classifier")
     assert [summary["evaluations"] for summary in found.values()] == [None, 8]
+
+
+def test_sizes_of_several_models_are_averaged() -> None:
+    sizes = [
+        {"dataset": "a", "variant": OT, "training_seed": seed, "counted": False}
+        | {"effective_bits": 2.0 + seed, "bytes": 1000 + seed}
+        for seed in (0, 1)
+    ]
+    [row] = table_rows(observations([result(OT, 0, 0, 1.0)], sizes=sizes), ["classifier"], {}, {})
+    assert (row["effective_bits"], row["bytes"]) == (2.5, 1000)
 
 
 def test_nesting() -> None:
@@ -26,11 +59,6 @@ def test_nesting() -> None:
     }
 
 
-def test_results_group_by_variant() -> None:
-    results = [
-        {"dataset": dataset, "variant": variant, "seed": seed}
-        for dataset, variant, seed in (("b", FULL, 0), ("a", OT, 0), ("a", FULL, 3), ("a", FULL, 1))
-    ]
-    groups = by_variant(results)
-    assert list(groups) == [("a", FULL), ("a", OT), ("b", FULL)]
-    assert [result["seed"] for result in groups["a", FULL]] == [1, 3]
+def test_rows_group_by_variant() -> None:
+    rows = [{"dataset": d, "variant": v} for d, v in (("b", FULL), ("a", OT), ("a", FULL))]
+    assert list(by_variant(rows)) == [("a", FULL), ("a", OT), ("b", FULL)]

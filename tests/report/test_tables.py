@@ -84,7 +84,7 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
 def test_results_of_variants(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(json.dumps({"dataset": "mnist", "variant": "ot/2bit", "more": 1}))
-    expected = [{"dataset": "mnist", "variant": Variant("ot", 2)}]
+    expected = [{"dataset": "mnist", "variant": Variant("ot", 2), "training_seed": None}]
     assert read_results([path], Result) == expected
     path.write_text(json.dumps({"dataset": "mnist"}))
     with pytest.raises(UserError, match=r"result\.json: found no `variant`"):

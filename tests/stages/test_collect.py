@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from flowquant.report.caveats import MEANINGS
-from flowquant.report.summary import COLUMNS, EVALUATION
+from flowquant.report.summary import COLUMNS
+from flowquant.report.tidy import COLUMNS as TIDY
 from flowquant.stages.collect import collect
 from project import ROOT
+from scored import scored
 
 
 @pytest.fixture
@@ -33,22 +35,24 @@ def results(tmp_path: Path) -> dict[str, Path]:
         for seed in (1, 0):
             origin = {"dataset": "mnist", "variant": variant, "seed": seed, "n": 1000}
             name = f"{variant.replace('/', '_')}_{seed}"
-            values = dict.fromkeys(EVALUATION, 10.0 * index + seed) | {"evaluations": 80.0 + index}
-            seen_by = {"extractor": "classifier", "features": 512, "n_real": 10_000}
-            write("evaluations", name, origin | values | seen_by)
+            values = scored(10.0 * index + seed, evaluations=80.0 + index)
+            write("evaluations", name, origin | values)
+            other = scored(99.0, extractor="clip-vit-b-32", is_mean=None, is_std=None)
+            write("evaluations", f"{name}_by_another", origin | other)
             scores = {"accuracy": 1 / index, "precision": 0.5, "recall": 0.5, "f1": 0.5}
             write("downstreams", name, origin | scores)
         size = {"dataset": "mnist", "variant": variant, "effective_bits": 2.01, "bytes": 12_345}
         write("models", name, size)
     write("classifiers", "mnist", {"dataset": "mnist", "test_accuracy": 0.99})
     outputs = {
+        "results": tmp_path / "results.csv",
         "evaluation_results": tmp_path / "samples_evaluation_results.json",
         "downstream_results": tmp_path / "downstream_results.json",
         "summary": tmp_path / "summary.csv",
         "table": tmp_path / "summary.md",
     }
     inputs: dict[str, Any] = {kind: tuple(found) for kind, found in paths.items()}
-    collect(**inputs | outputs)
+    collect(**inputs | outputs, extractors=("classifier", "clip-vit-b-32"))
     return outputs
 
 
@@ -84,6 +88,7 @@ def test_caveats_reach_log_and_tables(
         **outputs,
         evaluations=tuple((tmp_path / "evaluations").iterdir()),
         models=(),
+        extractors=("classifier",),
         classifiers=(tmp_path / "classifiers/mnist.json",),
         references=(0.9,),
     )
@@ -108,44 +113,67 @@ def test_means_and_deviations_over_seeds(results: dict[str, Path]) -> None:
     assert found["fid"] == pytest.approx(20.5)
     assert found["fid_std"] == pytest.approx(0.5**0.5)
     assert found["seeds"] == [0, 1]
+    assert found["training_seeds"] == []
 
 
 def test_the_table(results: dict[str, Path]) -> None:
     rows = list(csv.DictReader(results["summary"].read_text().splitlines()))
     assert list(rows[0]) == list(COLUMNS)
-    assert [row["variant"] for row in rows] == ["full", "ot/16bit", "ot/2bit"]
+    assert [(row["extractor"], row["variant"]) for row in rows] == [
+        (extractor, variant)
+        for extractor in ("classifier", "clip-vit-b-32")
+        for variant in ("full", "ot/16bit", "ot/2bit")
+    ]
     assert rows[2]["bits"] == "2"
     assert rows[0]["bits"] == "32"
     assert rows[0]["evaluations"] == "81.0"
-    assert float(rows[2]["accuracy"]) == 0.5
+    assert float(rows[2]["accuracy"]) == float(rows[5]["accuracy"]) == 0.5
     assert rows[2]["real_accuracy"] == "0.99"
+    assert (rows[3]["fid"], rows[3]["is"]) == ("99.0", "")
     text = results["table"].read_text()
-    assert "| mnist | ot/2bit | 2.01 | 12,345 | 20.50 ± 0.71 |" in text
+    assert "| mnist | ot/2bit | 2.01 | 12,345 | 20.50 [19." in text
     assert "1000 samples a seed, seeds 0 1, 81 to 83 evaluations an image, 512 features by" in text
+    assert "intervals, of FID over samples, sampling seeds" in text
     assert "99.0% of real test images" in text
+    assert text.index("Features by classifier:") < text.index("Features by clip-vit-b-32:")
 
 
-def test_peers_are_marked_and_beside_the_best_of_ours(tmp_path: Path) -> None:
-    """FID and bits of each variant; of ours, the best one that is no larger counts."""
-    variants = {
-        "full": (1.0, 32.0),
-        "ot/2bit": (30.0, 2.1),
-        "ot/4bit": (9.0, 4.2),
-        "lloyd/4bit": (8.0, 4.6),
-        "hqq/4bit": (8.5, 4.5),
-        "hqq/3bit": (20.0, 3.7),
-        "tiny/1bit": (99.0, 1.5),
-    }
+def test_intervals(results: dict[str, Path]) -> None:
+    """Of FID from its resamples, of accuracy from its count, of KID from two seeds alone."""
+    row = list(csv.DictReader(results["summary"].read_text().splitlines()))[2]
+    found = {name: float(row[name]) for name in row if name.endswith(("_low", "_high"))}
+    # One draw in sixteen has the seed that is half below twice, and its resample that is, too.
+    assert (found["fid_low"], found["fid_high"]) == (20.5 - 1, 20.5 + 1)
+    half = 1.96 * (0.5 * 0.5 / 2000) ** 0.5
+    assert found["accuracy_high"] - found["accuracy_low"] == pytest.approx(2 * half, rel=0.1)
+    # Student's t of one degree of freedom: of two values one apart, at most ± 12.7 / 2.
+    assert 8 < found["kid_high"] - found["kid_low"] < 13
+    assert row["over"] == "samples, sampling seeds"
+
+
+def test_every_number_has_a_row(results: dict[str, Path]) -> None:
+    rows = list(csv.DictReader(results["results"].read_text().splitlines()))
+    assert list(rows[0]) == list(TIDY)
+    keys = [tuple(value for name, value in row.items() if name != "value") for row in rows]
+    assert len(set(keys)) == len(keys)
+    fids = [row for row in rows if row["metric"] == "fid" and row["extractor"] == "classifier"]
+    assert [(row["variant"], row["sampling_seed"], row["value"]) for row in fids] == [
+        *(("full", "0", "10.0"), ("full", "1", "11.0")),
+        *(("ot/16bit", "0", "30.0"), ("ot/16bit", "1", "31.0")),
+        *(("ot/2bit", "0", "20.0"), ("ot/2bit", "1", "21.0")),
+    ]
+
+
+def test_peers_are_marked(tmp_path: Path) -> None:
     evaluations: list[Path] = []
     models: list[Path] = []
-    for name, (fid, bits) in variants.items():
+    for name in ("full", "ot/2bit", "hqq/4bit"):
         origin = {"dataset": "mnist", "variant": name}
-        scores: dict[str, Any] = dict.fromkeys(EVALUATION, 1.0) | {"fid": fid, "seed": 0, "n": 1000}
-        scores |= {"extractor": "classifier", "features": 512, "n_real": 10_000}
-        size: dict[str, Any] = {"effective_bits": bits, "bytes": 1000}
-        if name.startswith(("hqq", "tiny")):
-            size["counted"] = True
-        for paths, kind, content in ((evaluations, "e", scores), (models, "m", size)):
+        size: dict[str, Any] = {"effective_bits": 4.5, "bytes": 1000, "counted": name == "hqq/4bit"}
+        for paths, kind, content in (
+            (evaluations, "e", scored(seed=0, n=1000)),
+            (models, "m", size),
+        ):
             path = tmp_path / f"{kind}_{name.replace('/', '_')}.json"
             path.write_text(json.dumps(origin | content))
             paths.append(path)
@@ -153,21 +181,16 @@ def test_peers_are_marked_and_beside_the_best_of_ours(tmp_path: Path) -> None:
     collect(
         evaluations=tuple(evaluations),
         models=tuple(models),
+        extractors=("classifier",),
+        results=tmp_path / "results.csv",
         evaluation_results=tmp_path / "e.json",
         downstream_results=tmp_path / "d.json",
         summary=summary,
         table=table,
     )
     rows = {row["variant"]: row for row in csv.DictReader(summary.read_text().splitlines())}
-    assert {name for name, row in rows.items() if row["caveats"] == "counted_bytes"} == {
-        *("hqq/4bit", "hqq/3bit", "tiny/1bit")
-    }
+    assert {name for name, row in rows.items() if row["caveats"] == "counted_bytes"} == {"hqq/4bit"}
+    assert {row["bytes"] for row in rows.values()} == {"1000"}
     text = table.read_text()
     assert "| mnist | hqq/4bit ¹ | 4.50 |" in text
     assert "- ¹ by another project's own code" in text
-    # The fewest bits first; full precision is none of ours, and lloyd/4bit is larger.
-    assert text.split("\n\n")[-1].splitlines()[2:] == [
-        "| mnist | tiny/1bit | 1.50 | 99.00 | – | – | – |",
-        "| mnist | hqq/3bit | 3.70 | 20.00 | ot/2bit | 2.10 | 30.00 |",
-        "| mnist | hqq/4bit | 4.50 | 8.50 | ot/4bit | 4.20 | 9.00 |",
-    ]

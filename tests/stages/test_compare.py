@@ -1,95 +1,71 @@
-"""Variants compared by the FIDs of samples that share noise and labels."""
+"""Comparisons of a run's results, as files."""
 
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
-from flowquant.config.classifier import ArchitectureConfig
-from flowquant.config.model import ImageConfig
-from flowquant.evaluation.classifier import build_classifier, write_classifier
-from flowquant.evaluation.features import extract, read_features
-from flowquant.evaluation.metrics import frechet_distance, moments
+from flowquant.config.comparisons import ComparisonsSection
+from flowquant.report.results import Size
+from flowquant.report.tables import read_results, write_table
+from flowquant.report.tidy import COLUMNS, observations
 from flowquant.runtime.errors import UserError
-from flowquant.sampling.samples import Origin, write_samples
 from flowquant.stages.compare import compare
-from flowquant.stages.real_features import real_features
-from tiny import write_tiny_dataset
+from scored import scored
 
-LABELS = torch.arange(40) % 3
-
-
-@pytest.fixture
-def given(tmp_path: Path) -> dict[str, Any]:
-    """A classifier, and what it sees in real images."""
-    torch.manual_seed(0)
-    image = ImageConfig(channels=1, size=8)
-    architecture = ArchitectureConfig(name="resnet18", image=image, classes=3)
-    weights, real = tmp_path / "classifier.safetensors", tmp_path / "real.safetensors"
-    write_classifier(weights, build_classifier(architecture).eval(), architecture)
-    said: dict[str, Any] = {"weights": weights, "extractor": "classifier", "device": "cpu"}
-    real_features(data=write_tiny_dataset(tmp_path), output=real, neighbours=3, **said)
-    return said | {"real": real, "output": tmp_path / "comparisons.csv", "resamples": 20}
+FIDS = {"real": 0.5, "full": 1.0, "ot/2bit": 30.0, "refined/2bit": 3.0}
 
 
-def write(folder: Path, variant: str, seed: int, darker: int, labels: Tensor = LABELS) -> Path:
-    draws = torch.Generator().manual_seed(seed)
-    images = torch.randint(256, (40, 1, 8, 8), generator=draws) // darker
-    path = folder / f"{variant.replace('/', '_')}_{seed}.safetensors"
-    write_samples(path, images.to(torch.uint8), labels, Origin("tiny", variant, seed))
+def written(folder: Path, name: str, content: dict[str, object]) -> Path:
+    path = folder / f"{name.replace('/', '_')}.json"
+    path.write_text(json.dumps(content))
     return path
 
 
-def test_every_pair_has_its_difference(given: dict[str, Any], tmp_path: Path) -> None:
-    variants = {"full": 1, "ot/2bit": 3, "ot/4bit": 2}
-    samples = {
-        (variant, seed): write(tmp_path, variant, seed, darker)
-        for variant, darker in variants.items()
+def test_a_table_of_all_pairs(tmp_path: Path) -> None:
+    evaluations = tuple(
+        written(
+            tmp_path,
+            f"{dataset}_{variant}_{extractor}_{seed}",
+            scored(fid, extractor=extractor)
+            | {"dataset": dataset, "variant": variant, "training_seed": 0, "seed": seed, "n": 9},
+        )
+        for dataset in ("mnist", "digits")
+        for variant, fid in FIDS.items()
+        for extractor in ("classifier", "inception-v3-compat")
         for seed in (0, 1)
-    }
-    compare(tuple(samples.values()), **given)
-    with given["output"].open() as file:
-        rows = list(csv.DictReader(file))
-    pairs = [(row["variant"], row["other"]) for row in rows]
-    assert pairs == [("full", "ot/4bit"), ("full", "ot/2bit"), ("ot/4bit", "ot/2bit")]
-    seen = read_features(given["real"], "classifier", given["weights"])
-    device = torch.device("cpu")
-    for row in rows:
-        assert (row["dataset"], row["n"]) == ("tiny", "40")
-        assert (row["seeds"], row["resamples"]) == ("2", "20")
-        low, middle, high = (float(row[name]) for name in ("low", "difference", "high"))
-        assert low < middle < high < 0
-        assert float(row["fid"]) - float(row["other_fid"]) == pytest.approx(middle)
-    fids = []
-    for seed in (0, 1):
-        draws = torch.Generator().manual_seed(seed)
-        images = torch.randint(256, (40, 1, 8, 8), generator=draws).to(torch.uint8)
-        features, _ = extract(images, "classifier", given["weights"], device)
-        fids.append(frechet_distance(features, moments(seen.features)))
-    assert float(rows[0]["fid"]) == pytest.approx(sum(fids) / 2, rel=1e-2)
+    )
+    sizes = [
+        written(
+            tmp_path,
+            f"{dataset}_{variant}_size",
+            {"dataset": dataset, "variant": variant, "effective_bits": bits, "bytes": 1000},
+        )
+        for dataset in ("mnist", "digits")
+        for variant, bits in (("full", 32.0), ("ot/2bit", 2.2), ("refined/2bit", 2.1))
+    ]
+    results, output = tmp_path / "results.csv", tmp_path / "comparisons.csv"
+    observed = observations([], sizes=read_results(sizes, Size))
+    write_table(results, COLUMNS, observed)
+    table = tmp_path / "comparisons.md"
 
+    def run() -> None:
+        compare(evaluations, results, output, table, ComparisonsSection(), papers=("ot",))
 
-def test_what_does_not_belong_together_is_one_message(
-    given: dict[str, Any], tmp_path: Path
-) -> None:
-    full = write(tmp_path, "full", 0, 1)
-    with pytest.raises(UserError, match=r"ot_2bit_0.*other labels, than those before"):
-        compare((full, write(tmp_path, "ot/2bit", 0, 2, LABELS.flip(0))), **given)
-    with pytest.raises(UserError, match=r"no samples of full of seed 1"):
-        compare((full, write(tmp_path, "ot/2bit", 1, 2)), **given)
-    assert not given["output"].exists()
+    run()
+    rows = list(csv.DictReader(output.read_text().splitlines()))
+    assert [(row["dataset"], row["extractor"], row["variant"], row["other"]) for row in rows] == [
+        (dataset, extractor, *pair)
+        for dataset in ("mnist", "digits")
+        for extractor in ("classifier", "inception-v3-compat")
+        for pair in (("ot/2bit", "full"), ("refined/2bit", "full"), ("refined/2bit", "ot/2bit"))
+    ]
+    assert {row["over"] for row in rows} == {"samples and sampling seeds"}
+    assert table.read_text().count("## ") == 4
 
-
-@pytest.mark.parametrize("variants", [(), ("full",)])
-def test_one_variant_has_no_difference(
-    given: dict[str, Any], tmp_path: Path, variants: tuple[str, ...]
-) -> None:
-    samples = tuple(write(tmp_path, variant, 0, 1) for variant in variants)
-    with pytest.raises(UserError, match=f"samples of {len(variants)} variants"):
-        compare(samples, **given)
-    assert not given["output"].exists()
+    write_table(results, COLUMNS, [row | {"version": "9"} for row in observed])
+    with pytest.raises(UserError, match="results of version '9'"):
+        run()

@@ -48,9 +48,13 @@ def test_from_distances_to_table_and_plot(tmp_path: Path) -> None:
             # Assignments are monotone, so W₂ is the root mean squared error.
             assert tensor["w2"] == pytest.approx(tensor["mean_squared_error"] ** 0.5, rel=1e-4)
     summary = tmp_path / "summary.csv"
-    rows = [f"tiny,{path.stem.replace('_', '/')}bit,{10 - i}" for i, path in enumerate(paths)]
+    rows = [
+        f"tiny,{path.stem.replace('_', '/')}bit,classifier,{10 - i}" for i, path in enumerate(paths)
+    ]
     rows = [row.replace("equal/mass/", "equal_mass/") for row in rows]
-    summary.write_text("\n".join(["dataset,variant,fid", *rows]) + "\n")
+    # By another extractor than the first, which counts.
+    rows.append("tiny,full,another,99")
+    summary.write_text("\n".join(["dataset,variant,extractor,fid", *rows]) + "\n")
     data, table, figure = (tmp_path / name for name in ("t.json", "t.md", "t.png"))
     theory(
         distances=tuple(paths),

@@ -20,7 +20,7 @@ from flowquant.stages.evaluate import evaluate
 from flowquant.stages.real_features import real_features
 from tiny import write_tiny_dataset
 
-METRICS = MetricsConfig(kid_subsets=5, kid_subset_size=1000, is_splits=2)
+METRICS = MetricsConfig(kid_subsets=5, kid_subset_size=1000, is_splits=2, resamples=3)
 
 
 def test_samples_equal_to_real_images_are_perfect(
@@ -59,6 +59,10 @@ def test_samples_equal_to_real_images_are_perfect(
     assert (found["dataset"], found["variant"], found["seed"]) == ("squares", "full", 4)
     assert (found["n"], found["n_real"], found["extractor"]) == (30, 30, "classifier")
     assert found["features"] == 512
+    assert len(found["fid_resampled"]) == METRICS.resamples
+    assert list(found["fid_at"]) == ["15", "19", "22", "26", "30"]
+    assert found["fid_infinity"] is None  # of fewer samples than features
+    assert found["sliced_w2"] == pytest.approx(0, abs=1e-6)
     told = f"warning: 30 samples, 30 real images, 512 features: {MEANINGS['few_images']}\n"
     assert told in capsys.readouterr().err
 

@@ -79,7 +79,13 @@ def test_from_sensitivity_to_figures(
     shapes = {name: tensor.shape for name, tensor in empty_network(config).named_parameters()}
     assert all(entry["groups"] == shapes[name][0] for name, entry in quantized.items())
 
-    distances(model=model, quantized=packed, output=found, **named)
+    distances(
+        model=model,
+        quantized=packed,
+        output=found,
+        dataset=named["dataset"],
+        variant=named["variant"],
+    )
     for name, entry in json.loads(found.read_text())["tensors"].items():
         # A value may be moved to a level beyond those of another row's values.
         assert 0 < entry["w2"] ** 2 < entry["mean_squared_error"], name

@@ -1,5 +1,6 @@
 """Sampling: independent of batches, the same start for every variant."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from flowquant.config.model import ConditionConfig, ModelConfig
 from flowquant.config.sampling import SamplingConfig, SolverConfig, SolverName
 from flowquant.models.model import build_network, load_network, write_model
 from flowquant.runtime.errors import UserError
-from flowquant.sampling.generate import asked_for, generate
+from flowquant.sampling.generate import asked_for, generate, start_digest
 from flowquant.sampling.sampler import Sampler
 from flowquant.sampling.samples import Origin, read_samples, write_grid
 from flowquant.stages.quantize import quantize
@@ -188,7 +189,9 @@ def test_stage_on_full_and_quantized_weights(
     assert images.shape == (36, 1, 8, 8)
     assert images.dtype == torch.uint8
     assert labels.bincount().tolist() == [12, 12, 12]
-    assert origin == Origin("squares", "model", 5, evaluations=4)
+    assert replace(origin, start=None) == Origin("squares", "model", 5, 4, training_seed=0)
+    assert origin.start is not None
+    assert origin.start == found["ot"][2].start
     # The tiny network has no tensor of more than 65,536 values: 16 bits lose nothing at all.
     assert torch.equal(images, found["ot"][0])
 
@@ -212,6 +215,15 @@ def test_a_samples_file_without_names(
     write_model(tmp_path / "model.safetensors", weights, tiny_model, {})
     with pytest.raises(UserError, match=r"neither a picture nor .*--output grid.png"):
         sample(tmp_path / "model.safetensors", tmp_path / "s.safetensors", dataset="x")
+
+
+def test_what_samples_begin_with_has_a_digest(tiny_model: ModelConfig) -> None:
+    labels = torch.arange(6) % 3
+    given = start_digest(tiny_model, labels, 5)
+    assert start_digest(tiny_model, labels.clone(), 5) == given
+    others = [start_digest(tiny_model, labels, 6), start_digest(tiny_model, labels.flip(0), 5)]
+    others.append(start_digest(tiny_model, labels[:3], 5))
+    assert len({given, *others}) == 4
 
 
 def test_grid_shows_each_image_in_its_place(tmp_path: Path) -> None:

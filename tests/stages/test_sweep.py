@@ -103,7 +103,7 @@ def test_a_row_is_what_sampling_and_evaluation_give(
         sampling=sampling,
         device="cpu",
     )
-    metrics = MetricsConfig(kid_subsets=1, kid_subset_size=10, is_splits=1)
+    metrics = MetricsConfig(kid_subsets=1, kid_subset_size=10, is_splits=1, resamples=0)
     evaluate(
         samples=samples,
         real=real,

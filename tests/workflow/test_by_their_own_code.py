@@ -49,9 +49,11 @@ def test_a_peer_goes_through_the_whole_workflow(mine: Workflow) -> None:
         assert float(rows[variant]["accuracy"]) >= 0
     assert rows["fake/2bit"]["bytes"] == str(report["bytes"])
     assert "counted_bytes" not in rows["ot/2bit"]["caveats"]
-    table = (mine.folder / RUN / "summary.md").read_text()
-    assert "the best here at no more bits" in table
-    assert "| digits | fake/4bit |" in table
+    with (mine.folder / RUN / "comparisons.csv").open(newline="") as file:
+        pairs = {(row["variant"], row["other"]) for row in csv.DictReader(file)}
+    # The only ones here at no more bits.
+    assert pairs & {(ours, "fake/4bit") for ours in ("ot/2bit", "uniform/2bit")}
+    assert ("fake/2bit", "full") in pairs
     weights, _ = read_model(mine.folder / f"{PATH}/2bit.safetensors")
     assert all(len(row.unique()) <= 4 for row in weights["out_proj.weight"].reshape(-1, 8))
     # Another program: what it quantizes, and what comes after, nothing else.

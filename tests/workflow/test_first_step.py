@@ -22,12 +22,6 @@ BY_HAND: dict[str, tuple[str, ...]] = {
         *("--model", f"{RUN}/models/tiny_idx_model.safetensors", "--parts"),
     ),
     "benchmark": ("--help",),
-    "compare": (
-        *(f"{RUN}/sampling/tiny_idx/{v}/seed0.safetensors" for v in ("full", "refined/2bit")),
-        *("--real", f"{RUN}/evaluation/tiny_idx/classifier.features.safetensors"),
-        *("--weights", f"{RUN}/classifiers/tiny_idx.safetensors", "--extractor", "classifier"),
-        *("--output", f"{RUN}/comparisons.csv", "--resamples", "2", "--device", "cpu"),
-    ),
     "plot_timeline": (
         *("--devices", f"{RUN}/logs/devices.jsonl", "--data", f"{RUN}/timeline.csv"),
         *("--outputs", f"{RUN}/plots/timeline.png", "--dpi", "50"),

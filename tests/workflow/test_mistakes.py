@@ -160,7 +160,7 @@ def test_nothing_from_a_configuration_is_run_by_a_shell(fresh: Workflow) -> None
         },
         "datasets": ["digits", "theirs", "foreign"],
         "evaluation": {
-            "extractor": "inception-v3-compat",
+            "extractors": ["inception-v3-compat"],
             "metrics": {"is_splits": 1, "neighbours": 1},
         },
     }

@@ -22,7 +22,7 @@ from slurm import Cluster, Job
 CONFIG = TINY | {
     "device": "auto",
     "methods": {"ot": {"levels": "equal_mass"}},
-    "evaluation": {"extractor": "classifier", "floor": False},
+    "evaluation": {"extractors": ["classifier"], "floor": False},
     "presets": {"digits": TINY["presets"]["digits"] | {"training": {"epochs": 20, "ema": None}}},
 }
 RUN = "results/tiny"

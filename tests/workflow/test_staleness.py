@@ -102,7 +102,15 @@ MATRIX = [
     Rows(PEER, "quantize_peer", {"group": 8, "double": True, "codebook": True, "rank": 2}),
     Rows(PEER, "check_preset quantize_peer", {"peer": "hqq"}),
     Rows(
-        "evaluation.metrics", "evaluate", {"kid_subsets": 9, "kid_subset_size": 9, "is_splits": 2}
+        "evaluation.metrics",
+        "evaluate",
+        {
+            "kid_subsets": 9,
+            "kid_subset_size": 9,
+            "is_splits": 2,
+            "resamples": 3,
+            "directions": 9,
+        },
     ),
     Rows("evaluation.metrics", "evaluate real_features", {"neighbours": 2}),
     # Nothing is extracted by them here.
@@ -112,6 +120,11 @@ MATRIX = [
         {"path": "weights.pth", "urls": ["https://x.org/y"], "sha256": HEX},
     ),
     Rows("fidelity", "fidelity", {"samples": 3, "steps": 3}),
+    Rows(
+        "comparisons",
+        "compare",
+        {"usual": False, "pairs": [["refined/2bit", "mixed/8bit"]], "over": ["samples"]},
+    ),
     Rows("benchmark", "benchmark_dataset", {"seconds": 2}),
     Rows("sweep", "sweep_variant", {"solvers": ["heun"], "evaluations": [4], "tolerances": [0.2]}),
     Rows("plot", FIGURES, {"dpi": 41}),
@@ -318,11 +331,11 @@ MATRIX = [
 
 
 NEW_VARIANT = (
-    "sample sample_grids evaluate downstream fidelity distances collect plot_metrics*3 plot_levels "
-    "plot_samples plot_fidelity theory"
+    "sample sample_grids evaluate downstream fidelity distances collect compare plot_metrics*3 "
+    "plot_levels plot_samples plot_fidelity theory"
 )
 NEW_PEER = (
-    "quantize_peer sample sample_grids evaluate downstream fidelity collect plot_metrics*3 "
+    "quantize_peer sample sample_grids evaluate downstream fidelity collect compare plot_metrics*3 "
     "plot_samples plot_fidelity theory"
 )
 OTHER_POINTS = (
@@ -335,8 +348,9 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
         ["tiny_idx", "digits"],
         "train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 "
         "quantize_peer sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 "
-        "fidelity*3 distances*2 collect plot_metrics*6 plot_levels plot_samples plot_allocation "
-        "plot_fidelity theory*2 sweep_variant collect_sweep plot_sweep*2 benchmark_dataset",
+        "fidelity*3 distances*2 collect compare plot_metrics*6 plot_levels plot_samples "
+        "plot_allocation plot_fidelity theory*2 sweep_variant collect_sweep plot_sweep*2 "
+        "benchmark_dataset",
     ),
     f"{REFINED}.bits": ([2, 3], NEW_VARIANT + " quantize_to_refine refine"),
     f"{PEER}.bits": ([2, 3], NEW_PEER),
@@ -349,15 +363,21 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
     f"{MIXED}.compensate.source": ("trajectories", OTHER_POINTS),
     "seeds": (
         [0, 1],
-        "sample*4 sample_real sample_grids downstream*4 evaluate*5 fidelity*3 collect "
+        "sample*4 sample_real sample_grids downstream*4 evaluate*5 fidelity*3 collect compare "
         "plot_metrics*3 theory",
     ),
-    "evaluation.extractor": (
-        "inception-v3-compat",
-        "inception_weights real_features evaluate*5 sweep_variant collect_sweep plot_sweep collect "
-        "plot_metrics*3 theory benchmark_dataset",
+    # What there is of the first training seed stays as it is.
+    "training_seeds": (
+        [0, 1],
+        "train hessians sensitivity allocate quantize_to_refine*2 refine*2 quantize_peer sample*4 "
+        "sample_grids downstream*4 evaluate*4 fidelity*3 collect compare plot_metrics*3 theory",
     ),
-    "evaluation.floor": (False, "collect plot_metrics*3 theory"),
+    "evaluation.extractors": (
+        ["inception-v3-compat", "classifier"],
+        "inception_weights real_features evaluate*5 sweep_variant collect_sweep plot_sweep collect "
+        "compare plot_metrics*3 theory benchmark_dataset",
+    ),
+    "evaluation.floor": (False, "collect compare plot_metrics*3 theory"),
     "sweep.variants": (["full", "refined/2bit"], "sweep_variant collect_sweep plot_sweep"),
     "plot.formats": (
         ["svg"],
@@ -367,8 +387,8 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
         "another",
         "check_preset train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 "
         "quantize_peer sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 "
-        "fidelity*3 distances*2 collect plot_metrics*3 plot_levels plot_samples plot_allocation "
-        "plot_fidelity theory "
+        "fidelity*3 distances*2 collect compare plot_metrics*3 plot_levels plot_samples "
+        "plot_allocation plot_fidelity theory "
         "sweep_variant collect_sweep plot_sweep benchmark_dataset",
     ),
 }
@@ -388,11 +408,13 @@ LOST = {
     "sweep.md": ("sweep", "collect_sweep plot_sweep"),
     "speed/*": ("benchmark", "benchmark_dataset"),
     "checks/tiny_idx.json": ("check", "check_preset"),
-    "summary.md": ("all", "collect plot_metrics theory"),
-    "*_results.json": ("all", "collect plot_metrics theory"),
-    "evaluation/**/seed0.json": ("all", "evaluate collect plot_metrics theory"),
-    "downstream/**/*.json": ("all", "downstream collect plot_metrics theory"),
-    "fidelity/**/*.json": ("all", "fidelity collect plot_fidelity plot_metrics theory"),
+    "comparisons.*": ("all", "compare"),
+    "results.csv": ("all", "collect compare plot_metrics theory"),
+    "summary.md": ("all", "collect compare plot_metrics theory"),
+    "*_results.json": ("all", "collect compare plot_metrics theory"),
+    "evaluation/**/seed0.*.json": ("all", "evaluate collect compare plot_metrics theory"),
+    "downstream/**/*.json": ("all", "downstream collect compare plot_metrics theory"),
+    "fidelity/**/*.json": ("all", "fidelity collect compare plot_fidelity plot_metrics theory"),
     # Made with weights that all else is made of: asked for by a target of their own.
     "models/tiny_idx*.json*": ("models", "train"),
     "quantized_models/*/[mr]*/*.json*": ("quantized", "refine"),

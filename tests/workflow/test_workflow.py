@@ -25,8 +25,8 @@ def test_everything_is_made(finished: Workflow) -> None:
         assert images.shape == (100, 1, 8, 8)
         assert labels.bincount().tolist() == [10] * 10
         assert origin.variant == variant
-        for stage in ("evaluation", "downstream"):
-            result = json.loads((run / f"{stage}/digits/{variant}/seed0.json").read_text())
+        for stage, name in (("evaluation", "seed0.classifier"), ("downstream", "seed0")):
+            result = json.loads((run / f"{stage}/digits/{variant}/{name}.json").read_text())
             assert result["n"] == 100
     for name in ("fid", "is", "accuracy", "samples", "levels"):
         pixels = np.asarray(Image.open(run / f"plots/digits_{name}.png").convert("L"))
@@ -93,6 +93,43 @@ def test_the_table_says_how_it_was_made(finished: Workflow) -> None:
     assert "warning: digits, real: no more images" in log.read_text()
 
 
+def test_what_was_made_is_compared(finished: Workflow) -> None:
+    with (finished.folder / RUN / "comparisons.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["variant"], row["other"]) for row in rows] == [
+        ("ot/2bit", "full"),
+        ("uniform/2bit", "full"),
+    ]
+    for row in rows:
+        assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
+        assert (row["n"], row["over"]) == ("100", "samples")
+    assert (
+        "## digits, features by classifier"
+        in (finished.folder / RUN / "comparisons.md").read_text()
+    )
+
+
+def test_another_training_seed_adds_a_model(finished: Workflow) -> None:
+    finished.configure("seeds.yaml", {"training_seeds": [0, 1]})
+    config = {"base": ("tiny.yaml", "seeds.yaml")}
+    assert finished.jobs(**config) == {
+        "train": 1,
+        "quantize": 2,
+        "sample": 3,
+        "sample_grids": 1,
+        "evaluate": 3,
+        "downstream": 3,
+        "collect": 1,
+        "compare": 1,
+        "plot_metrics": 3,
+        "all": 1,
+    }
+    plan = finished.snakemake("--dry-run", "-p", config=config["base"])
+    trained = re.findall(r"--output=(\S*_model.safetensors) .* --seed=(\d)", plan.stdout)
+    assert trained == [(f"{RUN}/models/digits-seed1_model.safetensors", "1")]
+    assert set(re.findall(r"--training-seed=(\d)", plan.stdout)) == {"1"}
+
+
 def test_nothing_is_left_to_do(finished: Workflow) -> None:
     assert finished.jobs() == {}
 
@@ -109,6 +146,7 @@ def test_the_papers_graph(finished: Workflow) -> None:
     jobs = finished.jobs(base=())
     assert jobs["dataset"] == jobs["train"] == 4
     assert jobs["quantize"] == 4 * 8
+    assert jobs["compare"] == 1
     assert jobs["sample"] == 4 * 9
     assert jobs["evaluate"] == 4 * 10  # and the real floor
     assert jobs["downstream"] == jobs["sample"] - 9  # CelebA has no classifier
@@ -150,7 +188,7 @@ def test_a_sweep_over_solvers(finished: Workflow) -> None:
         ("dopri5", None),
     ]
     # The tiny run samples with two Euler steps: the same images, the same FID.
-    scored = json.loads((run / "evaluation/digits/ot/2bit/seed0.json").read_text())
+    scored = json.loads((run / "evaluation/digits/ot/2bit/seed0.classifier.json").read_text())
     assert found["rows"][0]["fid"] == pytest.approx(scored["fid"], rel=1e-4)
     with (run / "sweep.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 3 * 5

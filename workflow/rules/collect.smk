@@ -5,10 +5,11 @@ rule collect:
     input:
         evaluations=EVALUATIONS,
         downstreams=DOWNSTREAMS,
-        models=expand(MODEL_REPORT, dataset=RUN.datasets) + QUANTIZED_REPORTS,
+        models=of_models(MODEL_REPORT) + QUANTIZED_REPORTS,
         fidelities=FIDELITIES,
         classifiers=expand(rules.classifier.output.report, dataset=RUN.classified),
     output:
+        results="<run>/results.csv",
         evaluation_results="<run>/samples_evaluation_results.json",
         downstream_results="<run>/downstream_results.json",
         summary=report(
@@ -24,6 +25,7 @@ rule collect:
     conda:
         ENVIRONMENT
     params:
+        extractors=RUN.extractors,
         references=RUN.reference_accuracies(RUN.classified),
         code=RUN.code("collect"),
     message:
@@ -31,10 +33,11 @@ rule collect:
     shell:
         stage(
             "collect",
-            "--evaluations {input.evaluations} --models {input.models} "
+            "--evaluations {input.evaluations} --extractors {params.extractors} "
+            "--models {input.models} "
             "--downstreams {input.downstreams} --fidelities {input.fidelities} "
             "--classifiers {input.classifiers} --references {params.references} "
-            "--evaluation-results={output.evaluation_results} "
+            "--results={output.results} --evaluation-results={output.evaluation_results} "
             "--downstream-results={output.downstream_results} --summary={output.summary} "
             "--table={output.table}",
         )

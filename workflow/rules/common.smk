@@ -32,6 +32,8 @@ own_code.allow(RUN.classes.values())
 ENVIRONMENT = SOURCE / "envs" / "flowquant.yaml"
 PEERS_ENVIRONMENT = SOURCE / "envs" / "peers.yaml"
 CONFIG = RUN.configuration
+# Of the models whose seed of training is the first, which figures and sweeps show.
+FIRST = RUN.trainings[0]
 # What jobs note of where they compute.
 DEVICES = f"results/{RUN.name}/logs/devices.jsonl"
 jobs = Shell(SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method))
@@ -59,11 +61,22 @@ def names(choices):
 
 wildcard_constraints:
     dataset=names(RUN.datasets),
+    training=r"(-seed[1-9][0-9]*)?",
     method=names([*RUN.methods, *RUN.peers]),
     variant=names(RUN.variants),
     # A budget of mixed precision may be a fraction.
     bits=r"[0-9]+(\.[0-9]+)?",
     seed="[0-9]+",
+    extractor=names(RUN.extractors),
+
+
+def of_models(paths, datasets=RUN.datasets, **others):
+    """Files of every trained model of some datasets."""
+    return [
+        file
+        for name in datasets
+        for file in expand(paths, dataset=name, training=RUN.models[name], **others)
+    ]
 
 
 def figure(name, caption, title):
@@ -81,8 +94,8 @@ def figure(name, caption, title):
 def weights_of(wildcards):
     """The weights of a variant, full precision or quantized."""
     if wildcards.variant == "full":
-        return f"<run>/models/{wildcards.dataset}_model.safetensors"
-    return f"<run>/quantized_models/{wildcards.dataset}/{wildcards.variant}.safetensors"
+        return MODEL.format(**wildcards)
+    return PACKED.format(**wildcards)
 
 
 def sampled_from(wildcards):
@@ -96,11 +109,6 @@ def sampled_from(wildcards):
 def sampled_attributes(wildcards, input):
     """The dataset as an option, where it says what to sample."""
     return [f"--data={input.data}"] if input.get("data") else []
-
-
-def extractor_weights(wildcards):
-    """The weights of the feature extractor."""
-    return RUN.extractor_weights or f"<run>/classifiers/{wildcards.dataset}.safetensors"
 
 
 def hessians_option(wildcards, input):

@@ -3,11 +3,11 @@ rule downstream:
         samples=IMAGES,
         classifier=rules.classifier.output.classifier,
     output:
-        "<run>/downstream/{dataset}/{variant}/seed{seed}.json",
+        "<run>/downstream/{dataset}{training}/{variant}/seed{seed}.json",
     log:
-        "<logs>/downstream/{dataset}/{variant}/seed{seed}.log",
+        "<logs>/downstream/{dataset}{training}/{variant}/seed{seed}.log",
     benchmark:
-        "<benchmarks>/downstream/{dataset}/{variant}/seed{seed}.tsv"
+        "<benchmarks>/downstream/{dataset}{training}/{variant}/seed{seed}.tsv"
     conda:
         ENVIRONMENT
     resources:
@@ -18,7 +18,7 @@ rule downstream:
     params:
         code=RUN.code("downstream"),
     message:
-        "{wildcards.dataset}: classifying {wildcards.variant}, seed {wildcards.seed}"
+        "{wildcards.dataset}{wildcards.training}: classifying {wildcards.variant}, seed {wildcards.seed}"
     shell:
         stage(
             "downstream",
@@ -27,9 +27,9 @@ rule downstream:
         )
 
 
-DOWNSTREAMS = expand(
+DOWNSTREAMS = of_models(
     rules.downstream.output,
-    dataset=RUN.classified,
+    RUN.classified,
     variant=RUN.variants,
     seed=RUN.seeds,
 )

@@ -36,13 +36,13 @@ rule efficientnet_weights:
 rule real_features:
     input:
         data=rules.dataset.output,
-        weights=extractor_weights,
+        weights=RUN.extractor_weights,
     output:
-        f"<run>/evaluation/{{dataset}}/{CONFIG.evaluation.extractor}.features.safetensors",
+        "<run>/evaluation/{dataset}/{extractor}.features.safetensors",
     log:
-        "<logs>/real_features/{dataset}.log",
+        "<logs>/real_features/{dataset}/{extractor}.log",
     benchmark:
-        "<benchmarks>/real_features/{dataset}.tsv"
+        "<benchmarks>/real_features/{dataset}/{extractor}.tsv"
     conda:
         ENVIRONMENT
     resources:
@@ -51,16 +51,15 @@ rule real_features:
         mem_mb=RUN.memory(8000),
         runtime="1h",
     params:
-        extractor=CONFIG.evaluation.extractor,
         neighbours=CONFIG.evaluation.metrics.neighbours,
         code=RUN.code("real_features"),
     message:
-        "{wildcards.dataset}: features of the real test images"
+        "{wildcards.dataset}: features of the real test images by {wildcards.extractor}"
     shell:
         stage(
             "real_features",
             "--data={input.data} --weights={input.weights} --output={output} "
-            "--extractor={params.extractor} --neighbours={params.neighbours} "
+            "--extractor={wildcards.extractor} --neighbours={params.neighbours} "
             "--device={resources.device}",
         )
 
@@ -69,13 +68,13 @@ rule evaluate:
     input:
         samples=IMAGES,
         real=rules.real_features.output,
-        weights=extractor_weights,
+        weights=RUN.extractor_weights,
     output:
-        "<run>/evaluation/{dataset}/{variant}/seed{seed}.json",
+        "<run>/evaluation/{dataset}{training}/{variant}/seed{seed}.{extractor}.json",
     log:
-        "<logs>/evaluate/{dataset}/{variant}/seed{seed}.log",
+        "<logs>/evaluate/{dataset}{training}/{variant}/seed{seed}.{extractor}.log",
     benchmark:
-        "<benchmarks>/evaluate/{dataset}/{variant}/seed{seed}.tsv"
+        "<benchmarks>/evaluate/{dataset}{training}/{variant}/seed{seed}.{extractor}.tsv"
     wildcard_constraints:
         variant=names(["real", *RUN.variants]),
     conda:
@@ -86,23 +85,32 @@ rule evaluate:
         mem_mb=RUN.memory(8000),
         runtime="1h",
     params:
-        extractor=CONFIG.evaluation.extractor,
         metrics=RUN.metrics_options,
         code=RUN.code("evaluate"),
     message:
-        "{wildcards.dataset}: scoring {wildcards.variant}, seed {wildcards.seed}"
+        "{wildcards.dataset}{wildcards.training}: scoring {wildcards.variant}, seed {wildcards.seed}, "
+        "by {wildcards.extractor}"
     shell:
         stage(
             "evaluate",
             "--samples={input.samples} --real={input.real} --weights={input.weights} "
-            "--output={output} --extractor={params.extractor} --device={resources.device} "
+            "--output={output} --extractor={wildcards.extractor} --device={resources.device} "
             "{params.metrics}",
         )
 
 
-EVALUATIONS = expand(
+EVALUATIONS = of_models(
     rules.evaluate.output,
-    dataset=RUN.datasets,
-    variant=["real"] * CONFIG.evaluation.floor + RUN.variants,
+    variant=RUN.variants,
     seed=RUN.seeds,
+    extractor=RUN.extractors,
 )
+if CONFIG.evaluation.floor:
+    EVALUATIONS += expand(
+        rules.evaluate.output,
+        dataset=RUN.datasets,
+        training="",
+        variant="real",
+        seed=RUN.seeds,
+        extractor=RUN.extractors,
+    )

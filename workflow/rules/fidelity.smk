@@ -2,14 +2,14 @@ rule fidelity:
     input:
         model=MODEL,
         quantized=PACKED,
-        model_samples="<run>/sampling/{dataset}/full/seed{seed}.safetensors",
+        model_samples="<run>/sampling/{dataset}{training}/full/seed{seed}.safetensors",
         quantized_samples=IMAGES,
     output:
-        "<run>/fidelity/{dataset}/{variant}/seed{seed}.json",
+        "<run>/fidelity/{dataset}{training}/{variant}/seed{seed}.json",
     log:
-        "<logs>/fidelity/{dataset}/{variant}/seed{seed}.log",
+        "<logs>/fidelity/{dataset}{training}/{variant}/seed{seed}.log",
     benchmark:
-        "<benchmarks>/fidelity/{dataset}/{variant}/seed{seed}.tsv"
+        "<benchmarks>/fidelity/{dataset}{training}/{variant}/seed{seed}.tsv"
     wildcard_constraints:
         variant=names(RUN.quantized),
     conda:
@@ -23,7 +23,7 @@ rule fidelity:
         settings=RUN.fidelity_options,
         code=RUN.code("fidelity"),
     message:
-        "{wildcards.dataset}: comparing {wildcards.variant} with full precision, seed {wildcards.seed}"
+        "{wildcards.dataset}{wildcards.training}: comparing {wildcards.variant} with full precision, seed {wildcards.seed}"
     shell:
         stage(
             "fidelity",
@@ -34,9 +34,9 @@ rule fidelity:
         )
 
 
-FIDELITIES = expand(
+FIDELITIES = of_models(
     rules.fidelity.output,
-    dataset=RUN.datasets if CONFIG.fidelity is not None else [],
+    RUN.datasets if CONFIG.fidelity is not None else [],
     variant=RUN.quantized,
     seed=RUN.seeds,
 )

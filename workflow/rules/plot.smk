@@ -14,7 +14,7 @@ rule plot_metrics:
         published=RUN.published,
         # For the caption in the report.
         seeds=RUN.seeds,
-        extractor=CONFIG.evaluation.extractor,
+        extractor=RUN.extractor,
         dpi=CONFIG.plot.dpi,
         code=RUN.code("plot_metrics"),
     message:
@@ -29,8 +29,8 @@ rule plot_metrics:
 
 rule plot_levels:
     input:
-        model=MODEL,
-        quantized=expand(PACKED, variant=RUN.packed, allow_missing=True),
+        model=expand(MODEL, training=FIRST, allow_missing=True),
+        quantized=expand(PACKED, training=FIRST, variant=RUN.packed, allow_missing=True),
     output:
         figures=figure("{dataset}_levels", "levels", "levels"),
         data="<run>/plots/{dataset}_levels.json",
@@ -57,7 +57,13 @@ rule plot_levels:
 
 rule plot_samples:
     input:
-        expand(IMAGES, variant=RUN.variants, seed=RUN.seeds[0], allow_missing=True),
+        expand(
+            IMAGES,
+            training=FIRST,
+            variant=RUN.variants,
+            seed=RUN.seeds[0],
+            allow_missing=True,
+        ),
     output:
         figure("{dataset}_samples", "samples", "samples"),
     log:
@@ -80,7 +86,7 @@ rule plot_samples:
 
 rule plot_allocation:
     input:
-        rules.allocate.output,
+        expand(rules.allocate.output, training=FIRST, allow_missing=True),
     output:
         figure(
             "{dataset}_{method}_{bits}bit_allocation",
@@ -110,6 +116,7 @@ rule plot_fidelity:
     input:
         expand(
             rules.fidelity.output,
+            training=FIRST,
             variant=RUN.quantized,
             seed=RUN.seeds[0],
             allow_missing=True,

@@ -3,11 +3,11 @@ rule hessians:
         model=MODEL,
         data=rules.dataset.output,
     output:
-        "<run>/hessians/{dataset}/{source}_{points}.safetensors",
+        "<run>/hessians/{dataset}{training}/{source}_{points}.safetensors",
     log:
-        "<logs>/hessians/{dataset}/{source}_{points}.log",
+        "<logs>/hessians/{dataset}{training}/{source}_{points}.log",
     benchmark:
-        "<benchmarks>/hessians/{dataset}/{source}_{points}.tsv"
+        "<benchmarks>/hessians/{dataset}{training}/{source}_{points}.tsv"
     wildcard_constraints:
         source="images|trajectories",
         points="[0-9]+",
@@ -23,7 +23,7 @@ rule hessians:
     params:
         code=RUN.code("hessians"),
     message:
-        "{wildcards.dataset}: what layers are given at {wildcards.points} points of {wildcards.source}"
+        "{wildcards.dataset}{wildcards.training}: what layers are given at {wildcards.points} points of {wildcards.source}"
     shell:
         stage(
             "hessians",
@@ -37,11 +37,11 @@ rule sensitivity:
     input:
         unpack(to_measure),
     output:
-        "<run>/allocations/{dataset}/{method}/sensitivity.json",
+        "<run>/allocations/{dataset}{training}/{method}/sensitivity.json",
     log:
-        "<logs>/sensitivity/{dataset}/{method}.log",
+        "<logs>/sensitivity/{dataset}{training}/{method}.log",
     benchmark:
-        "<benchmarks>/sensitivity/{dataset}/{method}.tsv"
+        "<benchmarks>/sensitivity/{dataset}{training}/{method}.tsv"
     wildcard_constraints:
         method=names(RUN.mixed),
     conda:
@@ -59,7 +59,7 @@ rule sensitivity:
         hessians=hessians_option,
         code=RUN.code("sensitivity"),
     message:
-        "{wildcards.dataset}: measuring how sensitive each tensor is to {wildcards.method}"
+        "{wildcards.dataset}{wildcards.training}: measuring how sensitive each tensor is to {wildcards.method}"
     shell:
         stage(
             "sensitivity",
@@ -73,9 +73,9 @@ rule allocate:
     input:
         rules.sensitivity.output,
     output:
-        "<run>/allocations/{dataset}/{method}/{bits}bit.json",
+        "<run>/allocations/{dataset}{training}/{method}/{bits}bit.json",
     log:
-        "<logs>/allocate/{dataset}/{method}_{bits}bit.log",
+        "<logs>/allocate/{dataset}{training}/{method}_{bits}bit.log",
     wildcard_constraints:
         method=names(RUN.mixed),
     localrule: True
@@ -84,7 +84,7 @@ rule allocate:
     params:
         code=RUN.code("allocate"),
     message:
-        "{wildcards.dataset}: choosing widths for {wildcards.bits} bits of {wildcards.method}"
+        "{wildcards.dataset}{wildcards.training}: choosing widths for {wildcards.bits} bits of {wildcards.method}"
     shell:
         stage(
             "allocate",
@@ -97,12 +97,12 @@ rule quantize:
     input:
         unpack(to_quantize),
     output:
-        packed="<run>/quantized_models/{dataset}/{method}/{bits}bit.safetensors",
-        report="<run>/quantized_models/{dataset}/{method}/{bits}bit.json",
+        packed="<run>/quantized_models/{dataset}{training}/{method}/{bits}bit.safetensors",
+        report="<run>/quantized_models/{dataset}{training}/{method}/{bits}bit.json",
     log:
-        "<logs>/quantize/{dataset}/{method}_{bits}bit.log",
+        "<logs>/quantize/{dataset}{training}/{method}_{bits}bit.log",
     benchmark:
-        "<benchmarks>/quantize/{dataset}/{method}_{bits}bit.tsv"
+        "<benchmarks>/quantize/{dataset}{training}/{method}_{bits}bit.tsv"
     wildcard_constraints:
         method=names(name for name in RUN.methods if name not in RUN.refined),
     priority: 20
@@ -117,24 +117,26 @@ rule quantize:
     params:
         method=RUN.method_options,
         width=width_options,
+        training_seed=RUN.training_seed,
         compensation=RUN.compensation_options,
         hessians=hessians_option,
         code=RUN.code("quantize"),
     message:
-        "{wildcards.dataset}: quantizing to {wildcards.method}/{wildcards.bits}bit"
+        "{wildcards.dataset}{wildcards.training}: quantizing to {wildcards.method}/{wildcards.bits}bit"
     shell:
         stage(
             "quantize",
             "{input.model} --output={output.packed} --report={output.report} "
-            "--dataset={wildcards.dataset} --variant={wildcards.method}/{wildcards.bits}bit "
-            "--device={resources.device} {params.method} {params.width} {params.hessians} {params.compensation}",
+            "--dataset={wildcards.dataset} --training-seed={params.training_seed} "
+            "--variant={wildcards.method}/{wildcards.bits}bit --device={resources.device} "
+            "{params.method} {params.width} {params.hessians} {params.compensation}",
         )
 
 
 use rule quantize as quantize_to_refine with:
     output:
-        packed="<run>/unrefined/{dataset}/{method}/{bits}bit.safetensors",
-        report="<run>/unrefined/{dataset}/{method}/{bits}bit.json",
+        packed="<run>/unrefined/{dataset}{training}/{method}/{bits}bit.safetensors",
+        report="<run>/unrefined/{dataset}{training}/{method}/{bits}bit.json",
     wildcard_constraints:
         method=names(RUN.refined),
 
@@ -144,12 +146,12 @@ rule quantize_peer:
     input:
         MODEL,
     output:
-        weights="<run>/quantized_models/{dataset}/{method}/{bits}bit.safetensors",
-        report="<run>/quantized_models/{dataset}/{method}/{bits}bit.json",
+        weights="<run>/quantized_models/{dataset}{training}/{method}/{bits}bit.safetensors",
+        report="<run>/quantized_models/{dataset}{training}/{method}/{bits}bit.json",
     log:
-        "<logs>/quantize_peer/{dataset}/{method}_{bits}bit.log",
+        "<logs>/quantize_peer/{dataset}{training}/{method}_{bits}bit.log",
     benchmark:
-        "<benchmarks>/quantize_peer/{dataset}/{method}_{bits}bit.tsv"
+        "<benchmarks>/quantize_peer/{dataset}{training}/{method}_{bits}bit.tsv"
     wildcard_constraints:
         method=names(RUN.peers),
     priority: 20
@@ -164,22 +166,22 @@ rule quantize_peer:
     params:
         program=RUN.program,
         settings=RUN.peer_options,
+        training_seed=RUN.training_seed,
         code=RUN.peer_code,
     message:
-        "{wildcards.dataset}: quantizing to {wildcards.method}/{wildcards.bits}bit by its own code"
+        "{wildcards.dataset}{wildcards.training}: quantizing to {wildcards.method}/{wildcards.bits}bit by its own code"
     shell:
         stage(
             "quantize_peer",
             "--model={input} --output={output.weights} --report={output.report} "
             "--program={params.program} --dataset={wildcards.dataset} "
+            "--training-seed={params.training_seed} "
             "--variant={wildcards.method}/{wildcards.bits}bit --bits={wildcards.bits} "
             "--device={resources.device} {params.settings}",
         )
 
 
-PACKED = "<run>/quantized_models/{dataset}/{variant}.safetensors"
-QUANTIZED_REPORTS = expand(
-    PACKED.replace(".safetensors", ".json"),
-    dataset=RUN.datasets,
-    variant=RUN.quantized,
+PACKED = "<run>/quantized_models/{dataset}{training}/{variant}.safetensors"
+QUANTIZED_REPORTS = of_models(
+    PACKED.replace(".safetensors", ".json"), variant=RUN.quantized
 )

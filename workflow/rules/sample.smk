@@ -1,5 +1,5 @@
 # Generated, or real images drawn by the second rule.
-IMAGES = "<run>/sampling/{dataset}/{variant}/seed{seed}.safetensors"
+IMAGES = "<run>/sampling/{dataset}{training}/{variant}/seed{seed}.safetensors"
 
 
 rule sample:
@@ -8,9 +8,9 @@ rule sample:
     output:
         IMAGES,
     log:
-        "<logs>/sample/{dataset}/{variant}/seed{seed}.log",
+        "<logs>/sample/{dataset}{training}/{variant}/seed{seed}.log",
     benchmark:
-        "<benchmarks>/sample/{dataset}/{variant}/seed{seed}.tsv"
+        "<benchmarks>/sample/{dataset}{training}/{variant}/seed{seed}.tsv"
     priority: 10
     conda:
         ENVIRONMENT
@@ -25,15 +25,17 @@ rule sample:
         runtime="8h",
     params:
         sampling=RUN.sampling_options,
+        training_seed=RUN.training_seed,
         data=sampled_attributes,
         code=RUN.code("sample"),
     message:
-        "{wildcards.dataset}: sampling {wildcards.variant}, seed {wildcards.seed}"
+        "{wildcards.dataset}{wildcards.training}: sampling {wildcards.variant}, seed {wildcards.seed}"
     shell:
         stage(
             "sample",
             "{input.model} {params.data} --output={output} "
-            "--dataset={wildcards.dataset} --variant={wildcards.variant} --seed={wildcards.seed} "
+            "--dataset={wildcards.dataset} --training-seed={params.training_seed} "
+            "--variant={wildcards.variant} --seed={wildcards.seed} "
             "--batch={resources.batch} --packed={resources.packed} --device={resources.device} "
             "--devices={resources.devices} {params.sampling}",
         )
@@ -78,7 +80,7 @@ rule sample_grids:
             allow_missing=True,
         ),
     log:
-        "<logs>/sample_grids/{dataset}.log",
+        "<logs>/sample_grids/{dataset}{training}.log",
     localrule: True
     conda:
         ENVIRONMENT
@@ -86,7 +88,7 @@ rule sample_grids:
         per_class=lambda w: RUN.preset(w).sampling.per_class,
         code=RUN.code("sample_grids"),
     message:
-        "{wildcards.dataset}: drawing the samples of each variant"
+        "{wildcards.dataset}{wildcards.training}: drawing the samples of each variant"
     shell:
         stage(
             "sample_grids",
@@ -94,11 +96,11 @@ rule sample_grids:
         )
 
 
-GRIDS = expand(rules.sample_grids.output, dataset=RUN.datasets)
+GRIDS = of_models(rules.sample_grids.output)
 
 
 rule samples:
     input:
-        expand(IMAGES, dataset=RUN.datasets, variant=RUN.variants, seed=RUN.seeds),
+        of_models(IMAGES, variant=RUN.variants, seed=RUN.seeds),
     message:
         f"{RUN.name}: samples done"

@@ -2,14 +2,16 @@
 rule sweep_variant:
     input:
         unpack(sampled_from),
-        real=rules.real_features.output,
-        weights=extractor_weights,
+        real=expand(
+            rules.real_features.output, extractor=RUN.extractor, allow_missing=True
+        ),
+        weights=RUN.extractor_weights,
     output:
-        "<run>/sweep/{dataset}/{variant}.json",
+        "<run>/sweep/{dataset}{training}/{variant}.json",
     log:
-        "<logs>/sweep/{dataset}/{variant}.log",
+        "<logs>/sweep/{dataset}{training}/{variant}.log",
     benchmark:
-        "<benchmarks>/sweep/{dataset}/{variant}.tsv"
+        "<benchmarks>/sweep/{dataset}{training}/{variant}.tsv"
     conda:
         ENVIRONMENT
     resources:
@@ -22,17 +24,19 @@ rule sweep_variant:
         runtime="8h",
     params:
         seed=RUN.seeds[0],
-        extractor=CONFIG.evaluation.extractor,
+        extractor=RUN.extractor,
         settings=RUN.sweep_options,
+        training_seed=RUN.training_seed,
         data=sampled_attributes,
         code=RUN.code("sweep"),
     message:
-        "{wildcards.dataset}: {wildcards.variant} with each solver"
+        "{wildcards.dataset}{wildcards.training}: {wildcards.variant} with each solver"
     shell:
         stage(
             "sweep",
             "--model={input.model} {params.data} --real={input.real} --weights={input.weights} "
             "--output={output} --dataset={wildcards.dataset} --variant={wildcards.variant} "
+            "--training-seed={params.training_seed} "
             "--seed={params.seed} --extractor={params.extractor} --batch={resources.batch} "
             "--packed={resources.packed} --device={resources.device} {params.settings}",
         )
@@ -40,7 +44,12 @@ rule sweep_variant:
 
 rule collect_sweep:
     input:
-        expand(rules.sweep_variant.output, dataset=RUN.datasets, variant=RUN.swept),
+        expand(
+            rules.sweep_variant.output,
+            dataset=RUN.datasets,
+            training=FIRST,
+            variant=RUN.swept,
+        ),
     output:
         summary="<run>/sweep.csv",
         table="<run>/sweep.md",

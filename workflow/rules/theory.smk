@@ -3,11 +3,11 @@ rule distances:
         model=MODEL,
         quantized=PACKED,
     output:
-        "<run>/distances/{dataset}/{variant}.json",
+        "<run>/distances/{dataset}{training}/{variant}.json",
     log:
-        "<logs>/distances/{dataset}/{variant}.log",
+        "<logs>/distances/{dataset}{training}/{variant}.log",
     benchmark:
-        "<benchmarks>/distances/{dataset}/{variant}.tsv"
+        "<benchmarks>/distances/{dataset}{training}/{variant}.tsv"
     wildcard_constraints:
         variant=names(RUN.packed),
     conda:
@@ -16,20 +16,27 @@ rule distances:
         mem_mb=RUN.memory(8000),
         runtime="1h",
     params:
+        training_seed=RUN.training_seed,
         code=RUN.code("distances"),
     message:
-        "{wildcards.dataset}: W₂ of each tensor of {wildcards.variant}"
+        "{wildcards.dataset}{wildcards.training}: W₂ of each tensor of {wildcards.variant}"
     shell:
         stage(
             "distances",
             "--model={input.model} --quantized={input.quantized} --output={output} "
-            "--dataset={wildcards.dataset} --variant={wildcards.variant}",
+            "--dataset={wildcards.dataset} --training-seed={params.training_seed} "
+            "--variant={wildcards.variant}",
         )
 
 
 rule theory:
     input:
-        distances=expand(rules.distances.output, variant=RUN.packed, allow_missing=True),
+        distances=expand(
+            rules.distances.output,
+            training=FIRST,
+            variant=RUN.packed,
+            allow_missing=True,
+        ),
         summary=rules.collect.output.summary,
     output:
         data="<run>/theory/{dataset}.json",

@@ -1,6 +1,6 @@
 # Trained or imported, by one of the two rules.
-MODEL = "<run>/models/{dataset}_model.safetensors"
-MODEL_REPORT = "<run>/models/{dataset}_model.json"
+MODEL = "<run>/models/{dataset}{training}_model.safetensors"
+MODEL_REPORT = "<run>/models/{dataset}{training}_model.json"
 
 
 rule train:
@@ -9,11 +9,11 @@ rule train:
     output:
         model=MODEL,
         report=MODEL_REPORT,
-        curve="<run>/models/{dataset}_training.jsonl",
+        curve="<run>/models/{dataset}{training}_training.jsonl",
     log:
-        "<logs>/train/{dataset}.log",
+        "<logs>/train/{dataset}{training}.log",
     benchmark:
-        "<benchmarks>/train/{dataset}.tsv"
+        "<benchmarks>/train/{dataset}{training}.tsv"
     wildcard_constraints:
         dataset=names(RUN.trained),
     priority: 30
@@ -29,17 +29,18 @@ rule train:
     params:
         model=RUN.model_options,
         training=RUN.training_options,
+        seed=RUN.training_seed,
         code=RUN.code("train"),
         # No output: Snakemake would delete it before a retry, and the retry could not resume.
-        checkpoint=lambda w: f"results/{RUN.name}/checkpoints/{w.dataset}.pt",
+        checkpoint=lambda w: f"results/{RUN.name}/checkpoints/{w.dataset}{w.training}.pt",
     message:
-        "{wildcards.dataset}: training the velocity network"
+        "{wildcards.dataset}{wildcards.training}: training the velocity network"
     shell:
         stage(
             "train",
             "--data={input.data} --output={output.model} --report={output.report} "
             "--curve={output.curve} --checkpoint={params.checkpoint} "
-            "--dataset={wildcards.dataset} --device={resources.device} "
+            "--dataset={wildcards.dataset} --seed={params.seed} --device={resources.device} "
             "--devices={resources.devices} {params.model} {params.training}",
             follow=True,
         )
@@ -52,11 +53,12 @@ rule import_model:
         model=MODEL,
         report=MODEL_REPORT,
     log:
-        "<logs>/import/{dataset}.log",
+        "<logs>/import/{dataset}{training}.log",
     benchmark:
-        "<benchmarks>/import/{dataset}.tsv"
+        "<benchmarks>/import/{dataset}{training}.tsv"
     wildcard_constraints:
         dataset=names(RUN.imported),
+        training=FIRST,
     conda:
         ENVIRONMENT
     resources:
@@ -64,22 +66,23 @@ rule import_model:
         runtime="10m",
     params:
         checkpoint=RUN.checkpoint_options,
+        training_seed=RUN.training_seed,
         model=RUN.model_options,
         code=RUN.code("import_model"),
     message:
-        "{wildcards.dataset}: importing the checkpoint"
+        "{wildcards.dataset}{wildcards.training}: importing the checkpoint"
     shell:
         stage(
             "import_model",
             "{params.checkpoint} --output={output.model} --report={output.report} "
-            "--dataset={wildcards.dataset} {params.model}",
+            "--dataset={wildcards.dataset} --training-seed={params.training_seed} {params.model}",
         )
 
 
 rule models:
     input:
         CHECKS,
-        expand(rules.train.output, dataset=RUN.trained),
-        expand(rules.import_model.output, dataset=RUN.imported),
+        of_models(rules.train.output, RUN.trained),
+        of_models(rules.import_model.output, RUN.imported),
     message:
         f"{RUN.name}: models done"

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from functools import wraps
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -47,7 +48,8 @@ def _words(name: str, value: Any) -> list[str]:
     if is_dataclass(value):
         return options(name, type(value), value)
     if isinstance(value, list | tuple):
-        return [option, *map(str, value)]
+        rows = (item if isinstance(item, list | tuple) else (item,) for item in value)
+        return [option, *map(str, chain.from_iterable(rows))]
     return [f"{option}={value}"]
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from flowquant.config.comparisons import ComparisonsSection
 from flowquant.config.evaluation import EvaluationSection, FidelityConfig
 from flowquant.config.fields import (
     EACH_ONCE,
@@ -113,8 +114,13 @@ class Configuration:
     """Other projects' quantizers by their own code, a row each, to compare with; ``null`` takes
     away a row of an earlier file."""
 
+    training_seeds: Annotated[tuple[Natural, ...], Field(min_length=1), EACH_ONCE] = (0,)
+    """Seeds of training: each trains a model of each dataset, and all methods and sampling seeds
+    are run on it. A dataset with a checkpoint has one model, that of the first of these; sweeps
+    and figures that show one model show that of the first."""
+
     seeds: Annotated[tuple[Natural, ...], Field(min_length=1), EACH_ONCE] = (0,)
-    """Sampling seeds; with several, tables and plots show mean ± standard deviation."""
+    """Sampling seeds. With several of these or of training, tables and plots show means."""
 
     data_root: Words = "data"
     """Folder that holds the original data files, or is to receive downloads."""
@@ -135,6 +141,9 @@ class Configuration:
 
     fidelity: FidelityConfig | None = None
     """How quantized variants are compared with full precision; ``null`` for not at all."""
+
+    comparisons: ComparisonsSection = ComparisonsSection()
+    """Which variants are compared."""
 
     theory: Flag = False
     """Whether to measure W₂ of each layer by POT, its decay per bit, and how well it predicts
@@ -194,25 +203,57 @@ class Configuration:
                     remedy="Choose another: variants are named by it.",
                 )
         made = [str(variant) for variant in self.variants]
-        for variant in self.sweep.variants or ():
+        named = [("sweep.variants", variant) for variant in self.sweep.variants or ()]
+        named += [("comparisons.pairs", v) for pair in self.comparisons.pairs for v in pair]
+        for key, variant in named:
             if variant not in made:
                 refuse(
-                    "sweep.variants",
+                    key,
                     found=f"'{variant}'",
                     expected=f"one of {some(made)}",
                     remedy="Name a variant that `methods` and `bits` make, or leave the key out.",
                 )
+        self._check_over()
         return self
+
+    def _check_over(self) -> None:
+        """Intervals over seeds take two or more, those over samples resamples."""
+        counts = {
+            "training seeds": ("training_seeds", len(self.training_seeds), "seeds"),
+            "sampling seeds": ("seeds", len(self.seeds), "seeds"),
+            "samples": (
+                "evaluation.metrics.resamples",
+                self.evaluation.metrics.resamples,
+                "resamples",
+            ),
+        }
+        for level in self.comparisons.over or ():
+            key, count, what = counts[level]
+            if count < 2:
+                refuse(
+                    "comparisons.over",
+                    found=f"'{level}', but {count} of `{key}`",
+                    expected=f"two {what} or more, which an interval takes",
+                    remedy=f"Add to `{key}`, or take '{level}' out of `comparisons.over`.",
+                )
+            imported = [name for name in self.datasets if self.presets[name].checkpoint]
+            if level == "training seeds" and imported:
+                refuse(
+                    "comparisons.over",
+                    found=f"'{level}', but a checkpoint of `{imported[0]}`, which is one model",
+                    expected="levels of which every dataset has several",
+                    remedy=f"Take '{level}' out, or run the dataset by itself.",
+                )
 
     def _check_evaluation(self, name: str) -> None:
         preset = self.presets[name]
-        if self.evaluation.extractor == "classifier" and preset.classifier is None:
+        if "classifier" in self.evaluation.extractors and preset.classifier is None:
             refuse(
                 f"presets.{name}.classifier",
-                found="no classifier, but `evaluation.extractor: classifier`",
+                found="no classifier, but `classifier` among `evaluation.extractors`",
                 expected="a classifier, whose features are used",
-                remedy="Give the preset a classifier or set `evaluation.extractor: "
-                "inception-v3-compat`.",
+                remedy="Give the preset a classifier or set `evaluation.extractors: "
+                "[inception-v3-compat]`.",
             )
         splits = self.evaluation.metrics.is_splits
         if splits > preset.samples:

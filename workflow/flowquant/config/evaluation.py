@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from flowquant.config.fields import WHOLE, Count, Flag, Sha256, Url, Words, section, whole
+from flowquant.config.fields import (
+    EACH_ONCE,
+    WHOLE,
+    Count,
+    Flag,
+    Natural,
+    Sha256,
+    Url,
+    Words,
+    section,
+    whole,
+)
 
 ExtractorName = Literal["inception-v3-compat", "efficientnet-lite0", "classifier"]
 
@@ -23,6 +34,12 @@ class MetricsConfig:
 
     is_splits: Count = 10
     """Splits of the Inception Score, at most one a sample."""
+
+    resamples: Natural = 200
+    """Bootstrap resamples of samples, whose FIDs give intervals; 0 for none."""
+
+    directions: Count = 500
+    """Random directions that the sliced Wasserstein distance averages over."""
 
 
 @section
@@ -54,11 +71,13 @@ class WeightsConfig:
 class EvaluationSection:
     """How samples are scored."""
 
-    extractor: ExtractorName = "inception-v3-compat"
-    """Network whose features FID and KID compare: torch-fidelity's Inception;
-    ``efficientnet-lite0``, trained on ImageNet, which comes with two packages
-    (``envs/requirements-efficientnet.txt``); or ``classifier``, the penultimate features of the
-    dataset's own classifier."""
+    extractors: Annotated[tuple[ExtractorName, ...], Field(min_length=1), EACH_ONCE] = (
+        "inception-v3-compat",
+    )
+    """Networks whose features FID and KID compare, each in results of its own; the first is that of
+    tables, figures and sweeps. torch-fidelity's Inception; ``efficientnet-lite0``, trained on
+    ImageNet, which comes with two packages (``envs/requirements-efficientnet.txt``); or
+    ``classifier``, the penultimate features of the dataset's own classifier."""
 
     floor: Flag = True
     """Whether to score as many real training images too, the floor of every metric (variant

@@ -127,7 +127,9 @@ def _path(location: tuple[Any, ...], content: Any, named_last: bool) -> list[Any
         if part == "[key]":
             continue
         inside = isinstance(content, Mapping) and part in content
-        if inside or (isinstance(content, list | tuple) and isinstance(part, int)):
+        if isinstance(content, list | tuple) and isinstance(part, int):
+            inside = part < len(content)
+        if inside:
             content = content[part]
         elif not last:
             continue

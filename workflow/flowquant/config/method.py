@@ -255,6 +255,12 @@ class MethodRow(MethodConfig):
     """Train levels and unquantized parameters to match the full-precision velocity; ``null`` for
     not."""
 
+    @property
+    def of_the_paper(self) -> bool:
+        """Whether it is one of the paper's: its levels, one set a tensor, nothing after them."""
+        plain = not (self.compensate or self.refine)
+        return plain and self.levels in ("uniform", "equal_mass") and self.granularity == "tensor"
+
     @model_validator(mode="after")
     def _check(self) -> MethodRow:
         if self.compensate is not None and self.scope != "matrices":

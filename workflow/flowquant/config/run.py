@@ -13,6 +13,7 @@ from typing import Any
 from flowquant.config.checkpoint import checkpoint_files
 from flowquant.config.classifier import ClassifierConfig
 from flowquant.config.command_line import options
+from flowquant.config.comparisons import ComparisonsSection
 from flowquant.config.compensation import CompensationConfig
 from flowquant.config.configuration import Configuration
 from flowquant.config.custom import CustomConfig
@@ -25,6 +26,7 @@ from flowquant.config.reading import check, merged, read_yaml, refuse_missing_fi
 from flowquant.config.refinement import RefineConfig
 from flowquant.config.sampling import SamplingConfig, SolverConfig, SweepConfig
 from flowquant.config.sources import ImagesSource
+from flowquant.config.trained import Training
 from flowquant.config.training import TrainingConfig
 from flowquant.runtime.digest import digest, imported_modules, module_of
 from flowquant.runtime.errors import UserError
@@ -53,6 +55,7 @@ class Run:
         self.presets = {name: configuration.presets[name] for name in self.datasets}
         self.methods, self.peers = configuration.methods, configuration.peers
         self.seeds = list(configuration.seeds)
+        self.trainings = [str(Training(seed)) for seed in configuration.training_seeds]
         self.variants = [str(variant) for variant in configuration.variants]
         self.quantized = [name for name in self.variants if name != "full"]
         # Less those of peers, which have no levels of ours.
@@ -70,6 +73,14 @@ class Run:
         }
         self.functions = {name: row.levels for name, row in self.methods.items() if row.own}
         self.trained = [name for name in self.datasets if name not in self.imported]
+        # Of each dataset, by seeds of training; an imported checkpoint is that of the first seed.
+        self.models = {
+            name: self.trainings[:1] if name in self.imported else self.trainings
+            for name in self.datasets
+        }
+        # The first is that of tables, figures and sweeps.
+        self.extractors = list(configuration.evaluation.extractors)
+        self.extractor = self.extractors[0]
         self.gpus = 0 if configuration.device == "cpu" else 1
 
     @classmethod
@@ -131,7 +142,7 @@ class Run:
             if row.peer not in KNOWN:
                 yield f"peers.{name}.peer", row.peer
         weights = self.configuration.evaluation.weights.path
-        if weights is not None and self.configuration.evaluation.extractor != "classifier":
+        if weights is not None and self.extractors != ["classifier"]:
             yield "evaluation.weights.path", weights
 
     def code(self, command: str) -> Callable[[Wildcards], str] | str:
@@ -159,6 +170,10 @@ class Run:
     def preset(self, wildcards: Wildcards) -> Preset:
         """The preset of the wildcards' dataset."""
         return self.presets[wildcards.dataset]
+
+    def training_seed(self, wildcards: Wildcards) -> int:
+        """The seed of training of the wildcards' model."""
+        return Training.parse(wildcards.training).seed
 
     def checkpoints(self, wildcards: Wildcards) -> Words:
         """The files of the published checkpoint to import, where there is one."""
@@ -267,14 +282,14 @@ class Run:
 
     def benchmark_options(self, wildcards: Wildcards) -> Words:
         """What a benchmark samples and looks at, and how long it measures."""
-        preset, evaluation = self.preset(wildcards), self.configuration.evaluation
+        preset = self.preset(wildcards)
         architecture = (preset.classifier or ClassifierConfig(epochs=1)).architecture
         return [
             *options("solver", SolverConfig, preset.sampling),
             f"--images={preset.samples}",
-            f"--extractor={evaluation.extractor}",
+            f"--extractor={self.extractor}",
             # They count if they are at hand, as no input.
-            f"--weights={self.extractor_weights or INCEPTION}",
+            f"--weights={self.extractor_weights(wildcards)}",
             f"--architecture={architecture}",
             f"--seconds={self.configuration.benchmark.seconds}",
         ]
@@ -329,7 +344,8 @@ class Run:
         if settings is None:
             return {}
         name = f"{settings.source}_{settings.points}.safetensors"
-        return {"hessians": f"results/{self.name}/hessians/{wildcards.dataset}/{name}"}
+        model = f"{wildcards.dataset}{wildcards.training}"
+        return {"hessians": f"results/{self.name}/hessians/{model}/{name}"}
 
     def compensation_options(self, wildcards: Wildcards) -> Words:
         """How a method compensates, if it does."""
@@ -340,19 +356,25 @@ class Run:
         """How a quantized model is refined."""
         return options("settings", RefineConfig, self.methods[wildcards.method].refine)
 
+    @property
+    def comparisons_options(self) -> Words:
+        """Which variants are compared, and which methods are the paper's and peers'."""
+        papers = [name for name, row in self.methods.items() if row.of_the_paper]
+        words = options("settings", ComparisonsSection, self.configuration.comparisons)
+        return [*words, "--papers", *papers, "--peers", *self.peers]
+
     def sensitivity_options(self, wildcards: Wildcards) -> Words:
         """How sensitivity is measured."""
         sensitivity = self.methods[wildcards.method].sensitivity
         return options("trials", type(sensitivity), sensitivity)
 
-    @property
-    def extractor_weights(self) -> str | None:
-        """The weights of the feature extractor; None where each dataset has its own."""
-        evaluation = self.configuration.evaluation
+    def extractor_weights(self, wildcards: Wildcards) -> str:
+        """The weights of the feature extractor that a rule names, or of the first."""
+        extractor = getattr(wildcards, "extractor", self.extractor)
         made = {"inception-v3-compat": INCEPTION, "efficientnet-lite0": EFFICIENTNET}
-        if evaluation.extractor not in made:
-            return None
-        return evaluation.weights.path or made[evaluation.extractor]
+        if extractor not in made:
+            return f"results/{self.name}/classifiers/{wildcards.dataset}.safetensors"
+        return self.configuration.evaluation.weights.path or made[extractor]
 
     @property
     def metrics_options(self) -> Words:

@@ -94,6 +94,8 @@ def node_at(path: list[Any], content: Any) -> dict[str, Any]:
         content = _child(content, part)
         if isinstance(part, int) and "items" in node:
             node = node["items"]
+        elif isinstance(part, int) and part < len(node.get("prefixItems", [])):
+            node = node["prefixItems"][part]
         elif part in node.get("properties", {}):
             node = node["properties"][part]
         else:
@@ -151,6 +153,9 @@ def allowed(node: Mapping[str, Any]) -> str:
     elif "items" in node:
         parts = [f"a list ({allowed(resolve(node['items'], None))})"]
         parts += [f"at least {node['minItems']}, each once"] if "minItems" in node else []
+    elif "prefixItems" in node:
+        items = node["prefixItems"]
+        parts = [f"a list of {len(items)} ({allowed(resolve(items[0], None))}), each once"]
     else:
         parts = [WORDS.get(node.get("type", ""), "")]
         bounds = {name: node[name] for name in BOUNDS if node.get(name, MOST) != MOST}

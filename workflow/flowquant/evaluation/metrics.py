@@ -1,71 +1,78 @@
 """FID, KID, Inception Score, precision and recall of samples against real images.
 
-FID and Inception Score are torch-fidelity's. KID, precision and recall are computed as it does, but
-on any device: its own, by NumPy on one CPU, take longer for 1,000 samples and 10,000 real images
-than a GPU to sample.
+The Inception Score is torch-fidelity's. All else is computed as it does, but on any device: its
+own, by NumPy on one CPU, take longer for 1,000 samples and 10,000 real images than a GPU to sample.
 """
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 
 from flowquant.config.evaluation import MetricsConfig
+from flowquant.evaluation.bootstrap import resample_counts
+from flowquant.evaluation.extrapolation import at_infinity, distances_at
 from flowquant.evaluation.features import RealFeatures
+from flowquant.evaluation.frechet import Reference
+from flowquant.evaluation.sliced import sliced_w2
 
 # torch-fidelity's, so that the subsets are the same.
 SUBSET_SEED = 2020
 # Features whose distances from all others are held in memory at a time.
 ROWS = 2048
 
-Moments: TypeAlias = dict[str, Any]
-
 
 def image_metrics(
     features: Tensor,
-    logits: Tensor,
+    logits: Tensor | None,
     real: RealFeatures,
     settings: MetricsConfig,
+    seed: int,
     device: torch.device,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Compare features [N, F] and logits [N, classes] of samples with real images' features.
 
-    FID and Inception Score are computed on the CPU, the others on the device.
+    Resamples and subsets follow from the samples' ``seed``, so FIDs of one list compare pairwise
+    between variants. The Inception Score is computed on the CPU, the others on the device.
 
     Returns:
-        ``fid``, ``kid_mean`` and ``kid_std`` (over subsets), ``is_mean`` and ``is_std`` (over
-        splits), ``precision`` and ``recall`` (of manifolds, Kynkäänniemi et al. 2019).
+        ``fid``, ``fid_resampled`` (a list, `bootstrap`), ``fid_at`` (by numbers of samples) and
+        ``fid_infinity`` (`extrapolation`), ``kid_mean`` and ``kid_std`` (over subsets),
+        ``is_mean`` and ``is_std`` (over splits; None without logits), ``precision`` and ``recall``
+        (of manifolds, Kynkäänniemi et al. 2019) and ``sliced_w2`` (`sliced`).
     """
-    score = isc_features_to_metric(logits, splits=settings.is_splits)
     ours, theirs, radius = (
         tensor.to(device).double() for tensor in (features, real.features, real.radii)
     )
+    reference = Reference(theirs, device)
+    at = distances_at(reference, ours, seed)
+    resampled = reference.distances(ours, resample_counts(len(ours), settings.resamples, seed))
     size = min(settings.kid_subset_size, len(ours), len(theirs))
     kid_mean, kid_std = kernel_distance(ours, theirs, settings.kid_subsets, size)
+    is_mean, is_std = inception_score(logits, settings.is_splits)
     return {
-        "fid": frechet_distance(features, moments(real.features)),
+        "fid": at[len(ours)],
+        "fid_resampled": resampled.tolist(),
+        "fid_at": {str(n): distance for n, distance in at.items()},
+        "fid_infinity": at_infinity(at, ours.shape[1]),
         "kid_mean": kid_mean,
         "kid_std": kid_std,
-        "is_mean": score["inception_score_mean"],
-        "is_std": score["inception_score_std"],
+        "is_mean": is_mean,
+        "is_std": is_std,
         "precision": inside_manifold(ours, theirs, radius),
         "recall": inside_manifold(theirs, ours, radii(ours, real.neighbours)),
+        "sliced_w2": sliced_w2(ours, theirs, settings.directions),
     }
 
 
-def moments(features: Tensor) -> Moments:
-    """Mean and covariance of features [N, F], for `frechet_distance`."""
-    found: Moments = fid_features_to_statistics(features.double())
-    return found
-
-
-def frechet_distance(features: Tensor, real: Moments) -> float:
-    """Fréchet Inception Distance (Heusel et al., 2017) of features [N, F] from real moments."""
-    found = fid_statistics_to_metric(moments(features), real, verbose=False)
-    return float(found["frechet_inception_distance"])
+def inception_score(logits: Tensor | None, splits: int) -> tuple[float | None, float | None]:
+    """Mean and standard deviation over splits, of logits [N, classes]; None of none."""
+    if logits is None:
+        return None, None
+    score = isc_features_to_metric(logits, splits=splits)
+    return score["inception_score_mean"], score["inception_score_std"]
 
 
 def kernel_distance(features: Tensor, real: Tensor, subsets: int, size: int) -> tuple[float, float]:

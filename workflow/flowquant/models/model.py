@@ -164,12 +164,13 @@ def load_network(weights: Mapping[str, Tensor], config: ModelConfig) -> nn.Modul
     return network.eval().requires_grad_(False)
 
 
-def describe_model(path: Path, dataset: str) -> dict[str, Any]:
+def describe_model(path: Path, dataset: str, training_seed: int) -> dict[str, Any]:
     """A report on a full-precision model file, with the keys of those on quantized ones."""
     weights, _ = read_model(path)
     return {
         "dataset": dataset,
         "variant": "full",
+        "training_seed": training_seed,
         "effective_bits": 32.0,
         "bytes": path.stat().st_size,
         "parameters": sum(tensor.numel() for tensor in weights.values()),

@@ -14,30 +14,46 @@ class Result:
 
     dataset: str
     variant: str
+    training_seed: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class OfSamples(Result):
-    """About the samples of a seed, ``n`` of them."""
+    """About the samples of a seed, ``n`` of them.
+
+    ``start`` is a digest of the noise and labels that they began with.
+    """
 
     seed: int
     n: Counted
+    start: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(OfSamples):
-    """What `evaluate` wrote."""
+    """What `evaluate` wrote.
+
+    ``fid_resampled`` are FIDs of bootstrap resamples, the same of all variants with this seed and
+    ``labels_sha256``; ``fid_at`` those of fewer samples, by their number; ``fid_infinity`` is None
+    where there are too few. An extractor without logits has no Inception Score.
+    """
 
     n_real: Counted
     extractor: str
     features: Counted
+    weights_sha256: str
+    labels_sha256: str
     fid: float
+    fid_resampled: list[float]
+    fid_at: dict[str, float]
+    fid_infinity: float | None
     kid_mean: float
     kid_std: float
-    is_mean: float
-    is_std: float
+    is_mean: float | None
+    is_std: float | None
     precision: float
     recall: float
+    sliced_w2: float
     evaluations: float | None = None
 
 

@@ -7,39 +7,20 @@ from typing import Any
 
 from flowquant.config.variants import Variant
 from flowquant.report.caveats import MEANINGS, caveats
+from flowquant.report.certainty import Key
 from flowquant.report.tables import Row, markdown, shown
+from flowquant.report.tidy import DOWNSTREAM, EVALUATION, FIDELITY
 
-EVALUATION = ("fid", "kid_mean", "kid_std", "is_mean", "is_std", "precision", "recall")
-FIDELITY = ("psnr", "ssim")
-DOWNSTREAM = ("accuracy", "precision", "recall", "f1")
 COLUMNS = (
-    "dataset",
-    "variant",
-    "method",
-    "bits",
-    "effective_bits",
-    "bytes",
-    "n",
-    "n_real",
-    "seeds",
-    "evaluations",
-    "extractor",
-    "features",
-    "fid",
-    "fid_std",
-    "kid",
-    "is",
-    "precision",
-    "recall",
-    "accuracy",
-    "accuracy_std",
-    "f1",
-    "real_accuracy",
-    "psnr",
-    "psnr_std",
-    "ssim",
-    "caveats",
+    *("dataset", "variant", "method", "bits", "effective_bits", "bytes"),
+    *("n", "n_real", "training_seeds", "seeds", "evaluations", "extractor", "features"),
+    *("fid", "fid_std", "fid_low", "fid_high", "over", "fid_infinity", "sliced_w2"),
+    *("kid", "kid_low", "kid_high", "is", "precision", "recall"),
+    *("accuracy", "accuracy_std", "accuracy_low", "accuracy_high", "f1", "real_accuracy"),
+    *("psnr", "psnr_std", "ssim", "caveats"),
 )
+# Of the table's columns, what `results.csv` calls otherwise.
+RENAMED = {"kid": "kid_mean", "is": "is_mean"}
 # Title and format of the columns that people are shown.
 SHOWN = {
     "dataset": ("dataset", ""),
@@ -64,46 +45,64 @@ NOTES = MEANINGS | {
 Name = tuple[str, Variant]
 
 
-def by_variant(results: Iterable[Row]) -> dict[Name, list[Row]]:
-    """Results grouped by (dataset, variant), sorted; each group in the order of its seeds."""
+def by_variant(observed: Iterable[Row]) -> dict[Name, list[Row]]:
+    """Rows of `tidy.COLUMNS` by (dataset, variant), sorted."""
     groups: dict[Name, list[Row]] = defaultdict(list)
-    for result in results:
-        groups[result["dataset"], result["variant"]].append(result)
-    return {name: sorted(groups[name], key=lambda r: r.get("seed", 0)) for name in sorted(groups)}
+    for row in observed:
+        groups[row["dataset"], row["variant"]].append(row)
+    return {name: groups[name] for name in sorted(groups)}
 
 
-def average(results: Sequence[Row], names: Sequence[str]) -> Row:
-    """The mean over seeds of each named number; with several seeds also ``<first name>_std``.
+def average(rows: Sequence[Row], extractor: str | None, metrics: Sequence[str]) -> Row:
+    """The mean over seeds of what was measured of one variant's samples, by one extractor.
 
-    The standard deviation is the sample's (n − 1), over seeds.
+    Of the first metric, with several values, also ``<metric>_std``, the sample's standard deviation
+    (n − 1); of all, ``n`` samples a seed, ``seeds`` and ``training_seeds``. Metrics that nothing
+    was measured of are missing, and there is nothing at all where that is the first.
     """
-    summary: Row = {name: statistics.fmean(result[name] for result in results) for name in names}
-    if len(results) > 1:
-        first = names[0]
-        summary[f"{first}_std"] = statistics.stdev(result[first] for result in results)
-    summary["n"] = results[0]["n"]
-    summary["seeds"] = [result["seed"] for result in results]
-    return summary
+    own = [r for r in rows if r["extractor"] == extractor and r["sampling_seed"] is not None]
+    values = {name: [r["value"] for r in own if r["metric"] == name] for name in metrics}
+    first = metrics[0]
+    if not values[first]:
+        return {}
+    found: Row = {name: statistics.fmean(value) for name, value in values.items() if value}
+    if len(values[first]) > 1:
+        found[f"{first}_std"] = statistics.stdev(values[first])
+    of_first = [row for row in own if row["metric"] == first]
+    found["n"] = of_first[0]["n"]
+    for seeds, name in (("seeds", "sampling_seed"), ("training_seeds", "training_seed")):
+        found[seeds] = sorted({row[name] for row in of_first if row[name] is not None})
+    return found
 
 
-def averages(results: Iterable[Row], names: Sequence[str]) -> dict[Name, Row]:
-    """`average` for each dataset and variant."""
-    return {name: average(found, names) for name, found in by_variant(results).items()}
-
-
-def average_evaluations(results: Iterable[Row]) -> dict[Name, Row]:
-    """What `evaluate` measured of each dataset and variant, over seeds, and how.
+def evaluated(observed: Iterable[Row], extractor: str) -> dict[Name, Row]:
+    """What one extractor saw of each variant's samples.
 
     ``evaluations`` of the velocity for an image are None for real images.
     """
-    averaged = {}
-    for name, found in by_variant(results).items():
-        counts = [count for r in found if (count := r.get("evaluations")) is not None]
-        averaged[name] = average(found, EVALUATION) | {
-            **{name: found[0][name] for name in ("n_real", "extractor", "features")},
-            "evaluations": statistics.fmean(counts) if counts else None,
-        }
-    return averaged
+    averages = {
+        name: average(rows, extractor, EVALUATION) for name, rows in by_variant(observed).items()
+    }
+    return {
+        name: {"evaluations": None}
+        | found
+        | {"extractor": extractor}
+        | {count: round(found[count]) for count in ("features", "n_real")}
+        for name, found in averages.items()
+        if found
+    }
+
+
+def judged(observed: Iterable[Row]) -> dict[Name, Row]:
+    """What the classifier says of each variant's samples, by the names of `downstream`."""
+    averages = {
+        name: average(rows, None, tuple(DOWNSTREAM)) for name, rows in by_variant(observed).items()
+    }
+    return {
+        name: {DOWNSTREAM.get(metric, metric): value for metric, value in found.items()}
+        for name, found in averages.items()
+        if found
+    }
 
 
 def nest(summaries: Mapping[Name, Row]) -> dict[str, Any]:
@@ -120,53 +119,102 @@ def nest(summaries: Mapping[Name, Row]) -> dict[str, Any]:
 
 
 def table_rows(
-    evaluated: Mapping[Name, Row],
-    judged: Mapping[Name, Row],
-    near: Mapping[Name, Row],
-    models: Iterable[Row],
-    classifiers: Iterable[Row],
+    observed: Sequence[Row],
+    extractors: Sequence[str],
+    certain: Mapping[Key, Row],
     references: Mapping[str, float],
 ) -> list[Row]:
-    """A row of `COLUMNS` for each dataset and variant that was evaluated, None for what it lacks.
+    """A row of `COLUMNS` for each dataset, extractor and variant, None for what it lacks.
 
-    From `average_evaluations`, `averages` of `DOWNSTREAM` and of `FIDELITY`, the reports on
-    each variant's file and on the classifiers, and the accuracy 0…1 that each dataset allows.
+    Args:
+        observed: Rows of `tidy.COLUMNS`.
+        extractors: In which order; the first is that of figures.
+        certain: What `certainty.intervals` found.
+        references: The accuracy 0…1 that each dataset allows.
     """
-    sizes = {(model["dataset"], model["variant"]): model for model in models}
-    accuracies = {report["dataset"]: report["test_accuracy"] for report in classifiers}
-    rows = []
-    for (dataset, variant), evaluation in evaluated.items():
-        name, bits = (dataset, variant), variant.nominal_bits
+    groups, scores = by_variant(observed), judged(observed)
+    seen = [evaluated(observed, extractor) for extractor in extractors]
+    found = []
+    for dataset in dict.fromkeys(name for name, _ in groups):
+        for evaluations in seen:
+            rows = [
+                _row(name, evaluation, groups, scores, certain)
+                for name, evaluation in evaluations.items()
+                if name[0] == dataset
+            ]
+            for row, held in zip(rows, caveats(rows, references), strict=True):
+                row["caveats"] = " ".join([*held, *[COUNTED] * row["caveats"]])
+            found += rows
+    return found
+
+
+def _row(
+    name: Name,
+    evaluation: Row,
+    groups: Mapping[Name, Sequence[Row]],
+    scores: Mapping[Name, Row],
+    certain: Mapping[Key, Row],
+) -> Row:
+    """A row of the table, whose caveats are as yet whether its bytes are counted."""
+    dataset, variant = name
+    own, bits = groups[name], variant.nominal_bits
+    real = groups.get((dataset, Variant("real")), [])
+    accuracies = [r["value"] for r in real if r["metric"] == "accuracy"]
+    # Packed files of several trained models differ a little.
+    sizes = {
+        metric: [row["value"] for row in own if row["metric"] == metric]
+        for metric in ("effective_bits", "bytes", "counted_bytes")
+    }
+    size = {metric: statistics.fmean(values) for metric, values in sizes.items() if values}
+    stored = size.get("bytes", size.get("counted_bytes"))
+    found = (
+        average(own, None, FIDELITY)
+        | scores.get(name, {})
+        | certain.get((*name, None), {})
         # Precision and recall of images, `evaluate`'s, are shown, not those of classes.
-        found = near.get(name, {}) | judged.get(name, {}) | sizes.get(name, {}) | evaluation
-        found |= {
-            "dataset": dataset,
-            "variant": variant,
-            "method": variant.method,
-            "bits": bits and f"{bits:g}",
-            "seeds": " ".join(map(str, evaluation["seeds"])),
-            "kid": evaluation["kid_mean"],
-            "is": evaluation["is_mean"],
-            "real_accuracy": accuracies.get(dataset),
-        }
-        rows.append({column: found.get(column) for column in COLUMNS})
-    for row, held in zip(rows, caveats(rows, references), strict=True):
-        size = sizes.get((row["dataset"], row["variant"]), {})
-        row["caveats"] = " ".join([*held, *[COUNTED] * size.get("counted", False)])
-    return rows
+        | evaluation
+        | certain.get((*name, evaluation["extractor"]), {})
+        | {column: evaluation.get(metric) for column, metric in RENAMED.items()}
+    )
+    found |= {
+        "dataset": dataset,
+        "variant": variant,
+        "method": variant.method,
+        "bits": bits and f"{bits:g}",
+        "effective_bits": size.get("effective_bits"),
+        "bytes": stored and round(stored),
+        "seeds": " ".join(map(str, evaluation["seeds"])),
+        "training_seeds": " ".join(map(str, evaluation["training_seeds"])),
+        "real_accuracy": accuracies[0] if accuracies else None,
+        "caveats": "counted_bytes" in size,
+    }
+    return {column: found.get(column) for column in COLUMNS}
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """The table for people: Markdown, rounded, without the columns that hold nothing."""
+    """A table for people for each extractor: Markdown, rounded, without empty columns."""
+    extractors = list(dict.fromkeys(row["extractor"] for row in rows))
+    parts = [_table([r for r in rows if r["extractor"] == name]) for name in extractors]
+    if len(extractors) > 1:
+        titles = [f"Features by {extractor}:" for extractor in extractors]
+        parts = [f"{title}\n\n{part}" for title, part in zip(titles, parts, strict=True)]
+    return "\n".join(parts)
+
+
+def _table(rows: Sequence[Row]) -> str:
     columns = {name: how for name, how in SHOWN.items() if any(r[name] is not None for r in rows)}
     held = {name for row in rows for name in row["caveats"].split()}
     marks = dict(zip([name for name in NOTES if name in held], "¹²³⁴", strict=False))
 
     def cell(row: Row, name: str) -> str:
-        text, spread = shown(row[name], columns[name][1]), row.get(f"{name}_std")
+        text, style = shown(row[name], columns[name][1]), columns[name][1]
+        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
         if name == "variant" and row["caveats"]:
             return f"{text} {''.join(marks[caveat] for caveat in row['caveats'].split())}"
-        return text if spread is None else f"{text} ± {format(spread, columns[name][1])}"
+        if low is not None and high is not None:
+            return f"{text} [{format(low, style)}, {format(high, style)}]"
+        spread = row.get(f"{name}_std")
+        return text if spread is None else f"{text} ± {format(spread, style)}"
 
     table = markdown(
         [title for title, _ in columns.values()],
@@ -175,7 +223,9 @@ def as_markdown(rows: Sequence[Row]) -> str:
     )
     notes = [
         f"- {dataset}: {row['n']} samples a seed, seeds {row['seeds']}, "
-        f"{_evaluations(rows, dataset)}{row['features']} features by {row['extractor']}"
+        + (f"of training {row['training_seeds']}, " if " " in row["training_seeds"] else "")
+        + f"{_evaluations(rows, dataset)}{row['features']} features by {row['extractor']}"
+        + (f"; in brackets 95 % intervals, of FID over {row['over']}" if row["over"] else "")
         + (
             f"; the classifier is right on {row['real_accuracy']:.1%} of real test images"
             if row["real_accuracy"] is not None
@@ -184,45 +234,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
         for dataset, row in {row["dataset"]: row for row in rows}.items()
     ]
     notes += [f"- {mark} {NOTES[caveat]}" for caveat, mark in marks.items()]
-    return "\n".join([table, "", *notes, "", *_at_equal_bytes(rows)])
-
-
-def _at_equal_bytes(rows: Sequence[Row]) -> list[str]:
-    """A table with the best of ours, by FID, beside each peer: of those with no more bits a weight.
-
-    The bits are those of both, without names and metadata.
-    """
-
-    def best(peer: Row) -> Row:
-        own = (row for row in rows if row["dataset"] == peer["dataset"] and _is_ours(row))
-        fitting = (row for row in own if row["effective_bits"] <= peer["effective_bits"])
-        return min(fitting, key=lambda row: row["fid"], default=dict.fromkeys(COLUMNS))
-
-    pairs = [(row, best(row)) for row in rows if COUNTED in row["caveats"].split()]
-    if not pairs:
-        return []
-    shared = ("bits a weight", "FID")
-    cells = [
-        [peer["dataset"]]
-        + [
-            cell
-            for row in (peer, own)
-            for cell in (
-                str(row["variant"] or "–"),
-                shown(row["effective_bits"], ".2f"),
-                shown(row["fid"], ".2f"),
-            )
-        ]
-        for peer, own in sorted(
-            pairs, key=lambda pair: (pair[0]["dataset"], pair[0]["effective_bits"])
-        )
-    ]
-    titles = ["dataset", "peer", *shared, "the best here at no more bits", *shared]
-    return [markdown(titles, cells, left=2), ""]
-
-
-def _is_ours(row: Row) -> bool:
-    return row["variant"].is_quantized and COUNTED not in row["caveats"].split()
+    return "\n".join([table, "", *notes, ""])
 
 
 def _evaluations(rows: Sequence[Row], dataset: str) -> str:

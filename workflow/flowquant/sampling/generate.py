@@ -1,6 +1,7 @@
 """Images from a network: which labels, and batches that fit the memory."""
 
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -49,6 +50,14 @@ def labels_to_sample(
             remedy="Sample fewer, or set `sampling.condition: zeros`.",
         )
     return labels[:count]
+
+
+def start_digest(config: ModelConfig, labels: Tensor, seed: int) -> str:
+    """A digest of what samples begin with: labels, and noise, whose first and last rows tell it."""
+    shape = (config.image.channels, config.image.size, config.image.size)
+    rows = range(0, len(labels), max(len(labels) - 1, 1))
+    noise = initial_noise(config.flow, seed, rows, shape)
+    return blake2b(noise.numpy().tobytes() + labels.numpy().tobytes(), digest_size=16).hexdigest()
 
 
 def generate(

@@ -24,13 +24,16 @@ class Origin:
 
     The variant is ``full``, ``real`` or ``{method}/{bits}bit``; the seed that of the noise, or of
     the draw of real images; ``evaluations`` how often the velocity was evaluated for each image, on
-    average, None for real images.
+    average; ``training_seed`` that of the model; ``start`` a digest of the noise and labels that
+    samples began with. The last three are None for real images.
     """
 
     dataset: str
     variant: str
     seed: int
     evaluations: float | None = None
+    training_seed: int | None = None
+    start: str | None = None
 
 
 SAMPLES = Kind(

@@ -1,27 +1,24 @@
-"""Gather a run's results: two JSON files in the reference's schema, and one table."""
+"""Gather a run's results: all of them in one tidy table, and what readers want to see of them."""
 
 from dataclasses import asdict
 from pathlib import Path
 
+from flowquant.config.evaluation import ExtractorName
 from flowquant.report.caveats import MEANINGS, warn
+from flowquant.report.certainty import intervals
 from flowquant.report.results import Downstream, Evaluation, Fidelity, Judge, Size
-from flowquant.report.summary import (
-    COLUMNS,
-    DOWNSTREAM,
-    FIDELITY,
-    as_markdown,
-    average_evaluations,
-    averages,
-    nest,
-    table_rows,
-)
+from flowquant.report.summary import COLUMNS, as_markdown, evaluated, judged, nest, table_rows
 from flowquant.report.tables import read_results, write_table
+from flowquant.report.tidy import COLUMNS as TIDY
+from flowquant.report.tidy import observations
 from flowquant.runtime.files import read_json, write_json, write_text
 
 
 def collect(
     evaluations: tuple[Path, ...],
     models: tuple[Path, ...],
+    extractors: tuple[ExtractorName, ...],
+    results: Path,
     evaluation_results: Path,
     downstream_results: Path,
     summary: Path,
@@ -34,30 +31,31 @@ def collect(
     """Gather results.
 
     Args:
-        evaluations: What `evaluate` wrote for each dataset, variant and seed.
+        evaluations: What `evaluate` wrote for each model, variant, seed and extractor.
         models: Reports on the size of each variant's file.
+        extractors: In which order tables have them; the JSON files are of the first.
+        results: CSV to write, a row for each number that was measured.
         evaluation_results: JSON to write, the reference's ``samples_evaluation_results.json``.
         downstream_results: JSON to write, the reference's ``downstream_results.json``.
-        summary: CSV to write, a row for each dataset and variant.
+        summary: CSV to write, a row for each dataset, extractor and variant.
         table: The same as Markdown, for people.
-        downstreams: What `downstream` wrote for each dataset, variant and seed.
+        downstreams: What `downstream` wrote for each model, variant and seed.
         classifiers: Reports of the classifiers.
-        fidelities: What `fidelity` wrote for each dataset, variant and seed.
+        fidelities: What `fidelity` wrote for each model, variant and seed.
         references: The accuracy 0…1 that the dataset of each classifier allows; 1 without.
     """
-    evaluated = average_evaluations(read_results(evaluations, Evaluation))
-    judged = averages(read_results(downstreams, Downstream), DOWNSTREAM)
-    near = averages(read_results(fidelities, Fidelity), FIDELITY)
-    sizes = read_results(models, Size)
+    seen, said = read_results(evaluations, Evaluation), read_results(downstreams, Downstream)
+    near, sizes = read_results(fidelities, Fidelity), read_results(models, Size)
     accuracies = [asdict(read_json(path, Judge)) for path in classifiers]
-    named = (report["dataset"] for report in accuracies)
-    allowed = dict(zip(named, references, strict=False))
-    rows = table_rows(evaluated, judged, near, sizes, accuracies, allowed)
+    allowed = dict(zip((judge["dataset"] for judge in accuracies), references, strict=False))
+    observed = observations(seen, said, near, sizes, accuracies)
+    rows = table_rows(observed, extractors, intervals(seen, said), allowed)
     for row in rows:
         for caveat in row["caveats"].split():
             if caveat in MEANINGS:
                 warn(f"{row['dataset']}, {row['variant']}", caveat)
-    write_json(evaluation_results, nest(evaluated))
-    write_json(downstream_results, nest({n: judged[n] for n in evaluated if n in judged}))
+    write_table(results, TIDY, observed)
+    write_json(evaluation_results, nest(evaluated(observed, extractors[0])))
+    write_json(downstream_results, nest(judged(observed)))
     write_table(summary, COLUMNS, rows)
     write_text(table, as_markdown(rows))

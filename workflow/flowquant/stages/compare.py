@@ -1,104 +1,57 @@
-"""Differences of FID between variants of one dataset, with their intervals."""
+"""Compare variants by FID, pair by pair, with intervals and p-values."""
 
-from itertools import combinations
+import statistics
+from collections import defaultdict
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-from torch import Tensor
-
-from flowquant.config.evaluation import ExtractorName
+from flowquant.config.comparisons import ComparisonsSection
 from flowquant.config.variants import Variant
-from flowquant.evaluation.bootstrap import (
-    Distances,
-    Reference,
-    average,
-    difference,
-    resample_counts,
-)
-from flowquant.evaluation.features import check_comparable, extract, read_features
-from flowquant.report.tables import write_table
-from flowquant.runtime.device import choose_device
-from flowquant.runtime.errors import UserError
-from flowquant.runtime.names import DeviceName
-from flowquant.sampling.samples import read_samples
-
-COLUMNS = (
-    *("dataset", "variant", "other", "difference", "low", "high", "fid", "other_fid"),
-    *("n", "seeds", "resamples"),
-)
+from flowquant.report.comparisons import COLUMNS, as_markdown, comparison_rows
+from flowquant.report.results import Evaluation
+from flowquant.report.tables import Row, read_results, write_table
+from flowquant.report.tidy import read_observations
+from flowquant.runtime.files import write_text
 
 
 def compare(
-    samples: Annotated[tuple[Path, ...], tyro.conf.Positional],
-    real: Path,
-    weights: Path,
+    evaluations: tuple[Path, ...],
+    results: Path,
     output: Path,
-    extractor: ExtractorName,
-    resamples: int = 200,
-    device: DeviceName = "auto",
+    table: Path,
+    settings: ComparisonsSection,
+    papers: tuple[str, ...] = (),
+    peers: tuple[str, ...] = (),
 ) -> None:
-    """Compare the FIDs of variants, each with each, by a paired bootstrap.
+    """Compare the FIDs of variants that share trained models, noise and labels.
 
     Args:
-        samples: Samples files of one dataset's variants, of the same seeds: those of a seed share
-            noise and labels.
-        real: Features of the real test images, by the same extractor and weights.
-        weights: The extractor's weights.
-        output: CSV to write, a row for each pair: the difference of FID, 95 % intervals, and both.
-        extractor: Which network.
-        resamples: How often samples are drawn anew, with replacement.
-        device: Where to compute.
+        evaluations: What `evaluate` wrote for each model, variant, seed and extractor.
+        results: The table of all results that `collect` wrote, which has the variants' sizes.
+        output: CSV to write, a row for each pair: the difference of FID, its 95 % interval and p.
+        table: The same as Markdown, for people.
+        settings: Which pairs, and over what intervals are drawn.
+        papers: Names of the paper's methods.
+        peers: Names of other projects' methods.
 
     Raises:
-        UserError: if files do not belong together.
+        UserError: if files do not belong together, or are of another version.
     """
-    of_real, target = read_features(real, extractor, weights), choose_device(device)
-    reference = Reference(of_real.features, target)
-    found: dict[Variant, dict[int, Distances]] = {}
-    labels_of: dict[int, Tensor] = {}
-    dataset = ""
-    for path in samples:
-        images, labels, origin = read_samples(path)
-        shared, dataset = labels_of.setdefault(origin.seed, labels), dataset or origin.dataset
-        if origin.dataset != dataset or not labels.equal(shared):
-            raise _apart(path, "samples of another dataset, or of other labels, than those before")
-        features, _ = extract(images, extractor, weights, target)
-        check_comparable(real, of_real, features)
-        counts = resample_counts(len(images), resamples, origin.seed)
-        seeds = found.setdefault(Variant.parse(origin.variant, path), {})
-        seeds[origin.seed] = reference.distances(features, counts)
-    for variant, seeds in found.items():
-        if missing := labels_of.keys() - seeds.keys():
-            raise _apart(output, f"no samples of {variant} of seed {min(missing)}")
-    if len(found) < 2:
-        raise _apart(output, f"samples of {len(found)} variants, of which there is no difference")
-    means = {v: average([seeds[s] for s in sorted(seeds)]) for v, seeds in sorted(found.items())}
+    groups: dict[tuple[str, str], dict[Variant, list[Row]]] = {}
+    for result in read_results(evaluations, Evaluation):
+        own = groups.setdefault((result["dataset"], result["extractor"]), defaultdict(list))
+        if not result["variant"].is_real:
+            own[result["variant"]].append(result)
     rows = []
-    for (a, ours), (b, theirs) in combinations(means.items(), 2):
-        interval = difference(ours, theirs)
-        rows.append(
-            {
-                "dataset": dataset,
-                "variant": str(a),
-                "other": str(b),
-                "difference": interval.difference,
-                "low": interval.low,
-                "high": interval.high,
-                "fid": ours.whole,
-                "other_fid": theirs.whole,
-                "n": min(map(len, labels_of.values())),
-                "seeds": len(labels_of),
-                "resamples": resamples,
-            }
-        )
+    for (dataset, _), own in groups.items():
+        rows += comparison_rows(own, _sizes(results, dataset), settings, papers, peers)
     write_table(output, COLUMNS, rows)
+    write_text(table, as_markdown(rows))
 
 
-def _apart(where: Path, found: str) -> UserError:
-    return UserError(
-        where,
-        found=found,
-        expected="two variants or more of one dataset, no real images, each of the same seeds",
-        remedy="Name the files `sampling/<dataset>/<variant>/seed<seed>.safetensors` of one run.",
-    )
+def _sizes(results: Path, dataset: str) -> dict[Variant, float]:
+    """Effective bits of a dataset's variants, of several trained models on average."""
+    found: dict[Variant, list[float]] = defaultdict(list)
+    for row in read_observations(results, dataset):
+        if row["metric"] == "effective_bits":
+            found[row["variant"]].append(row["value"])
+    return {variant: statistics.fmean(values) for variant, values in found.items()}

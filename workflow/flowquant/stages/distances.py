@@ -10,7 +10,14 @@ from flowquant.quantization.packed_file import check_same_weights, read_quantize
 from flowquant.runtime.files import write_json
 
 
-def distances(model: Path, quantized: Path, output: Path, dataset: str, variant: str) -> None:
+def distances(
+    model: Path,
+    quantized: Path,
+    output: Path,
+    dataset: str,
+    variant: str,
+    training_seed: int = 0,
+) -> None:
     """Measure the distance of every quantized tensor.
 
     Args:
@@ -19,6 +26,7 @@ def distances(model: Path, quantized: Path, output: Path, dataset: str, variant:
         output: JSON to write.
         dataset: Name to write into it.
         variant: Name to write into it.
+        training_seed: The seed that the model was trained with, to write into it.
 
     Raises:
         UserError: if the two are not of the same network.
@@ -38,6 +46,7 @@ def distances(model: Path, quantized: Path, output: Path, dataset: str, variant:
     report = {
         "dataset": dataset,
         "variant": variant,
+        "training_seed": training_seed,
         "method": metadata["method"],
         "refined": bool(metadata.get("refine")),
         "effective_bits": effective_bits(contents),

@@ -1,4 +1,4 @@
-"""FID, KID, Inception Score, precision and recall of samples against the real test images."""
+"""FID, KID and other metrics of samples against the real test images."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +10,7 @@ from flowquant.report.caveats import warn_of_few_images
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import write_json
 from flowquant.runtime.names import DeviceName
+from flowquant.runtime.tensors import content_sha256
 from flowquant.sampling.samples import read_samples
 
 
@@ -28,8 +29,8 @@ def evaluate(
         samples: Samples file.
         real: Features of the real test images, by the same extractor and weights.
         weights: The extractor's weights.
-        output: JSON to write: whose samples, how many, which extractor with how many
-            features, and the metrics.
+        output: JSON to write: whose samples, how many and of which labels, which extractor
+            with how many features, and the metrics (`Evaluation`).
         extractor: Which network.
         metrics: Settings of the metrics.
         device: Where to compute.
@@ -37,7 +38,7 @@ def evaluate(
     Raises:
         UserError: if the real features come from other weights.
     """
-    images, _, origin = read_samples(samples)
+    images, labels, origin = read_samples(samples)
     of_real, target = read_features(real, extractor, weights), choose_device(device)
     features, logits = extract(images, extractor, weights, target)
     check_comparable(real, of_real, features)
@@ -50,6 +51,7 @@ def evaluate(
         "extractor": extractor,
         "features": size,
         "weights_sha256": of_real.digest,
-        **image_metrics(features, logits, of_real, metrics, target),
+        "labels_sha256": content_sha256({"labels": labels}, {}),
+        **image_metrics(features, logits, of_real, metrics, origin.seed, target),
     }
     write_json(output, report)

@@ -19,6 +19,7 @@ def import_model(
     output: Path | None = None,
     report: Path | None = None,
     check: bool = False,
+    training_seed: int = 0,
 ) -> None:
     """Check a checkpoint against a preset and write it as a model file.
 
@@ -30,6 +31,7 @@ def import_model(
         output: Model file to write.
         report: JSON to write: its size.
         check: Print a line if the checkpoint fits, and write nothing.
+        training_seed: The training seed of a run that it stands for, to write into the report.
 
     Raises:
         UserError: if it does not fit or is not finite, or there is nowhere to write it.
@@ -52,4 +54,4 @@ def import_model(
     files = {path.name: sha256(path) for path in checkpoint_files(checkpoint)}
     imported = {"file": checkpoint.name, "weights": taken, "sha256": "+".join(files.values())}
     write_model(output, found, model, {"imported": imported})
-    write_json(report, describe_model(output, dataset) | {"weights": taken})
+    write_json(report, describe_model(output, dataset, training_seed) | {"weights": taken})

@@ -49,6 +49,7 @@ def quantize(
     hessians: Path | None = None,
     compensate: CompensationConfig = DEFAULT,
     device: DeviceName = "auto",
+    training_seed: int = 0,
 ) -> None:
     """Quantize a file of weights and write the packed file, and a report of its size and error.
 
@@ -64,6 +65,7 @@ def quantize(
             a name the sizes are printed.
         method: The quantizer, and for which parameters.
         dataset: Name to write into the report.
+        training_seed: The seed that the model was trained with, to write into the report.
         variant: Name to write into the report.
         bits: Width of an index, 1…16, the same for all tensors, or of vectors of d values a dth of
             it; or instead
@@ -139,7 +141,8 @@ def quantize(
         "full_bytes": model.stat().st_size,
     }
     if report is not None:
-        named = {"dataset": dataset, "variant": variant, "method": asdict(method)}
+        named = {"dataset": dataset, "variant": variant, "training_seed": training_seed}
+        named["method"] = asdict(method)
         if hessians is not None:
             named["compensate"] = asdict(compensate)
         write_json(report, named | sizes | {"tensors": tensors})

@@ -30,6 +30,7 @@ def quantize_peer(
     settings: PeerConfig = ALONE,
     dataset: str = "",
     variant: str = "",
+    training_seed: int = 0,
     device: DeviceName = "auto",
 ) -> None:
     """Have a peer's program quantize the weights of linear layers, attention and convolutions.
@@ -45,6 +46,7 @@ def quantize_peer(
         bits: Width of an index.
         settings: What else the peer is told.
         dataset: Name to write into the report.
+        training_seed: The seed that the model was trained with, to write into the report.
         variant: Name to write into the report.
         device: Where to compute.
 
@@ -80,6 +82,7 @@ def quantize_peer(
         {
             "dataset": dataset,
             "variant": variant,
+            "training_seed": training_seed,
             **about,
             "effective_bits": 8 * size / sum(tensor.numel() for tensor in weights.values()),
             "bytes": size,

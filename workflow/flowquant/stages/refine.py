@@ -81,6 +81,7 @@ def refine(
     condition_dropout: float = 0.0,
     device: DeviceName = "auto",
     devices: int = 1,
+    training_seed: int = 0,
     checkpoint_seconds: float = 60.0,
 ) -> None:
     """Refine a quantized model and write it packed, as `quantize` does.
@@ -96,6 +97,7 @@ def refine(
         curve: JSON lines to write: step, loss, learning rate, seconds.
         checkpoint: Where to keep the state of an unfinished run; removed at the end.
         dataset: Name to write into the report.
+        training_seed: The seed that the model was trained with, to write into the report.
         variant: Name to write into the report.
         settings: How to refine.
         condition_dropout: Probability of withholding the condition, as in training.
@@ -152,6 +154,7 @@ def refine(
     description = {
         "dataset": dataset,
         "variant": variant,
+        "training_seed": training_seed,
         "method": metadata["method"],
         "refine": asdict(settings),
         "effective_bits": effective_bits(result),

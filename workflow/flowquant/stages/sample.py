@@ -10,7 +10,7 @@ from flowquant.quantization.variant import load_variant
 from flowquant.runtime.device import choose_devices
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.names import DeviceName
-from flowquant.sampling.generate import labels_to_sample
+from flowquant.sampling.generate import labels_to_sample, start_digest
 from flowquant.sampling.samples import Origin, write_samples, write_samples_grid
 from flowquant.sampling.shards import generate_sharded
 
@@ -30,6 +30,7 @@ def sample(
     packed: bool = False,
     device: DeviceName = "auto",
     devices: int = 1,
+    training_seed: int = 0,
 ) -> None:
     """Sample images from a model file or a quantized model file, to look at or to score.
 
@@ -40,6 +41,7 @@ def sample(
             of each class, a row for each class.
         dataset: Name to write into a samples file.
         variant: Name to write into a samples file.
+        training_seed: The seed that the model was trained with, to write into a samples file.
         seed: Of the noise.
         sampling: Solver, steps, number, condition and guidance.
         data: Dataset file, for the attributes of its test images.
@@ -68,5 +70,7 @@ def sample(
     )
     if to_look_at:
         write_samples_grid(output, images, sampling.per_class)
-    else:
-        write_samples(output, images, labels, Origin(dataset, variant, seed, evaluations))
+        return
+    start = start_digest(config, labels, seed)
+    origin = Origin(dataset, variant, seed, evaluations, training_seed, start)
+    write_samples(output, images, labels, origin)

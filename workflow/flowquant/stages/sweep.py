@@ -8,7 +8,7 @@ from pathlib import Path
 from flowquant.config.evaluation import ExtractorName
 from flowquant.config.sampling import BATCH, SolverConfig, SweepConfig
 from flowquant.evaluation.features import check_comparable, extract, read_features
-from flowquant.evaluation.metrics import frechet_distance, moments
+from flowquant.evaluation.frechet import Reference
 from flowquant.models.solver import STEPS
 from flowquant.quantization.variant import load_variant
 from flowquant.report.caveats import warn_of_few_images
@@ -50,6 +50,7 @@ def sweep(
     batch: int = BATCH,
     packed: bool = False,
     device: DeviceName = "auto",
+    training_seed: int = 0,
 ) -> None:
     """Sample a variant with all solvers and score each set of samples.
 
@@ -60,6 +61,7 @@ def sweep(
         output: JSON to write: a row for each solver and number of evaluations.
         dataset: Name to write into it.
         variant: Name to write into it.
+        training_seed: The seed that the model was trained with, to write into it.
         seed: Of the noise; the same for all rows.
         extractor: Which network FID's features are of.
         settings: Solvers, evaluations and tolerances; number, condition and guidance of samples.
@@ -74,8 +76,8 @@ def sweep(
     network, config = load_variant(model, packed)
     labels = labels_to_sample(config.condition, settings.per_class, settings.condition, data)
     of_real = read_features(real, extractor, weights)
-    real_moments = moments(of_real.features)
     target = choose_device(device)
+    reference = Reference(of_real.features, target)
     rows, size = [], of_real.features.shape[1]
     warn_of_few_images(len(labels), len(of_real.features), size)
     for solver in solver_configs(settings):
@@ -91,7 +93,7 @@ def sweep(
                 "steps": None if adaptive else solver.steps,
                 "tolerance": solver.tolerance if adaptive else None,
                 "evaluations": evaluations,
-                "fid": frechet_distance(features, real_moments),
+                "fid": reference.distance(features),
                 "seconds": round(seconds, 3),
             }
         )
@@ -99,6 +101,7 @@ def sweep(
     report = {
         "dataset": dataset,
         "variant": variant,
+        "training_seed": training_seed,
         "seed": seed,
         "n": len(labels),
         "n_real": len(of_real.features),

@@ -29,10 +29,10 @@ def theory(
         outputs: Figures to write, format by suffix.
         dpi: Resolution of PNG files.
     """
-    rows = read_table(summary, dataset, numbers=("fid",))
-    found = summarise(
-        read_results(distances, Distances), {row["variant"]: row["fid"] for row in rows}
-    )
+    rows = read_table(summary, dataset, text=("extractor",), numbers=("fid",))
+    # The first extractor is that of figures.
+    fids = {row["variant"]: row["fid"] for row in rows if row["extractor"] == rows[0]["extractor"]}
+    found = summarise(read_results(distances, Distances), fids)
     write_json(data, found)
     write_text(table, as_markdown(found))
     save(as_figure(found), outputs, dpi)

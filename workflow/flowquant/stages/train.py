@@ -144,5 +144,5 @@ def train(
     kept = {name: value for name, value in best.items() if name != "seconds"}
     provenance = {"training": asdict(training), "devices": devices, "seed": seed, "best": kept}
     write_model(output, job.best, model, provenance)
-    write_json(report, describe_model(output, dataset) | best)
+    write_json(report, describe_model(output, dataset, seed) | best)
     remove(checkpoint)
