@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from torch import Tensor
 
-from flowquant.config.evaluation import ExtractorName
+from flowquant.config.extractors import ExtractorName
 from flowquant.config.variants import Variant
 from flowquant.evaluation.bootstrap import (
     Distances,
