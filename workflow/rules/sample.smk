@@ -32,7 +32,7 @@ rule sample:
     shell:
         stage(
             "sample",
-            "--model={input.model} {params.data} --output={output} "
+            "{input.model} {params.data} --output={output} "
             "--dataset={wildcards.dataset} --variant={wildcards.variant} --seed={wildcards.seed} "
             "--batch={resources.batch} --packed={resources.packed} --device={resources.device} "
             "--devices={resources.devices} {params.sampling}",
