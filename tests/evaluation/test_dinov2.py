@@ -13,6 +13,7 @@ from torch import Tensor
 from flowquant.evaluation.dinov2 import positions
 from flowquant.evaluation.features import extract
 from flowquant.runtime.errors import UserError
+from project import oracle
 
 CPU = torch.device("cpu")
 # ViT-S/14, trained on images of 518 pixels.
@@ -77,7 +78,7 @@ def class_token(weights: dict[str, Tensor], pixels: Tensor) -> Tensor:
 
 
 def test_as_it_is_defined(tmp_path: Path) -> None:
-    pytest.importorskip("timm", reason="an optional extractor")
+    oracle("timm")
     weights = published()
     torch.save(weights, tmp_path / "weights.pth")
     # As large as it looks at, so that nothing is resized.
