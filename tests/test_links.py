@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from project import ROOT
 
 # Code may look like a link.
