@@ -32,6 +32,8 @@ own_code.allow(RUN.classes.values())
 ENVIRONMENT = SOURCE / "envs" / "flowquant.yaml"
 PEERS_ENVIRONMENT = SOURCE / "envs" / "peers.yaml"
 CONFIG = RUN.configuration
+# The variants that are refined.
+REFINED = [name for name in RUN.packed if name.partition("/")[0] in RUN.refined]
 # What jobs note of where they compute.
 DEVICES = f"results/{RUN.name}/logs/devices.jsonl"
 jobs = Shell(
@@ -69,15 +71,21 @@ wildcard_constraints:
 
 
 def figure(name, caption, title):
-    """A figure in each format; ``snakemake --report`` shows the first under a caption."""
-    first, *others = [f"<run>/plots/{name}.{format}" for format in CONFIG.plot.formats]
-    shown = report(
-        first,
-        caption=f"../report/{caption}.rst",
-        category="{dataset}",
-        labels={"figure": title},
-    )
-    return [shown, *others]
+    """A figure in each format; ``snakemake --report`` shows one under a caption."""
+    caption, labels = f"../report/{caption}.rst", {"figure": title}
+    one = report(shown(name), caption=caption, category="{dataset}", labels=labels)
+    return [one if file == one else file for file in files_of(name)]
+
+
+def files_of(name):
+    """A figure's files, one for each format."""
+    return [f"<run>/plots/{name}.{format}" for format in CONFIG.plot.formats]
+
+
+def shown(name):
+    """Which of a figure's files a report shows: an SVG if there is one, which is sharp at any size."""
+    files = files_of(name)
+    return next((file for file in files if file.endswith(".svg")), files[0])
 
 
 def weights_of(wildcards):
@@ -98,6 +106,18 @@ def sampled_from(wildcards):
 def sampled_attributes(wildcards, input):
     """The dataset as an option, where it says what to sample."""
     return [f"--data={input.data}"] if input.get("data") else []
+
+
+def curves(wildcards):
+    """The curves of a dataset's training, if it was trained here, and of all refinements."""
+    trained = wildcards.dataset in RUN.trained
+    return {
+        "training": [f"<run>/models/{wildcards.dataset}_training.jsonl"] * trained,
+        "refinements": [
+            f"<run>/quantized_models/{wildcards.dataset}/{variant}_refinement.jsonl"
+            for variant in REFINED
+        ],
+    }
 
 
 def extractor_weights(wildcards):

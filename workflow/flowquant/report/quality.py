@@ -1,0 +1,145 @@
+"""A metric over what a model's weights take: the points that a figure shows, and the figure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+from flowquant.config.variants import Variant
+from flowquant.report.look import FULL, REFERENCE_LINE, method_style, place
+from flowquant.report.style import logarithmic, stored_size
+from flowquant.report.tables import Row
+
+Metric = Literal["fid", "is", "accuracy"]
+Size = Literal["bytes", "effective_bits"]
+# What a point comes from.
+MEASURED, PUBLISHED, REAL = "measured", "published", "real images"
+COLUMNS = (
+    "dataset",
+    "extractor",
+    "source",
+    "variant",
+    "bytes",
+    "effective_bits",
+    "value",
+    "low",
+    "high",
+)
+# Ticks that readers of bits expect.
+BITS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+SIZES: dict[Size, str] = {"bytes": "stored size", "effective_bits": "effective bits a weight"}
+
+
+@dataclass(frozen=True)
+class MetricLook:
+    """How a metric is drawn, and what published results call it."""
+
+    label: str
+    published_key: str
+    scale: Literal["linear", "log"] = "linear"
+
+
+LOOKS: dict[Metric, MetricLook] = {
+    "fid": MetricLook("FID (lower is better)", "fid", "log"),
+    "is": MetricLook("Inception Score (higher is better)", "is_mean"),
+    "accuracy": MetricLook("classifier accuracy (higher is better)", "accuracy"),
+}
+
+
+def intervals(metric: Metric) -> tuple[str, str]:
+    """The columns of a table that hold a metric's interval, where it was computed."""
+    return f"{metric}_low", f"{metric}_high"
+
+
+def points(
+    rows: Sequence[Row], dataset: str, metric: Metric, published: Mapping[Variant, float]
+) -> list[Row]:
+    """A row of `COLUMNS` for each point: one extractor's rows of a dataset in a run's table.
+
+    A published value lies where the variant of its name was measured, or is left out: nobody said
+    how many bytes it took. Real images' accuracy is that of the classifier on the test images.
+    """
+    low, high = intervals(metric)
+    measured = {row["variant"]: row for row in rows if row[metric] is not None}
+    found: list[Row] = []
+
+    def add(source: str, variant: Variant, value: float, row: Row, *interval: float | None) -> None:
+        shared = {"dataset": dataset, "extractor": rows[0]["extractor"], "source": source}
+        size = {name: row[name] for name in SIZES}
+        ends = dict(zip(("low", "high"), interval or (None, None), strict=True))
+        found.append(shared | {"variant": variant, "value": value} | size | ends)
+
+    for variant, row in measured.items():
+        source = REAL if variant.is_real else MEASURED
+        add(source, variant, row[metric], row, row.get(low), row.get(high))
+    if metric == "accuracy" and (real := rows[0]["real_accuracy"]) is not None:
+        add(REAL, Variant("real"), real, dict.fromkeys(SIZES))
+    for variant in sorted(set(published) & set(measured)):
+        add(PUBLISHED, variant, published[variant], measured[variant])
+    return found
+
+
+def draw(axes: Axes, found: Sequence[Row], metric: Metric, size: Size) -> None:
+    """Draw points: a line a method, full precision and real images as lines across.
+
+    A method with one width is a point, an interval where there is one a bar, what was published
+    pale.
+    """
+    looks: dict[str, dict[str, Any]] = {MEASURED: {}, PUBLISHED: {"alpha": 0.35}}
+    for source, look in looks.items():
+        own = [point for point in found if point["source"] == source and point[size] is not None]
+        note = "" if source == MEASURED else f", {source}"
+        methods = {point["variant"].method for point in own if point["variant"].is_quantized}
+        for method in sorted(methods, key=place):
+            line = sorted(
+                (point for point in own if point["variant"].method == method),
+                key=lambda point: point[size],
+            )
+            style = method_style(method) | look | ({} if len(line) > 1 else {"linestyle": ""})
+            axes.errorbar(
+                [point[size] for point in line],
+                [point["value"] for point in line],
+                yerr=_bars(line),
+                label=f"{method}{note}",
+                capsize=2.5,
+                capthick=1,
+                **{"linewidth": 1.3, "elinewidth": 1, **style},
+            )
+        for point in (point for point in own if point["variant"].is_full):
+            axes.axhline(point["value"], label=f"full precision{note}", **FULL | look)
+            if point["low"] is not None and point["high"] is not None:
+                axes.axhspan(point["low"], point["high"], color=FULL["color"], alpha=0.08, lw=0)
+    for point in (point for point in found if point["source"] == REAL):
+        axes.axhline(point["value"], label=REAL, **REFERENCE_LINE | {"linewidth": 1.6})
+    _scales(axes, metric, size)
+
+
+def _bars(line: Iterable[Row]) -> list[list[float]] | None:
+    """How far intervals reach below and above; none where nothing has one."""
+    bars = [
+        (0.0, 0.0)
+        if point["low"] is None or point["high"] is None
+        else (max(0.0, point["value"] - point["low"]), max(0.0, point["high"] - point["value"]))
+        for point in line
+    ]
+    return [list(ends) for ends in zip(*bars, strict=True)] if any(map(any, bars)) else None
+
+
+def _scales(axes: Axes, metric: Metric, size: Size) -> None:
+    look = LOOKS[metric]
+    axes.set_xlabel(SIZES[size])
+    axes.set_ylabel(look.label)
+    axes.set_xscale("log")
+    logarithmic(axes.xaxis)
+    if size == "bytes":
+        axes.xaxis.set_major_formatter(FuncFormatter(stored_size))
+    else:
+        least, most = axes.get_xlim()
+        axes.set_xticks([bits for bits in BITS if least <= bits <= most])
+    if look.scale == "log":
+        axes.set_yscale("log")
+        logarithmic(axes.yaxis)
+    if metric == "accuracy":
+        axes.set_ylim(0, 1.02)
