@@ -22,7 +22,11 @@ from flowquant.stages.plot_samples import plot_samples
 from project import ROOT
 
 PUBLISHED = ROOT / "results/published/samples_evaluation_results.json"
-SIZES = {"full": (4_000_000, 32), "ot/8bit": (1_100_000, 8.2), "ot/2bit": (300_000, 2.2)}
+SIZES: dict[str, tuple[int | None, float | None]] = {
+    "full": (4_000_000, 32),
+    "ot/8bit": (1_100_000, 8.2),
+    "ot/2bit": (300_000, 2.2),
+}
 SIZES |= {"uniform/2.5bit": (350_000, 2.6), "real": (None, None)}
 ROWS: list[dict[str, Any]] = [
     {

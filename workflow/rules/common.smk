@@ -71,8 +71,12 @@ wildcard_constraints:
 
 
 def figure(name, caption, title):
-    """A figure in each format; ``snakemake --report`` shows one under a caption."""
-    caption, labels = f"../report/{caption}.rst", {"figure": title}
+    """A figure in each format; ``snakemake --report`` shows one under a caption.
+
+    ``title`` may be a function of wildcards.
+    """
+    caption = f"../report/{caption}.rst"
+    labels = {"figure": title} if isinstance(title, str) else (lambda w: {"figure": title(w)})
     one = report(shown(name), caption=caption, category="{dataset}", labels=labels)
     return [one if file == one else file for file in files_of(name)]
 

@@ -1,14 +1,25 @@
+METRICS = {"fid": "FID", "is": "Inception Score", "accuracy": "accuracy"}
+
+
 rule plot_metrics:
     input:
         rules.collect.output.summary,
     output:
-        over_bytes=figure("{dataset}_{metric}", "metric", "{metric} over stored size"),
-        over_bits=figure("{dataset}_{metric}_bits", "metric", "{metric} over bits"),
+        over_bytes=figure(
+            "{dataset}_{metric}",
+            "metric",
+            lambda w: f"{METRICS[w.metric]} over stored size",
+        ),
+        over_bits=figure(
+            "{dataset}_{metric}_bits",
+            "metric",
+            lambda w: f"{METRICS[w.metric]} over bits",
+        ),
         data="<run>/plots/{dataset}_{metric}.csv",
     log:
         "<logs>/plot/{dataset}_{metric}.log",
     wildcard_constraints:
-        metric="fid|is|accuracy",
+        metric=names(METRICS),
     localrule: True
     conda:
         ENVIRONMENT

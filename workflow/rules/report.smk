@@ -1,6 +1,6 @@
 # What `snakemake --report` shows besides figures: the page it opens on (../report/workflow.rst), and
 # tables that sort and search.
-TABLES = {"summary": "every variant"}
+TABLES = {"summary": "all variants"}
 
 
 rule report_table:
@@ -11,7 +11,7 @@ rule report_table:
             "<run>/report/{table}.html",
             caption="../report/table.rst",
             category="tables",
-            labels={"table": lambda w: TABLES[w.table]},
+            labels=lambda w: {"table": TABLES[w.table]},
         ),
     log:
         "<logs>/report/{table}.log",

@@ -7,12 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 import flowquant
 from flowquant.report.page import html_table
-from flowquant.report.style import stored_size
 from flowquant.report.summary import NOTES, SHOWN
-from flowquant.report.tables import Row, shown
+from flowquant.report.tables import Row, shown, stored_size
 
-# A headline is about models of so many bits a weight at most.
-FEW_BITS = 2.5
+# A headline is about files whose FID is at most so many times full precision's.
+NEAR = 1.25
 # Longer tables show what nothing beats alone.
 MOST_ROWS = 12
 COLUMNS = ("variant", "effective_bits", "bytes", "fid", "accuracy")
@@ -34,23 +33,25 @@ def versions() -> dict[str, str]:
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """One dataset's best quantized model of at most `FEW_BITS` bits beside full precision."""
+    """The smallest of one dataset's files that draw about as well as full precision."""
     full = next((row for row in rows if row["variant"].is_full), None)
-    small = [row for row in rows if row["variant"].is_quantized and _small(row)]
-    if full is None or not small:
+    quantized = [row for row in rows if row["variant"].is_quantized and row["bytes"] is not None]
+    if full is None or not quantized:
         return ""
-    best = min(small, key=lambda row: row["fid"])
+    good = [row for row in quantized if row["fid"] <= NEAR * full["fid"]]
+    best = min(good, key=lambda row: (row["bytes"], row["fid"]), default=None)
+    if best is None:
+        best = min(quantized, key=lambda row: row["fid"])
+        found = f"No FID comes within {NEAR - 1:.0%} of full precision's; the nearest is that of"
+    else:
+        found = f"The smallest file whose FID is at most {NEAR - 1:.0%} above full precision's is"
     text = (
-        f"The best of at most {FEW_BITS:g} bits a weight is <strong>{escape(best['variant'].label)}"
-        f"</strong>: FID {best['fid']:.3g} beside {full['fid']:.3g} in full precision, "
+        f"{found} <strong>{escape(best['variant'].label)}</strong>, {best['effective_bits']:.2f} "
+        f"bits a weight: FID {best['fid']:.3g} beside {full['fid']:.3g}"
     )
     if best["accuracy"] is not None and full["accuracy"] is not None:
-        text += f"accuracy {best['accuracy']:.1%} beside {full['accuracy']:.1%}, "
-    return f"{text}in {stored_size(best['bytes'])} instead of {stored_size(full['bytes'])}."
-
-
-def _small(row: Row) -> bool:
-    return row["effective_bits"] is not None and row["effective_bits"] <= FEW_BITS
+        text += f", accuracy {best['accuracy']:.1%} beside {full['accuracy']:.1%}"
+    return f"{text}, in {stored_size(best['bytes'])} instead of {stored_size(full['bytes'])}."
 
 
 def unbeaten(rows: Sequence[Row]) -> list[Row]:
@@ -86,7 +87,9 @@ def headline_table(rows: Sequence[Row]) -> str:
             return text
         return f"{text} [{shown(low, SHOWN[name][1])}, {shown(high, SHOWN[name][1])}]"
 
-    titles = {SHOWN[name][0]: name == "variant" for name in columns}
+    titles = {
+        "stored size" if name == "bytes" else SHOWN[name][0]: name == "variant" for name in columns
+    }
     table = html_table(titles, [[cell(row, name) for name in columns] for row in kept])
     notes = [f"<li>{mark} {escape(NOTES[name])}</li>" for name, mark in marks.items()]
     if len(kept) < len(rows):
@@ -95,6 +98,22 @@ def headline_table(rows: Sequence[Row]) -> str:
             f"<li>{others} more, each beaten at its size or less, are among the tables</li>"
         )
     return f'<div class="wide">{table}</div>' + (f"<ul>{''.join(notes)}</ul>" if notes else "")
+
+
+def compared(rows: Sequence[Row]) -> str:
+    """What was quantized how: ``uniform at 16, 4 and 2 bits, refined at 2 bits``."""
+    widths: dict[str, list[str]] = {}
+    for variant in sorted(row["variant"] for row in rows if row["variant"].is_quantized):
+        widths.setdefault(variant.method, []).append(f"{variant.bits:g}")
+    return "; ".join(
+        f"<strong>{escape(method)}</strong> at {_listed(bits)} bit{'' if bits == ['1'] else 's'}"
+        for method, bits in widths.items()
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def protocol(row: Row) -> str:

@@ -1,6 +1,6 @@
 """HTML that needs nothing but itself: pages, tables that sort and search, pictures in the text."""
 
-from base64 import b64encode
+from base64 import b64encode, encodebytes
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from mimetypes import guess_type
@@ -10,11 +10,15 @@ from string import Template
 Cell = str | tuple[str, float]
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; margin: 1rem; }
-h1 { font-size: 1.3rem; margin: 0 0 .5rem; }
+h1 { font-size: 1.5rem; margin: 0 0 .5rem; }
+h2 { font-size: 1.2rem; margin: 1.5rem 0 .5rem; }
+.overview { max-width: 48rem; margin: auto; }
+.wide { overflow-x: auto; }
+figure { margin: 1rem 0; }
+figure img { width: 100%; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; }
 th.text, td.text { text-align: left; }
-img { max-width: 100%; }
 """
 PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -35,10 +39,12 @@ SORTABLE = Template("""<style>$css</style>
 <h1>$title</h1>
 $table
 <script type="module">
-const { DataTable } = await import("data:text/javascript;base64,$script");
-new DataTable("table", {
+const { ITable } = await import("data:text/javascript;base64,$script");
+new ITable(document.querySelector("table"), {
+  classes: ["display", "compact", "nowrap"],
   paging: false,
   order: [],
+  columnDefs: [{ targets: $hidden, visible: false }],
   scrollX: true,
   layout: {
     topStart: { buttons: ["colvis", { extend: "csv", title: "$name" }] },
@@ -70,10 +76,11 @@ def html_table(columns: Mapping[str, bool], rows: Iterable[Sequence[Cell]]) -> s
     return f"<table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
-def sortable_page(title: str, name: str, table: str) -> str:
+def sortable_page(title: str, name: str, table: str, hidden: Sequence[int] = ()) -> str:
     """A page with an `html_table` that sorts by its columns, searches, hides some and saves CSV.
 
-    ``name`` is the CSV file's, without suffix.
+    ``name`` is the CSV file's, without suffix; ``hidden`` are the places of columns that are shown
+    only when a reader asks for them.
     """
     from itables.utils import find_package_file
 
@@ -82,6 +89,7 @@ def sortable_page(title: str, name: str, table: str) -> str:
         title=escape(title),
         name=escape(name),
         table=table,
+        hidden=list(hidden),
         css=bundle.with_suffix(".css").read_text(encoding="utf-8"),
         script=b64encode(bundle.read_bytes()).decode(),
     )
@@ -89,7 +97,7 @@ def sortable_page(title: str, name: str, table: str) -> str:
 
 
 def picture(path: Path, alternative: str) -> str:
-    """An ``img`` with the file's content in it."""
+    """An ``img`` with the file's content in it, in short lines, for reStructuredText's sake."""
     kind = guess_type(path.name)[0]
-    content = b64encode(path.read_bytes()).decode()
+    content = encodebytes(path.read_bytes()).decode()
     return f'<img alt="{escape(alternative)}" src="data:{kind};base64,{content}">'

@@ -9,8 +9,8 @@ from matplotlib.ticker import FuncFormatter
 
 from flowquant.config.variants import Variant
 from flowquant.report.look import FULL, REFERENCE_LINE, method_style, place
-from flowquant.report.style import logarithmic, stored_size
-from flowquant.report.tables import Row
+from flowquant.report.style import logarithmic
+from flowquant.report.tables import Row, stored_size
 
 Metric = Literal["fid", "is", "accuracy"]
 Size = Literal["bytes", "effective_bits"]
@@ -134,7 +134,7 @@ def _scales(axes: Axes, metric: Metric, size: Size) -> None:
     axes.set_xscale("log")
     logarithmic(axes.xaxis)
     if size == "bytes":
-        axes.xaxis.set_major_formatter(FuncFormatter(stored_size))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: stored_size(value)))
     else:
         least, most = axes.get_xlim()
         axes.set_xticks([bits for bits in BITS if least <= bits <= most])

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from math import log10
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -90,16 +91,8 @@ def logarithmic(axis: Axis) -> None:
 
 def name_end(axes: Axes, end: tuple[float, float], text: str, colour: str) -> None:
     """A short name at the right end of a line, in its colour."""
-    offset = {"xytext": (3, 0), "textcoords": "offset points", "va": "center"}
+    offset: dict[str, Any] = {"xytext": (3, 0), "textcoords": "offset points", "va": "center"}
     axes.annotate(text, end, color=colour, fontsize=7, annotation_clip=False, **offset)
-
-
-def stored_size(value: float, _: object = None) -> str:
-    """Bytes for people, in decimal units: ``5 MB``."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= factor:
-            return f"{value / factor:.3g} {unit}"
-    return f"{value:.3g} B"
 
 
 def save(figure: Figure, paths: tuple[Path, ...], dpi: int) -> None:

@@ -117,6 +117,14 @@ def shown(value: float | None, style: str) -> str:
     return "–" if value is None else format(value, style)
 
 
+def stored_size(value: float) -> str:
+    """Bytes for people, in decimal units: ``5 MB``."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= factor:
+            return f"{value / factor:.3g} {unit}"
+    return f"{value:.3g} B"
+
+
 def markdown(
     titles: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, padded: bool = False
 ) -> str:

@@ -1,5 +1,6 @@
 """Histograms of a weight tensor's values with the levels that each variant gives them."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.tensors import read_metadata
 
 MOST_LEVELS = 64
-BINS = 100
+LEAST_BINS, MOST_BINS = 12, 100
 COLUMNS = ("tensor", "variant", "of", "what", "start", "end", "values")
 
 
@@ -98,17 +99,18 @@ def plot_levels(
     panels = figure.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
     rows: list[dict[str, object]] = []
     for axes, (variant, group) in zip(panels, shown.items(), strict=True):
-        counts, edges = np.histogram(group.values.numpy(), bins=BINS)
+        bins = min(MOST_BINS, max(LEAST_BINS, round(2 * math.sqrt(len(group.values)))))
+        counts, edges = np.histogram(group.values.numpy(), bins=bins)
         _draw(axes, variant, group, counts / counts.max(), edges)
         levels = zip(group.levels.tolist(), group.taken.tolist(), strict=True)
-        bins = zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
+        columns = zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
         shared = {"tensor": tensor, "variant": variant, "of": group.name}
-        for start, end, count in bins:
+        for start, end, count in columns:
             rows.append(shared | {"what": "bin", "start": start, "end": end, "values": count})
         for level, count in levels:
             rows.append(shared | {"what": "level", "start": level, "end": level, "values": count})
     panels[-1].set_xlabel(tensor)
-    figure.suptitle("values (area), and levels, each as high as values take it")
+    figure.suptitle("grey: values; lines: levels, as high as values take them")
     save(figure, outputs, dpi)
     write_table(data, COLUMNS, rows)
 

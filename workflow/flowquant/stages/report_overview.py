@@ -6,6 +6,7 @@ from pathlib import Path
 from flowquant.report.overview import (
     INTERVALS,
     NUMBERS,
+    compared,
     headline,
     headline_table,
     protocol,
@@ -56,15 +57,16 @@ def report_overview(
         sections += [
             f"<h2>{escape(dataset)}</h2>",
             f"<p>{headline(rows)}</p>",
+            f"<p>Compared: full precision; {compared(rows)}. {protocol(rows[0])}</p>",
             *pictures,
             headline_table(rows),
-            f"<p>{protocol(rows[0])}</p>",
         ]
     facts = {name: [number] for name, number in versions().items()}
     if devices is not None and devices.exists():
         facts["computed on"] = device_kinds(devices)
     body = [
         f'<div class="overview"><h1>Run “{escape(run)}”</h1>',
+        "<p>Flow-matching models, their weights quantized, and what they draw scored.</p>",
         *sections,
         "<h2>Provenance</h2>",
         provenance(facts),

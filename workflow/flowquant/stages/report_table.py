@@ -13,7 +13,8 @@ from flowquant.runtime.files import read_text, write_text
 def report_table(table: Path, title: str, output: Path) -> None:
     """Make a page of a table, for `snakemake --report` or a browser.
 
-    Numbers are shown to four digits and sort by all they have.
+    Numbers are shown to four digits and sort by all they have. Columns that say the same in all
+    rows are hidden until a reader asks for them.
 
     Args:
         table: CSV file under a header.
@@ -42,7 +43,10 @@ def report_table(table: Path, title: str, output: Path) -> None:
         column: any(isinstance(row[place], str) and row[place] for row in cells)
         for place, column in enumerate(columns)
     }
-    write_text(output, sortable_page(title, table.stem, html_table(texts, cells)))
+    # What all rows share tells none of them from another.
+    same = [place for place in range(len(columns)) if len({row[place] for row in rows}) == 1]
+    hidden = same if len(rows) > 1 else []
+    write_text(output, sortable_page(title, table.stem, html_table(texts, cells), hidden))
 
 
 def _cell(text: str) -> Cell:
