@@ -31,7 +31,10 @@ NO_RESULTS = {*TARGETS, "check", "models", "quantized", "evaluations"}
 
 MODEL = "check_preset train benchmark_dataset"
 SAMPLES = "sample sweep_variant benchmark_dataset"
-FIGURES = "plot_metrics plot_levels plot_samples plot_curves plot_allocation plot_fidelity plot_sweep theory"
+FIGURES = (
+    "plot_metrics plot_levels plot_samples plot_curves plot_allocation plot_fidelity plot_sweep "
+    "theory"
+)
 REFINED, MIXED, PRESET = "methods.refined", "methods.mixed", "presets.tiny_idx"
 PEER = "peers.fake"
 HEX = "0" * 64
