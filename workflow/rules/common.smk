@@ -36,9 +36,7 @@ CONFIG = RUN.configuration
 REFINED = [name for name in RUN.packed if name.partition("/")[0] in RUN.refined]
 # What jobs note of where they compute.
 DEVICES = f"results/{RUN.name}/logs/devices.jsonl"
-jobs = Shell(
-    SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method)
-)
+jobs = Shell(SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method))
 stage = jobs.stage
 
 
@@ -76,7 +74,11 @@ def figure(name, caption, title):
     ``title`` may be a function of wildcards.
     """
     caption = f"../report/{caption}.rst"
-    labels = {"figure": title} if isinstance(title, str) else (lambda w: {"figure": title(w)})
+    labels = (
+        {"figure": title}
+        if isinstance(title, str)
+        else (lambda w: {"figure": title(w)})
+    )
     one = report(shown(name), caption=caption, category="{dataset}", labels=labels)
     return [one if file == one else file for file in files_of(name)]
 

@@ -26,7 +26,9 @@ rule report_table:
     message:
         f"{RUN.name}: a page of {{wildcards.table}}.csv"
     shell:
-        stage("report_table", "--table={input} --title={params.title} --output={output}")
+        stage(
+            "report_table", "--table={input} --title={params.title} --output={output}"
+        )
 
 
 rule report_overview:

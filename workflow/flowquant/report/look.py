@@ -24,7 +24,17 @@ SIZE = 6.0
 FAMILIES: dict[str, tuple[str, ...]] = {
     "blue": ("ot", "ot-row", "ot-matrices"),
     "orange": ("uniform", "uniform-row", "uniform-matrices", "uniform-mse"),
-    "sky": ("lloyd", "lloyd-tensor", "lloyd-scaled", "lloyd-row", "lloyd-group"),
+    "sky": (
+        "lloyd",
+        "lloyd-tensor",
+        "lloyd-scaled",
+        "lloyd-row",
+        "lloyd-group",
+        "entropy-1_1",
+        "entropy-1_5",
+        "entropy-2",
+        "entropy-3",
+    ),
     "vermilion": (
         "refined",
         "lloyd-refined",
@@ -55,10 +65,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "normal-float",
         "vectors-4",
         "vectors-8",
-        "entropy-1_1",
-        "entropy-1_5",
-        "entropy-2",
-        "entropy-3",
+        "pwl",
+        "log2",
     ),
     "grey": (
         "hqq",

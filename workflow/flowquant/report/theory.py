@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from flowquant.config.variants import Variant
 from flowquant.report.look import REFERENCE_LINE, method_style, place
 from flowquant.report.ranking import rank_correlation
-from flowquant.report.style import WIDTH, legend_below
+from flowquant.report.style import WIDTH, legend_below, logarithmic
 from flowquant.report.tables import Row, markdown, shown
 
 # Widths between which the decay of the squared error is fitted: 2^(−2b) would be 2 bits a bit.
@@ -161,3 +161,4 @@ def _draw_ranking(axes: Axes, summary: dict[str, Any]) -> None:
     axes.set_ylabel("FID")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    logarithmic(axes.yaxis)
