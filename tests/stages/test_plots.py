@@ -193,6 +193,10 @@ def test_curves_of_training_and_refinement(tmp_path: Path) -> None:
         *(("training", "2", 0.5), ("validation", "2", 1)),
         *(("refined/2bit", "50", 0.5), ("refined/2bit", "100", 0.25)),
     ]
+    # Few steps leave no line.
+    refinement.write_text("")
+    plot_curves(**asked, refinements=(refinement,), names=("refined/2bit",))
+    assert "refinement" not in (tmp_path / "plot.svg").read_text()
     refinement.write_text('{"step": 50}\n')
     with pytest.raises(UserError, match=r"refinement\.jsonl, line 1.*loss"):
         plot_curves(**asked, refinements=(refinement,), names=("refined/2bit",))

@@ -45,8 +45,8 @@ def test_report_shows_figures_under_captions(finished: Workflow) -> None:
     with zipfile.ZipFile(finished.folder / "report.zip") as archive:
         shown = {name.rpartition("/")[2] for name in archive.namelist()}
         page = archive.read("report/report.html").decode()
-    names = ("fid", "is", "accuracy")
-    names += (*(f"{name}_bits" for name in names), "samples", "levels", "curves")
+    metrics = ("fid", "is", "accuracy")
+    names = [*metrics, *(f"{name}_bits" for name in metrics), "samples", "levels", "curves"]
     tables = {"summary.csv", "summary.html", "overview.html"}
     assert shown == {f"digits_{name}.png" for name in names} | tables | {"report.html"}
     assert "The samples of digits over what the weights take" in page.replace("\\n", " ")

@@ -41,9 +41,11 @@ def plot_curves(
         UserError: if a curve is unreadable.
     """
     epochs = [line for path in training for line in read_curve(path, Epoch)]
+    # Few steps may have left no line.
     refined = {
-        Variant.parse(name, path): read_curve(path, Step)
+        Variant.parse(name, path): lines
         for name, path in zip(names, refinements, strict=True)
+        if (lines := read_curve(path, Step))
     }
     write_table(data, COLUMNS, _rows(dataset, epochs, refined))
     panels = bool(epochs) + bool(refined)
