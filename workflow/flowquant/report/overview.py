@@ -15,7 +15,7 @@ NEAR = 1.25
 # Longer tables show what nothing beats alone.
 MOST_ROWS = 12
 COLUMNS = ("variant", "effective_bits", "bytes", "fid", "accuracy")
-NUMBERS = ("effective_bits", "bytes", "fid", "accuracy", "real_accuracy", "n_real")
+NUMBERS = ("effective_bits", "bytes", "fid", "accuracy", "n_real")
 INTERVALS = ("fid_low", "fid_high", "accuracy_low", "accuracy_high")
 # What computes: the versions that a result may depend on.
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "numpy", "scipy", "pot", "snakemake")

@@ -1,6 +1,7 @@
 """A metric over what a model's weights take: the points that a figure shows, and the figure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,23 +62,24 @@ def points(
     A published value lies where the variant of its name was measured, or is left out: nobody said
     how many bytes it took. Real images' accuracy is that of the classifier on the test images.
     """
-    low, high = intervals(metric)
+    ends = intervals(metric)
     measured = {row["variant"]: row for row in rows if row[metric] is not None}
     found: list[Row] = []
 
-    def add(source: str, variant: Variant, value: float, row: Row, *interval: float | None) -> None:
+    def add(source: str, variant: Variant, value: float, row: Row, interval: Row) -> None:
         shared = {"dataset": dataset, "extractor": rows[0]["extractor"], "source": source}
         size = {name: row[name] for name in SIZES}
-        ends = dict(zip(("low", "high"), interval or (None, None), strict=True))
-        found.append(shared | {"variant": variant, "value": value} | size | ends)
+        found.append(shared | {"variant": variant, "value": value} | size | interval)
 
+    nothing = {"low": None, "high": None}
     for variant, row in measured.items():
-        source = REAL if variant.is_real else MEASURED
-        add(source, variant, row[metric], row, row.get(low), row.get(high))
+        low, high = (row.get(name) for name in ends)
+        interval = nothing if None in (low, high) else {"low": low, "high": high}
+        add(REAL if variant.is_real else MEASURED, variant, row[metric], row, interval)
     if metric == "accuracy" and (real := rows[0]["real_accuracy"]) is not None:
-        add(REAL, Variant("real"), real, dict.fromkeys(SIZES))
+        add(REAL, Variant("real"), real, dict.fromkeys(SIZES), nothing)
     for variant in sorted(set(published) & set(measured)):
-        add(PUBLISHED, variant, published[variant], measured[variant])
+        add(PUBLISHED, variant, published[variant], measured[variant], nothing)
     return found
 
 
@@ -103,28 +105,30 @@ def draw(axes: Axes, found: Sequence[Row], metric: Metric, size: Size) -> None:
                 [point["value"] for point in line],
                 yerr=_bars(line),
                 label=f"{method}{note}",
-                capsize=2.5,
+                capsize=4,
                 capthick=1,
                 **{"linewidth": 1.3, "elinewidth": 1, **style},
             )
         for point in (point for point in own if point["variant"].is_full):
             axes.axhline(point["value"], label=f"full precision{note}", **FULL | look)
-            if point["low"] is not None and point["high"] is not None:
+            if point["low"] is not None:
                 axes.axhspan(point["low"], point["high"], color=FULL["color"], alpha=0.08, lw=0)
     for point in (point for point in found if point["source"] == REAL):
         axes.axhline(point["value"], label=REAL, **REFERENCE_LINE | {"linewidth": 1.6})
     _scales(axes, metric, size)
 
 
-def _bars(line: Iterable[Row]) -> list[list[float]] | None:
-    """How far intervals reach below and above; none where nothing has one."""
-    bars = [
-        (0.0, 0.0)
-        if point["low"] is None or point["high"] is None
-        else (max(0.0, point["value"] - point["low"]), max(0.0, point["high"] - point["value"]))
-        for point in line
-    ]
-    return [list(ends) for ends in zip(*bars, strict=True)] if any(map(any, bars)) else None
+def _bars(line: Sequence[Row]) -> list[list[float]] | None:
+    """How far intervals reach below and above, no number where there is none; None without any."""
+
+    def reach(point: Row, end: str) -> float:
+        if point["low"] is None or not point["low"] < point["high"]:
+            return math.nan
+        return float(abs(point[end] - point["value"]))
+
+    if all(point["low"] is None for point in line):
+        return None
+    return [[reach(point, end) for point in line] for end in ("low", "high")]
 
 
 def _scales(axes: Axes, metric: Metric, size: Size) -> None:
