@@ -4,6 +4,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from flowquant.config.variants import Variant
 from flowquant.report.curves import Epoch, Step, read_curve, smoothed
@@ -15,6 +16,8 @@ COLUMNS = ("dataset", "curve", "epoch", "step", "loss")
 PANEL_HEIGHT = 2.8
 # Of a curve so many lines are drawn as one, so that noise does not hide what is below it.
 SMOOTH = 20
+# Epochs from which a line shows them all.
+FEW = 10
 
 
 def plot_curves(
@@ -76,9 +79,13 @@ def _rows(dataset: str, epochs: list[Epoch], refined: dict[Variant, list[Step]])
 
 def _draw_training(axes: Axes, epochs: list[Epoch]) -> None:
     numbers = [line.epoch for line in epochs]
-    axes.plot(numbers, [line.train_loss for line in epochs], color="#909090", label="training")
-    validation = [line.validation_loss for line in epochs]
-    axes.plot(numbers, validation, color="black", linestyle="--", label="validation")
+    marker = "." if len(epochs) < FEW else ""
+    for label, look, losses in (
+        ("training", {"color": "#909090"}, [e.train_loss for e in epochs]),
+        ("validation", {"color": "black", "linestyle": "--"}, [e.validation_loss for e in epochs]),
+    ):
+        axes.plot(numbers, losses, label=label, marker=marker, **look)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch of training")
     axes.set_ylabel("flow-matching loss")
     axes.set_yscale("log")
