@@ -80,11 +80,9 @@ def _rows(dataset: str, epochs: list[Epoch], refined: dict[Variant, list[Step]])
 def _draw_training(axes: Axes, epochs: list[Epoch]) -> None:
     numbers = [line.epoch for line in epochs]
     marker = "." if len(epochs) < FEW else ""
-    for label, look, losses in (
-        ("training", {"color": "#909090"}, [e.train_loss for e in epochs]),
-        ("validation", {"color": "black", "linestyle": "--"}, [e.validation_loss for e in epochs]),
-    ):
-        axes.plot(numbers, losses, label=label, marker=marker, **look)
+    training, validation = zip(*((e.train_loss, e.validation_loss) for e in epochs), strict=True)
+    axes.plot(numbers, training, label="training", color="#909090", marker=marker)
+    axes.plot(numbers, validation, label="validation", color="black", linestyle="--", marker=marker)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch of training")
     axes.set_ylabel("flow-matching loss")
