@@ -12,9 +12,11 @@ RESULTS := results/quickstart
 quickstart: $(VENV)/.run
 	@PYTHONPATH=workflow $(BIN)/python -m flowquant.config.session --cores $(CORES) \
 		--set-threads train=1 classifier=1 quantize=1 refine=1 --quiet host reason \
-		--configfile config/quickstart.yaml
+		--configfile config/quickstart.yaml \
+		--report $(RESULTS)/report.html --report-after-run
 	@echo
 	@cat $(RESULTS)/summary.md
+	@echo "report:  $(RESULTS)/report.html  (open it in a browser)"
 	@echo "plots:   $(RESULTS)/plots/"
 	@echo "samples: $(RESULTS)/sampling/digits/  (a PNG grid and a safetensors file for each variant)"
 	@echo "models:  $(RESULTS)/models/, $(RESULTS)/quantized_models/digits/"

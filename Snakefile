@@ -5,6 +5,9 @@ from snakemake.utils import min_version
 min_version("9.14")
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/check.smk"
 include: "workflow/rules/dataset.smk"
@@ -23,6 +26,7 @@ include: "workflow/rules/theory.smk"
 include: "workflow/rules/sweep.smk"
 include: "workflow/rules/benchmark.smk"
 include: "workflow/rules/timeline.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
@@ -34,5 +38,6 @@ rule all:
         PLOTS,
         GRIDS,
         REPORTS,
+        PAGES,
     message:
         f"{RUN.name}: done"

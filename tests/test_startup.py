@@ -14,7 +14,8 @@ from project import ROOT, STAGES
 ALLOWED: dict[str, set[str]] = {
     "torch": set(STAGES)
     - {"allocate", "collect", "compare", "extractor_weights", "inspect", "theory"}
-    - {"plot_allocation", "plot_fidelity", "plot_metrics", "plot_timeline"},
+    - {"plot_allocation", "plot_curves", "plot_fidelity", "plot_metrics", "plot_timeline"}
+    - {"report_overview", "report_table"},
     "matplotlib": {stage for stage in STAGES if stage.startswith("plot_")} | {"theory"},
     "torchvision": {
         "benchmark",

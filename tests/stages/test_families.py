@@ -1,5 +1,6 @@
 """What is measured, allocated and drawn of a quantized network, for each family."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -104,7 +105,12 @@ def test_from_sensitivity_to_figures(
         data=drawn,
         dpi=40,
     )
-    shown = json.loads(drawn.read_text())
-    assert shown["tensor"] == max(sorted(quantized), key=lambda name: tensors[name]["values"])
-    assert shown["levels"][named["variant"]]
+    with drawn.open(newline="") as file:
+        shown = list(csv.DictReader(file))
+    largest = max(sorted(quantized), key=lambda name: tensors[name]["values"])
+    assert {(row["tensor"], row["variant"]) for row in shown} == {(largest, named["variant"])}
+    # Bins and levels tell of the same values: those of one row.
+    row_size = tensors[largest]["values"] // quantized[largest]["groups"]
+    for what in ("bin", "level"):
+        assert sum(int(row["values"]) for row in shown if row["what"] == what) == row_size
     assert all(figure.stat().st_size > 1000 for figure in figures)

@@ -1,5 +1,6 @@
 """Nearness of a quantized model to the full-precision one."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -65,9 +66,12 @@ def test_fewer_bits_are_farther_away(files: dict[str, Path], tmp_path: Path) -> 
         found[1]["middle_layer"]["full_variance"], rel=0.2
     )
     assert (found[0]["variant"], found[0]["seed"], found[0]["n"]) == ("m/2bit", 3, 10)
-    plot_fidelity(
-        results=(tmp_path / "f2.json", tmp_path / "f4.json"), outputs=(tmp_path / "p.png",), dpi=50
-    )
+    results, data = (tmp_path / "f2.json", tmp_path / "f4.json"), tmp_path / "p.csv"
+    plot_fidelity(results=results, outputs=(tmp_path / "p.png",), data=data, dpi=50)
+    with data.open(newline="") as file:
+        drawn = list(csv.DictReader(file))
+    assert len(drawn) == sum(len(result["paths"]["t"]) for result in found)
+    assert float(drawn[0]["velocity_error"]) == found[0]["paths"]["velocity_error"][0]
 
 
 def test_samples_of_another_seed_are_refused(files: dict[str, Path], tmp_path: Path) -> None:

@@ -15,14 +15,13 @@ from flowquant.config.classifier import ArchitectureConfig
 from flowquant.config.evaluation import MetricsConfig
 from flowquant.config.model import ModelConfig
 from flowquant.config.sampling import SamplingConfig, SweepConfig
-from flowquant.config.variants import Variant
 from flowquant.data.dataset import Split, write_dataset
 from flowquant.evaluation.classifier import build_classifier, write_classifier
 from flowquant.models.model import build_network, write_model
 from flowquant.report.caveats import MEANINGS
 from flowquant.stages.collect_sweep import collect_sweep
 from flowquant.stages.evaluate import evaluate
-from flowquant.stages.plot_sweep import plot_sweep, variant_styles
+from flowquant.stages.plot_sweep import plot_sweep
 from flowquant.stages.real_features import real_features
 from flowquant.stages.sample import sample
 from flowquant.stages.sweep import solver_configs, sweep
@@ -187,10 +186,3 @@ def test_the_plot(table: tuple[Path, Path], tmp_path: Path) -> None:
     plot_sweep(summary=table[0], dataset="mnist", outputs=figures, dpi=40)
     assert np.asarray(Image.open(figures[0]).convert("L")).std() > 5
     assert "few_images" in figures[1].read_text()
-
-
-def test_variants_are_told_apart() -> None:
-    variants = [Variant("full"), *(Variant(f"m{i}", b) for i in range(9) for b in (2, 3, 4))]
-    styles = variant_styles(variants)
-    assert list(styles) == variants
-    assert len({tuple(sorted(style.items())) for style in styles.values()}) == len(variants)

@@ -52,8 +52,9 @@ def test_quantization_hurts_as_published(rows: dict[str, dict[str, str]]) -> Non
 
 
 def test_plots_and_grids_are_there(rows: dict[str, dict[str, str]]) -> None:
-    for name in ("fid", "is", "accuracy", "samples", "levels"):
+    for name in ("fid", "fid_bits", "is", "accuracy", "samples", "levels", "curves"):
         for suffix in ("png", "svg"):
             assert (RESULTS / f"plots/digits_{name}.{suffix}").stat().st_size > 1000
+    assert "refined 2bit" in (RESULTS / "report.html").read_text()
     grids = sorted(Path(RESULTS / "sampling/digits").rglob("*.png"))
     assert len(grids) == 10

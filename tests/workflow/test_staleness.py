@@ -31,7 +31,10 @@ NO_RESULTS = {*TARGETS, "check", "models", "quantized", "evaluations"}
 
 MODEL = "check_preset train benchmark_dataset"
 SAMPLES = "sample sweep_variant benchmark_dataset"
-FIGURES = "plot_metrics plot_levels plot_samples plot_allocation plot_fidelity plot_sweep theory"
+FIGURES = (
+    "plot_metrics plot_levels plot_samples plot_curves plot_allocation plot_fidelity plot_sweep "
+    "theory"
+)
 REFINED, MIXED, PRESET = "methods.refined", "methods.mixed", "presets.tiny_idx"
 PEER = "peers.fake"
 HEX = "0" * 64
@@ -330,17 +333,18 @@ MATRIX = [
 ]
 
 
+PAGES = "report_table report_overview"
+SCORED = f"collect compare plot_metrics*3 theory {PAGES}"
 NEW_VARIANT = (
-    "sample sample_grids evaluate downstream fidelity distances collect compare plot_metrics*3 "
-    "plot_levels plot_samples plot_fidelity theory"
+    "sample sample_grids evaluate downstream fidelity distances plot_levels plot_samples "
+    f"plot_fidelity {SCORED}"
 )
 NEW_PEER = (
-    "quantize_peer sample sample_grids evaluate downstream fidelity collect compare plot_metrics*3 "
-    "plot_samples plot_fidelity theory"
+    "quantize_peer sample sample_grids evaluate downstream fidelity plot_samples plot_fidelity "
+    f"{SCORED}"
 )
-OTHER_POINTS = (
-    NEW_VARIANT + " hessians sensitivity allocate plot_allocation quantize_to_refine refine"
-)
+NEW_REFINED = f"{NEW_VARIANT} quantize_to_refine refine plot_curves"
+OTHER_POINTS = f"{NEW_REFINED} hessians sensitivity allocate plot_allocation"
 # Changes that bring other jobs, or take jobs away: all there are, several as ``rule*n``.
 OTHER_JOBS: dict[str, tuple[Any, str]] = {
     # What is there of the first stays as it is; tables and what is drawn from them are new.
@@ -348,47 +352,47 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
         ["tiny_idx", "digits"],
         "train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 "
         "quantize_peer sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 "
-        "fidelity*3 distances*2 collect compare plot_metrics*6 plot_levels plot_samples "
+        "fidelity*3 distances*2 collect plot_metrics*6 plot_levels plot_samples plot_curves "
         "plot_allocation plot_fidelity theory*2 sweep_variant collect_sweep plot_sweep*2 "
-        "benchmark_dataset",
+        f"benchmark_dataset {PAGES}",
     ),
-    f"{REFINED}.bits": ([2, 3], NEW_VARIANT + " quantize_to_refine refine"),
+    f"{REFINED}.bits": ([2, 3], NEW_REFINED),
     f"{PEER}.bits": ([2, 3], NEW_PEER),
-    "bits": ([2, 3], NEW_VARIANT + " quantize_to_refine refine"),
+    "bits": ([2, 3], NEW_REFINED),
     f"{MIXED}.budget": (
         7.5,
-        NEW_VARIANT + " allocate plot_allocation quantize_to_refine refine",
+        f"{NEW_REFINED} allocate plot_allocation",
     ),
     f"{MIXED}.compensate.points": (65, OTHER_POINTS),
     f"{MIXED}.compensate.source": ("trajectories", OTHER_POINTS),
     "seeds": (
         [0, 1],
-        "sample*4 sample_real sample_grids downstream*4 evaluate*5 fidelity*3 collect compare "
-        "plot_metrics*3 theory",
+        f"sample*4 sample_real sample_grids downstream*4 evaluate*5 fidelity*3 {SCORED}",
     ),
     # What there is of the first training seed stays as it is.
     "training_seeds": (
         [0, 1],
         "train hessians sensitivity allocate quantize_to_refine*2 refine*2 quantize_peer sample*4 "
-        "sample_grids downstream*4 evaluate*4 fidelity*3 collect compare plot_metrics*3 theory",
+        f"sample_grids downstream*4 evaluate*4 fidelity*3 {SCORED}",
     ),
     "evaluation.extractors": (
         ["inception-v3-compat", "classifier"],
-        "extractor_weights real_features evaluate*5 sweep_variant collect_sweep plot_sweep collect "
-        "compare plot_metrics*3 theory benchmark_dataset",
+        "extractor_weights real_features evaluate*5 sweep_variant collect_sweep plot_sweep "
+        f"benchmark_dataset {SCORED}",
     ),
-    "evaluation.floor": (False, "collect compare plot_metrics*3 theory"),
+    "evaluation.floor": (False, SCORED),
     "sweep.variants": (["full", "refined/2bit"], "sweep_variant collect_sweep plot_sweep"),
     "plot.formats": (
         ["svg"],
-        "plot_metrics*3 plot_levels plot_samples plot_allocation plot_fidelity plot_sweep theory",
+        "plot_metrics*3 plot_levels plot_samples plot_curves plot_allocation plot_fidelity "
+        "plot_sweep theory report_overview",
     ),
     "run": (
         "another",
         "check_preset train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 "
         "quantize_peer sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 "
-        "fidelity*3 distances*2 collect compare plot_metrics*3 plot_levels plot_samples "
-        "plot_allocation plot_fidelity theory "
+        "fidelity*3 distances*2 plot_levels plot_samples plot_curves plot_allocation plot_fidelity "
+        f"{SCORED} "
         "sweep_variant collect_sweep plot_sweep benchmark_dataset",
     ),
 }
@@ -396,10 +400,11 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
 # Files that a target remakes where they are lost, and by which jobs.
 LOST = {
     "sampling/**/*.png": ("all", "sample_grids"),
-    "plots/*_fid.png": ("all", "plot_metrics"),
+    "plots/*_fid.png": ("all", "plot_metrics report_overview"),
     "plots/*_levels.png": ("all", "plot_levels"),
-    "plots/*_levels.json": ("all", "plot_levels"),
-    "plots/*_samples.png": ("all", "plot_samples"),
+    "plots/*_levels.csv": ("all", "plot_levels"),
+    "plots/*_samples.png": ("all", "plot_samples report_overview"),
+    "plots/*_curves.*": ("all", "plot_curves"),
     "plots/*_allocation.png": ("all", "plot_allocation"),
     "plots/*_fidelity.png": ("all", "plot_fidelity"),
     "plots/*_theory.png": ("all", "theory"),
@@ -408,13 +413,18 @@ LOST = {
     "sweep.md": ("sweep", "collect_sweep plot_sweep"),
     "speed/*": ("benchmark", "benchmark_dataset"),
     "checks/tiny_idx.json": ("check", "check_preset"),
+    "report/summary.html": ("all", "report_table"),
+    "report/overview.html": ("all", "report_overview"),
     "comparisons.*": ("all", "compare"),
-    "results.csv": ("all", "collect compare plot_metrics theory"),
-    "summary.md": ("all", "collect compare plot_metrics theory"),
-    "*_results.json": ("all", "collect compare plot_metrics theory"),
-    "evaluation/**/seed0.*.json": ("all", "evaluate collect compare plot_metrics theory"),
-    "downstream/**/*.json": ("all", "downstream collect compare plot_metrics theory"),
-    "fidelity/**/*.json": ("all", "fidelity collect compare plot_fidelity plot_metrics theory"),
+    "results.csv": ("all", f"collect compare plot_metrics theory {PAGES}"),
+    "summary.md": ("all", f"collect compare plot_metrics theory {PAGES}"),
+    "*_results.json": ("all", f"collect compare plot_metrics theory {PAGES}"),
+    "evaluation/**/seed0.*.json": ("all", f"evaluate collect compare plot_metrics theory {PAGES}"),
+    "downstream/**/*.json": ("all", f"downstream collect compare plot_metrics theory {PAGES}"),
+    "fidelity/**/*.json": (
+        "all",
+        f"fidelity collect compare plot_fidelity plot_metrics theory {PAGES}",
+    ),
     # Made with weights that all else is made of: asked for by a target of their own.
     "models/tiny_idx*.json*": ("models", "train"),
     "quantized_models/*/[mr]*/*.json*": ("quantized", "refine"),
@@ -672,7 +682,7 @@ def test_copied_results_are_known_by_their_content(
     with (tmp_path / RUN / "summary.csv").open("a", encoding="utf-8") as file:
         file.write("x")
     [other] = clone.dry_runs([(asked(False), None)])
-    assert results(other) == Counter(plot_metrics=3, theory=1)
+    assert results(other) == Counter(plot_metrics=3, theory=1, report_table=1, report_overview=1)
 
 
 @pytest.mark.parametrize("files", LOST)

@@ -28,7 +28,8 @@ def test_everything_is_made(finished: Workflow) -> None:
         for stage, name in (("evaluation", "seed0.classifier"), ("downstream", "seed0")):
             result = json.loads((run / f"{stage}/digits/{variant}/{name}.json").read_text())
             assert result["n"] == 100
-    for name in ("fid", "is", "accuracy", "samples", "levels"):
+    for name in ("fid", "fid_bits", "is", "accuracy", "samples", "levels", "curves"):
+        assert (run / f"plots/digits_{name.removesuffix('_bits')}.csv").exists()
         pixels = np.asarray(Image.open(run / f"plots/digits_{name}.png").convert("L"))
         assert pixels.std() > 5, name
     results = json.loads((run / "samples_evaluation_results.json").read_text())
@@ -44,9 +45,11 @@ def test_report_shows_figures_under_captions(finished: Workflow) -> None:
     with zipfile.ZipFile(finished.folder / "report.zip") as archive:
         shown = {name.rpartition("/")[2] for name in archive.namelist()}
         page = archive.read("report/report.html").decode()
-    figures = {f"digits_{name}.png" for name in ("fid", "is", "accuracy", "samples", "levels")}
-    assert shown == figures | {"summary.csv", "report.html"}
-    assert "The samples of digits over bits a weight" in page
+    metrics = ("fid", "is", "accuracy")
+    names = [*metrics, *(f"{name}_bits" for name in metrics), "samples", "levels", "curves"]
+    tables = {"summary.csv", "summary.html", "overview.html"}
+    assert shown == {f"digits_{name}.png" for name in names} | tables | {"report.html"}
+    assert "The samples of digits over what the weights take" in page.replace("\\n", " ")
     assert "few_images" in page
     assert "seeds 0. FID" in page.replace("\\n", " ")
 

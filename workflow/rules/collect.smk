@@ -16,7 +16,7 @@ rule collect:
             "<run>/summary.csv",
             caption="../report/summary.rst",
             category="tables",
-            labels={"table": "all variants"},
+            labels={"table": "all variants (CSV)"},
         ),
         table="<run>/summary.md",
     log:

@@ -35,6 +35,8 @@ PEERS_ENVIRONMENT = SOURCE / "envs" / "peers.yaml"
 CONFIG = RUN.configuration
 # Of the models whose seed of training is the first, which figures and sweeps show.
 FIRST = RUN.trainings[0]
+# The variants that are refined.
+REFINED = [str(v) for v in CONFIG.variants if v.method in RUN.refined]
 # What jobs note of where they compute.
 DEVICES = f"results/{RUN.name}/logs/devices.jsonl"
 jobs = Shell(SOURCE / "workflow", bool(workflow.deployment_settings.deployment_method))
@@ -81,15 +83,29 @@ def of_models(paths, datasets=RUN.datasets, **others):
 
 
 def figure(name, caption, title):
-    """A figure in each format; ``snakemake --report`` shows the first under a caption."""
-    first, *others = [f"<run>/plots/{name}.{format}" for format in CONFIG.plot.formats]
-    shown = report(
-        first,
-        caption=f"../report/{caption}.rst",
-        category="{dataset}",
-        labels={"figure": title},
+    """A figure in each format; ``snakemake --report`` shows one under a caption.
+
+    ``title`` may be a function of wildcards.
+    """
+    caption = f"../report/{caption}.rst"
+    labels = (
+        {"figure": title}
+        if isinstance(title, str)
+        else (lambda w: {"figure": title(w)})
     )
-    return [shown, *others]
+    one = report(shown(name), caption=caption, category="{dataset}", labels=labels)
+    return [one if file == one else file for file in files_of(name)]
+
+
+def files_of(name):
+    """A figure's files, one for each format."""
+    return [f"<run>/plots/{name}.{format}" for format in CONFIG.plot.formats]
+
+
+def shown(name):
+    """Which of a figure's files a report shows: an SVG if there is one, which is sharp at any size."""
+    files = files_of(name)
+    return next((file for file in files if file.endswith(".svg")), files[0])
 
 
 def weights_of(wildcards):
@@ -110,6 +126,19 @@ def sampled_from(wildcards):
 def sampled_attributes(wildcards, input):
     """The dataset as an option, where it says what to sample."""
     return [f"--data={input.data}"] if input.get("data") else []
+
+
+def curves(wildcards):
+    """The curves of a dataset's training, if it was trained here, and of all refinements."""
+    trained = wildcards.dataset in RUN.trained
+    return {
+        "training": [f"<run>/models/{wildcards.dataset}{FIRST}_training.jsonl"]
+        * trained,
+        "refinements": [
+            f"<run>/quantized_models/{wildcards.dataset}{FIRST}/{variant}_refinement.jsonl"
+            for variant in REFINED
+        ],
+    }
 
 
 def hessians_option(wildcards, input):

@@ -1,12 +1,25 @@
+METRICS = {"fid": "FID", "is": "Inception Score", "accuracy": "accuracy"}
+
+
 rule plot_metrics:
     input:
         rules.collect.output.summary,
     output:
-        figure("{dataset}_{metric}", "metric", "{metric} over bits"),
+        over_bytes=figure(
+            "{dataset}_{metric}",
+            "metric",
+            lambda w: f"{METRICS[w.metric]} over stored size",
+        ),
+        over_bits=figure(
+            "{dataset}_{metric}_bits",
+            "metric",
+            lambda w: f"{METRICS[w.metric]} over bits",
+        ),
+        data="<run>/plots/{dataset}_{metric}.csv",
     log:
         "<logs>/plot/{dataset}_{metric}.log",
     wildcard_constraints:
-        metric="fid|is|accuracy",
+        metric=names(METRICS),
     localrule: True
     conda:
         ENVIRONMENT
@@ -23,7 +36,8 @@ rule plot_metrics:
         stage(
             "plot_metrics",
             "--summary={input} --published={params.published} --dataset={wildcards.dataset} "
-            "--metric={wildcards.metric} --outputs {output} --dpi={params.dpi}",
+            "--metric={wildcards.metric} --over-bytes {output.over_bytes} "
+            "--over-bits {output.over_bits} --data={output.data} --dpi={params.dpi}",
         )
 
 
@@ -33,7 +47,7 @@ rule plot_levels:
         quantized=expand(PACKED, training=FIRST, variant=RUN.packed, allow_missing=True),
     output:
         figures=figure("{dataset}_levels", "levels", "levels"),
-        data="<run>/plots/{dataset}_levels.json",
+        data="<run>/plots/{dataset}_levels.csv",
     log:
         "<logs>/plot/{dataset}_levels.log",
     localrule: True
@@ -65,7 +79,8 @@ rule plot_samples:
             allow_missing=True,
         ),
     output:
-        figure("{dataset}_samples", "samples", "samples"),
+        figures=figure("{dataset}_samples", "samples", "samples"),
+        data="<run>/plots/{dataset}_samples.csv",
     log:
         "<logs>/plot/{dataset}_samples.log",
     localrule: True
@@ -80,7 +95,8 @@ rule plot_samples:
     shell:
         stage(
             "plot_samples",
-            "--samples {input} --outputs {output} --columns={params.columns} --dpi={params.dpi}",
+            "--samples {input} --outputs {output.figures} --data={output.data} "
+            "--columns={params.columns} --dpi={params.dpi}",
         )
 
 
@@ -122,7 +138,8 @@ rule plot_fidelity:
             allow_missing=True,
         ),
     output:
-        figure("{dataset}_fidelity", "fidelity", "errors over time"),
+        figures=figure("{dataset}_fidelity", "fidelity", "errors over time"),
+        data="<run>/plots/{dataset}_fidelity.csv",
     log:
         "<logs>/plot/{dataset}_fidelity.log",
     localrule: True
@@ -135,7 +152,35 @@ rule plot_fidelity:
         "{wildcards.dataset}: plotting errors over time"
     shell:
         stage(
-            "plot_fidelity", "--results {input} --outputs {output} --dpi={params.dpi}"
+            "plot_fidelity",
+            "--results {input} --outputs {output.figures} --data={output.data} "
+            "--dpi={params.dpi}",
+        )
+
+
+rule plot_curves:
+    input:
+        unpack(curves),
+    output:
+        figures=figure("{dataset}_curves", "curves", "losses"),
+        data="<run>/plots/{dataset}_curves.csv",
+    log:
+        "<logs>/plot/{dataset}_curves.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        names=REFINED,
+        dpi=CONFIG.plot.dpi,
+        code=RUN.code("plot_curves"),
+    message:
+        "{wildcards.dataset}: plotting losses"
+    shell:
+        stage(
+            "plot_curves",
+            "--dataset={wildcards.dataset} --training {input.training} "
+            "--refinements {input.refinements} --names {params.names} "
+            "--outputs {output.figures} --data={output.data} --dpi={params.dpi}",
         )
 
 
@@ -148,6 +193,7 @@ PLOTS = (
     + expand(rules.plot_metrics.output, dataset=RUN.classified, metric="accuracy")
     + expand(rules.plot_levels.output, dataset=RUN.datasets)
     + expand(rules.plot_samples.output, dataset=RUN.datasets)
+    + expand(rules.plot_curves.output, dataset=RUN.datasets if REFINED else RUN.trained)
 )
 for variant in RUN.allocated:
     PLOTS += expand(

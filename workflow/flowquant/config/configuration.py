@@ -80,8 +80,8 @@ class PlotSection:
     dpi: Annotated[int, whole(ge=20, le=1200), WHOLE] = 150
     """Resolution of PNG files, dots an inch."""
 
-    sample_columns: Annotated[int, whole(ge=1, le=100), WHOLE] = 20
-    """Samples shown of each variant."""
+    sample_columns: Annotated[int, whole(ge=1, le=100), WHOLE] = 10
+    """Samples shown of each variant, evenly over all there are."""
 
     levels_of: Words | None = None
     """The weight whose histogram is drawn with its levels, such as

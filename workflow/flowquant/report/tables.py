@@ -35,6 +35,7 @@ def read_table(
     text: Sequence[str] = (),
     numbers: Sequence[str] = (),
     optional: Sequence[str] = (),
+    where_given: Sequence[str] = (),
 ) -> list[Row]:
     """The rows of one dataset in a table of a run's results.
 
@@ -44,6 +45,7 @@ def read_table(
         text: Columns to read as they are.
         numbers: Columns to read as numbers.
         optional: Columns of numbers whose cells may be empty, which gives None.
+        where_given: Columns of the same kind that the table may lack, which gives None, too.
 
     Returns:
         For each row the columns asked for, and ``variant`` as a `Variant`.
@@ -66,7 +68,8 @@ def read_table(
             expected=f"columns {some(wanted, len(wanted))}",
             remedy=REMEDY,
         )
-    own = [(line, row) for line, row in rows if row["dataset"] == dataset]
+    absent = dict.fromkeys(set(where_given) - set(columns), "")
+    own = [(line, row | absent) for line, row in rows if row["dataset"] == dataset]
     if not own:
         raise UserError(
             path,
@@ -76,7 +79,7 @@ def read_table(
         )
 
     def number(line: int, name: str, cell: str) -> float | None:
-        if not cell and name in optional:
+        if not cell and name not in numbers:
             return None
         with suppress(ValueError):
             if math.isfinite(value := float(cell)):
@@ -90,7 +93,7 @@ def read_table(
 
     return [
         {name: row[name] for name in text}
-        | {name: number(line, name, row[name]) for name in (*numbers, *optional)}
+        | {name: number(line, name, row[name]) for name in (*numbers, *optional, *where_given)}
         | {"variant": Variant.parse(row["variant"], f"{path}, line {line}")}
         for line, row in own
     ]
@@ -112,6 +115,14 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
 def shown(value: float | None, style: str) -> str:
     """A number for people, by a format specification; a dash for nothing."""
     return "–" if value is None else format(value, style)
+
+
+def stored_size(value: float) -> str:
+    """Bytes for people, in decimal units: ``5 MB``."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= factor:
+            return f"{value / factor:.3g} {unit}"
+    return f"{value:.3g} B"
 
 
 def markdown(

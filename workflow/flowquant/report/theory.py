@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flowquant.config.variants import Variant
+from flowquant.report.look import REFERENCE_LINE, method_style, place
 from flowquant.report.ranking import rank_correlation
-from flowquant.report.style import REFERENCE_LINE, series_style
+from flowquant.report.style import WIDTH, legend_below, logarithmic
 from flowquant.report.tables import Row, markdown, shown
 
 # Widths between which the decay of the squared error is fitted: 2^(−2b) would be 2 bits a bit.
@@ -119,18 +120,19 @@ Rank correlation (Spearman) of FID with W₂: {plain} over unrefined variants, {
 
 
 def as_figure(summary: dict[str, Any]) -> Figure:
-    """Errors over bits beside FID over W₂, a series for each method."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _draw_lines(left, summary)
-    _draw_ranking(right, summary)
+    """Errors over bits above FID over W₂, a series for each method."""
+    figure = Figure(figsize=(WIDTH, 6.4), layout="constrained")
+    upper, lower = figure.subplots(2)
+    _draw_lines(upper, summary)
+    _draw_ranking(lower, summary)
+    handles, labels = upper.get_legend_handles_labels()
+    legend_below(figure, dict(zip(labels, handles, strict=True)))
     figure.suptitle(f"{summary['dataset']}: error over bits, and whether W₂ predicts FID")
     return figure
 
 
 def _draw_lines(axes: Axes, summary: dict[str, Any]) -> None:
-    methods = list(summary["decay"])
-    for index, method in enumerate(methods):
+    for method in sorted(summary["decay"], key=place):
         rows = sorted(
             (r for r in summary["variants"] if r["method"] == method), key=lambda r: r["bits"]
         )
@@ -138,26 +140,25 @@ def _draw_lines(axes: Axes, summary: dict[str, Any]) -> None:
             [row["bits"] for row in rows],
             [max(row["squared_error"], 1e-12) for row in rows],
             label=method,
-            markersize=3,
-            **series_style(index),
+            **{"linewidth": 1.3} | method_style(method),
         )
     widths = sorted({row["bits"] for row in summary["variants"]})
     axes.plot(widths, [4.0**-bits for bits in widths], label="2^(−2b)", **REFERENCE_LINE)
     axes.set_xlabel("bits")
     axes.set_ylabel("squared error ÷ variance")
     axes.set_yscale("log")
-    axes.legend(fontsize=6, ncols=1 + len(methods) // 9)
 
 
 def _draw_ranking(axes: Axes, summary: dict[str, Any]) -> None:
-    for index, method in enumerate(summary["decay"]):
+    for method in sorted(summary["decay"], key=place):
         rows = [r for r in summary["variants"] if r["method"] == method and r["fid"] is not None]
         axes.plot(
             [max(row["w2_squared"], 1e-12) for row in rows],
             [row["fid"] for row in rows],
-            **series_style(index) | {"linestyle": ""},
+            **method_style(method) | {"linestyle": ""},
         )
     axes.set_xlabel("W₂² ÷ variance")
     axes.set_ylabel("FID")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    logarithmic(axes.yaxis)

@@ -59,6 +59,31 @@ def read_timeline(path: Path) -> list[Span]:
     Raises:
         UserError: if the file is unreadable or says nothing of any job.
     """
+    claims, ends = _read_notes(path)
+    if not claims:
+        raise UserError(path, found="no job", expected="at least one", remedy=REMEDY)
+    # Only one run at a time writes it; numbers of processes recur.
+    last = list(takewhile(lambda claim: claim.run == claims[-1].run, reversed(claims)))
+    first = min(claim.started for claim in last)
+    spans = []
+    for c in last:
+        ended = ends.get((c.run, c.process))
+        times = c.started - first, c.claimed - first, None if ended is None else ended - first
+        spans += [Span(device, c.kind, c.stage, c.output, *times) for device in c.devices]
+    return sorted(spans, key=lambda span: (span.device, span.claimed))
+
+
+def device_kinds(path: Path) -> list[str]:
+    """The kinds of all devices that a run's jobs computed on, sorted.
+
+    Raises:
+        UserError: if the file is unreadable.
+    """
+    return sorted({claim.kind for claim in _read_notes(path)[0]})
+
+
+def _read_notes(path: Path) -> tuple[list[Claim], dict[tuple[int, int], float]]:
+    """What jobs noted: when they had which devices, and by run and process when they ended."""
     claims: list[Claim] = []
     ends: dict[tuple[int, int], float] = {}
     for number, line in enumerate(read_text(path).splitlines(), 1):
@@ -72,17 +97,7 @@ def read_timeline(path: Path) -> list[Span]:
             ends[end.run, end.process] = end.ended
         else:
             claims.append(fit(where, Claim, content, expected=expected, remedy=REMEDY))
-    if not claims:
-        raise UserError(path, found="no job", expected="at least one", remedy=REMEDY)
-    # Only one run at a time writes it; numbers of processes recur.
-    last = list(takewhile(lambda claim: claim.run == claims[-1].run, reversed(claims)))
-    first = min(claim.started for claim in last)
-    spans = []
-    for c in last:
-        ended = ends.get((c.run, c.process))
-        times = c.started - first, c.claimed - first, None if ended is None else ended - first
-        spans += [Span(device, c.kind, c.stage, c.output, *times) for device in c.devices]
-    return sorted(spans, key=lambda span: (span.device, span.claimed))
+    return claims, ends
 
 
 def lanes(spans: Sequence[Span]) -> list[list[Span]]:

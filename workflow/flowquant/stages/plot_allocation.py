@@ -5,7 +5,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from flowquant.quantization.allocation import Allocation
-from flowquant.report.style import COLOURS, save
+from flowquant.report.look import COLOURS
+from flowquant.report.style import save
 from flowquant.runtime.files import read_json
 
 
@@ -22,7 +23,7 @@ def plot_allocation(allocation: Path, outputs: tuple[Path, ...], dpi: int) -> No
     widths = [content.tensors[name].width for name in names]
     figure = Figure(figsize=(6, 0.6 + 0.17 * len(names)), layout="constrained")
     axes = figure.subplots()
-    axes.barh(range(len(names)), widths, color=COLOURS[0])
+    axes.barh(range(len(names)), widths, color=COLOURS["blue"])
     axes.set_yticks(range(len(names)), names, fontsize=6)
     axes.invert_yaxis()
     axes.set_xlabel("bits of an index")

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from flowquant.report.look import place, variant_style
 from flowquant.report.results import Fidelity
-from flowquant.report.style import save, series_style
-from flowquant.report.tables import read_results
+from flowquant.report.style import WIDTH, legend_below, logarithmic, name_end, save
+from flowquant.report.tables import Row, read_results, write_table
 
 PANELS = {
     "velocity_error": "relative velocity error",
@@ -14,37 +16,70 @@ PANELS = {
 }
 MOST_LINES = 14
 FEW_BITS = 2.5
+COLUMNS = ("dataset", "variant", "seed", "trajectories", "t", *PANELS)
+# Markers along a line.
+MARKS = 8
 
 
-def plot_fidelity(results: tuple[Path, ...], outputs: tuple[Path, ...], dpi: int) -> None:
+def plot_fidelity(
+    results: tuple[Path, ...], outputs: tuple[Path, ...], data: Path, dpi: int
+) -> None:
     """Plot how the error grows along the flow.
 
     Beyond 14 variants those of less than 2.5 bits are drawn, or the first 14 of them: a figure
-    holds no more lines; the results' files hold all.
+    holds no more lines; the data hold all.
 
     Args:
         results: What `fidelity` wrote for the variants of one dataset, for one seed.
         outputs: Figures to write, format by suffix.
+        data: CSV to write: the errors of all variants.
         dpi: Resolution of PNG files.
     """
-    found = read_results(results, Fidelity)
+    found = sorted(
+        read_results(results, Fidelity),
+        key=lambda result: (*place(result["variant"].method), result["variant"]),
+    )
+    write_table(data, COLUMNS, [row for result in found for row in _rows(result)])
     if len(found) > MOST_LINES:
         low = [result for result in found if result["variant"].bits < FEW_BITS]
         found = (low or found)[:MOST_LINES]
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    for axes, (key, label) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
-        for index, result in enumerate(found):
-            paths = result["paths"]
-            # Divergence at t = 0 is 0, the noise being the same; a logarithm has no place for it.
-            points = [
-                (t, value) for t, value in zip(paths["t"], paths[key], strict=True) if value > 0
-            ]
-            style = series_style(index) | {"markersize": 3, "markevery": 10}
-            times, values = [t for t, _ in points], [value for _, value in points]
-            axes.plot(times, values, label=result["variant"].label, **style)
-        axes.set_xlabel("t (0 noise, 1 image)")
+    figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
+    panels = figure.subplots(len(PANELS), sharex=True)
+    for axes, (key, label) in zip(panels, PANELS.items(), strict=True):
+        _draw(axes, found, key)
         axes.set_ylabel(label)
-        axes.set_yscale("log")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=7)
+    panels[-1].set_xlabel("t (0 noise, 1 image)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    legend_below(figure, dict(zip(labels, handles, strict=True)))
     figure.suptitle(f"{found[0]['dataset']}: {found[0]['trajectories']} trajectories, same noise")
     save(figure, outputs, dpi)
+
+
+def _rows(result: Row) -> list[Row]:
+    paths = result["paths"]
+    shared = {name: result[name] for name in ("dataset", "variant", "seed", "trajectories")}
+    return [
+        shared | {name: paths[name][step] for name in ("t", *PANELS)}
+        for step in range(len(paths["t"]))
+    ]
+
+
+def _draw(axes: Axes, found: list[Row], key: str) -> None:
+    for number, result in enumerate(found):
+        paths = result["paths"]
+        # Divergence at t = 0 is 0, the noise being the same; a logarithm has no place for it.
+        points = [(t, v) for t, v in zip(paths["t"], paths[key], strict=True) if v > 0]
+        every = max(1, len(points) // MARKS)
+        # Lines that lie on each other have their markers beside each other.
+        marks = {"markevery": (number * every // len(found), every), "linewidth": 1.3}
+        style = variant_style(result["variant"])
+        axes.plot(
+            [t for t, _ in points],
+            [value for _, value in points],
+            label=result["variant"].label,
+            **style | marks,
+        )
+        if points:
+            name_end(axes, points[-1], result["variant"].width, style["color"])
+    axes.set_yscale("log")
+    logarithmic(axes.yaxis)

@@ -7,11 +7,16 @@ from matplotlib.figure import Figure
 
 from flowquant.config.variants import Variant
 from flowquant.report.style import save
+from flowquant.report.tables import write_table
 from flowquant.sampling.samples import read_samples
+
+# Inches of an image with its margin, and of the name above a row.
+CELL, NAME = 0.42, 0.19
+COLUMNS = ("dataset", "variant", "seed", "row", "column", "index", "label")
 
 
 def plot_samples(
-    samples: tuple[Path, ...], outputs: tuple[Path, ...], columns: int, dpi: int
+    samples: tuple[Path, ...], outputs: tuple[Path, ...], columns: int, data: Path, dpi: int
 ) -> None:
     """Show the same samples of each variant, which started from the same noise.
 
@@ -19,23 +24,31 @@ def plot_samples(
         samples: Samples files, one a variant, of the same labels and seed.
         outputs: Figures to write, format by suffix.
         columns: Samples of each variant, evenly over all there are.
+        data: CSV to write: which sample of which file is where.
         dpi: Resolution of PNG files.
     """
-    figure = Figure(figsize=(columns * 0.42 + 1, len(samples) * 0.45 + 0.2))
+    strips, rows, names = [], [], []
+    for row, path in enumerate(samples):
+        images, labels, origin = read_samples(path)
+        chosen = torch.linspace(0, len(images) - 1, columns).round().long()
+        padded = torch.nn.functional.pad(images[chosen], (1, 1, 1, 1), value=255)
+        strips.append(torch.cat(list(padded), dim=2).permute(1, 2, 0).numpy())
+        names.append(Variant.parse(origin.variant, path).label)
+        shared = {"dataset": origin.dataset, "variant": origin.variant, "seed": origin.seed}
+        for column, index in enumerate(chosen.tolist()):
+            place = {"row": row, "column": column, "index": index}
+            rows.append(shared | place | {"label": labels[index].tolist()})
+    figure = Figure(figsize=(CELL * columns, (CELL + NAME) * len(samples)))
     panels = figure.subplots(len(samples), squeeze=False)[:, 0]
-    for axes, path in zip(panels, samples, strict=True):
-        images, _, origin = read_samples(path)
-        chosen = images[torch.linspace(0, len(images) - 1, columns).round().long()]
-        strip = torch.cat(list(torch.nn.functional.pad(chosen, (1, 1), value=255)), dim=2)
-        axes.imshow(
-            strip.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest"
-        )
-        label = Variant.parse(origin.variant, path).label
-        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+    for axes, strip, name in zip(panels, strips, names, strict=True):
+        axes.imshow(strip, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_title(name, loc="left", fontsize=9, pad=2.5)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.grid(False)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    figure.subplots_adjust(left=0.12, right=1, top=1, bottom=0, hspace=0.05)
+    top = 1 - NAME / (CELL + NAME) / len(samples)
+    figure.subplots_adjust(left=0, right=1, top=top, bottom=0, hspace=NAME / CELL)
     save(figure, outputs, dpi)
+    write_table(data, COLUMNS, rows)

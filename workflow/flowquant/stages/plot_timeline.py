@@ -7,7 +7,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from flowquant.report.style import COLOURS, save
+from flowquant.report.look import COLOURS
+from flowquant.report.style import save
 from flowquant.report.tables import write_table
 from flowquant.report.timeline import busy, end_of, lanes, read_timeline
 
@@ -33,7 +34,11 @@ def plot_timeline(devices: Path, data: Path, outputs: tuple[Path, ...], dpi: int
     write_table(data, COLUMNS, [_rounded(row) for row in rows])
     stages = list(dict.fromkeys(span.stage for span in sorted(spans, key=lambda s: s.started)))
     looks: dict[str, dict[str, Any]] = {
-        stage: {"facecolor": COLOURS[i % 6], "hatch": HATCHES[i // 6 % 3], "edgecolor": "white"}
+        stage: {
+            "facecolor": tuple(COLOURS.values())[i % 6],
+            "hatch": HATCHES[i // 6 % 3],
+            "edgecolor": "white",
+        }
         for i, stage in enumerate(stages)
     }
     seconds = max(map(end_of, spans))
