@@ -83,8 +83,10 @@ EVERYTHING: dict[str, Any] = {
 def others(mirror: Path) -> dict[str, Any]:
     """What changes for the stages that one dataset's run does not need."""
     weights = {
-        "urls": [mirror.as_uri()],
-        "sha256": hashlib.sha256(mirror.read_bytes()).hexdigest(),
+        "inception-v3-compat": {
+            "urls": [mirror.as_uri()],
+            "sha256": hashlib.sha256(mirror.read_bytes()).hexdigest(),
+        }
     }
     return {
         "datasets": [*EVERYTHING["presets"], "digits"],

@@ -81,10 +81,11 @@ def test_conda_and_container_install_the_pins_of_pip() -> None:
     [
         (PROJECT["dependencies"], "requirements.txt"),
         (EXTRAS["dev"], "requirements-dev.txt"),
+        (EXTRAS["dinov2"], "requirements-dinov2.txt"),
         (EXTRAS["efficientnet"], "requirements-efficientnet.txt"),
         (EXTRAS["slurm"], "requirements-slurm.txt"),
     ],
-    ids=["run", "dev", "efficientnet", "slurm"],
+    ids=["run", "dev", "dinov2", "efficientnet", "slurm"],
 )
 def test_the_ranges_of_the_package_admit_the_pins(ranges: list[str], name: str) -> None:
     allowed = {canonicalize_name(r.name): r.specifier for r in map(Requirement, ranges)}
@@ -94,6 +95,10 @@ def test_the_ranges_of_the_package_admit_the_pins(ranges: list[str], name: str) 
         (pin,) = exact
         assert pin.operator == "==", package
         assert allowed[package].contains(pin.version), package
+
+
+def test_oracles_are_of_the_versions_that_extractors_are_of() -> None:
+    assert set(pins("requirements-dinov2.txt")) <= set(pins("requirements-oracles.txt"))
 
 
 def test_the_oldest_python_is_said_once() -> None:

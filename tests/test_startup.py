@@ -13,15 +13,7 @@ from project import ROOT, STAGES
 # What takes long to import, and which stages may: all others do without, or ask for it late.
 ALLOWED: dict[str, set[str]] = {
     "torch": set(STAGES)
-    - {
-        "allocate",
-        "collect",
-        "compare",
-        "efficientnet_weights",
-        "inception_weights",
-        "inspect",
-        "theory",
-    }
+    - {"allocate", "collect", "compare", "extractor_weights", "inspect", "theory"}
     - {"plot_allocation", "plot_fidelity", "plot_metrics", "plot_timeline"},
     "matplotlib": {stage for stage in STAGES if stage.startswith("plot_")} | {"theory"},
     "torchvision": {

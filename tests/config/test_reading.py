@@ -237,8 +237,13 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ),
     ("methods/ot/refine", {"steps": 5, "rounds": 6}, "rounds`: found 6; expected at most `steps`"),
     ("presets/digits/image/size", 16, "`presets.digits.image`: found 1 channels of 16 pixels"),
-    ("evaluation/weights/urls", ["ftp://x"], "urls.0`: found 'ftp://x'; expected an http, https"),
-    ("evaluation/weights/sha256", "abc", "sha256`: found 'abc'; expected 64 hexadecimal digits"),
+    (
+        "evaluation/weights/clip-vit-b-32/urls",
+        ["ftp://x"],
+        "urls.0`: found 'ftp://x'; expected an ",
+    ),
+    ("evaluation/weights/clip-vit-b-32/sha256", "abc", "sha256`: found 'abc'; expected 64 hexade"),
+    ("evaluation/weights/path", "x", "weights.path`: found the name 'path'; expected one of incep"),
 ]
 
 
@@ -381,7 +386,8 @@ def test_every_text_reaches_its_stage_unharmed(config: Content, text: str, tmp_p
     """Every key that takes text, through the options of every rule and a real shell."""
     config = rich(config)
     config |= {"datasets": list(config["presets"]), "evaluation": {}}
-    config["evaluation"]["weights"] = {"path": str(tmp_path)}
+    weights = {"path": str(tmp_path), "urls": ["https://x.org/y"], "sha256": "0" * 64}
+    config["evaluation"]["weights"] = {"inception-v3-compat": weights}
     check(config)
     sent: list[str] = []
     for path, node in keys(json_schema(), config):
@@ -394,7 +400,8 @@ def test_every_text_reaches_its_stage_unharmed(config: Content, text: str, tmp_p
             run = Run(check(changed), tmp_path)
         except UserError:
             continue  # no text may stand there, or none like this
-        words = [*run.weights_options, *run.metrics_options, *run.fidelity_options]
+        words = [*run.metrics_options, *run.fidelity_options]
+        words += run.weights_options(SimpleNamespace(extractor="inception-v3-compat"))
         for name in run.datasets:
             w = SimpleNamespace(dataset=name, method="ot")
             preset = run.presets[name]

@@ -111,7 +111,27 @@ def test_options() -> None:
     sweep = run.sweep_options(W)
     assert "--settings.per-class=10" in sweep
     assert not [word for word in sweep if "steps" in word]
-    assert run.weights_options[0] == "--urls"
+
+
+def test_weights_of_extractors(tmp_path: Path) -> None:
+    """As published, but for what is said; a file at hand is used where it lies."""
+    mine = tmp_path / "mine.pth"
+    mine.touch()
+    weights = {"clip-vit-b-32": {"path": str(mine)}, "inception-v3-compat": {"sha256": "0" * 64}}
+    extractors = ["classifier", "clip-vit-b-32", "inception-v3-compat"]
+    run = read(evaluation={"extractors": extractors, "weights": weights})
+    files = [
+        run.extractor_weights(SimpleNamespace(dataset="digits", extractor=name))
+        for name in extractors
+    ]
+    assert files == [
+        f"results/{run.name}/classifiers/digits.safetensors",
+        str(mine),
+        "results/data/inception-v3-compat.pth",
+    ]
+    assert run.extractor_weights(W) == files[0]  # of rules that name none, the first's
+    said = [run.weights_options(SimpleNamespace(extractor=name)) for name in extractors[1:]]
+    assert said == [[], [f"--sha256={'0' * 64}"]]
 
 
 def test_code_of_ones_own_counts_for_the_jobs_that_run_it(
@@ -165,7 +185,8 @@ def test_files_that_are_not_there(part: str, tmp_path: Path) -> None:
         given: dict[str, Any] = {"presets": presets}
         key = "presets.digits.checkpoint"
     else:
-        given = {"evaluation": {"weights": {"path": str(tmp_path)}}}
-        key = "evaluation.weights.path"
+        weights = {"inception-v3-compat": {"path": str(tmp_path)}}
+        given = {"evaluation": {"weights": weights}}
+        key = "evaluation.weights.inception-v3-compat.path"
     with pytest.raises(UserError, match=f"`{key}`: found .* where there is no file"):
         read(**given)

@@ -1,7 +1,7 @@
 """Features of images: by the dataset's own classifier, and by the published Inception network."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import patch
 
 import pytest
@@ -9,6 +9,7 @@ import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from flowquant.config.classifier import ArchitectureConfig
+from flowquant.config.extractors import PublicName
 from flowquant.config.model import ImageConfig
 from flowquant.evaluation.classifier import (
     build_classifier,
@@ -16,7 +17,7 @@ from flowquant.evaluation.classifier import (
     read_classifier,
     write_classifier,
 )
-from flowquant.evaluation.features import extract
+from flowquant.evaluation.features import EXTRACTORS, extract
 from flowquant.runtime.errors import UserError
 
 CPU = torch.device("cpu")
@@ -35,6 +36,7 @@ def test_extractor_gives_the_classifiers_own_features(tmp_path: Path) -> None:
     by_hand = penultimate(network, images)
     assert features.shape == (7, 512)
     torch.testing.assert_close(features, by_hand[0], atol=1e-4, rtol=1e-4)
+    assert logits is not None
     torch.testing.assert_close(logits, by_hand[1], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(network.fc(features), logits, atol=1e-4, rtol=1e-4)
 
@@ -46,7 +48,7 @@ def test_inception_weights_that_would_execute_code(tmp_path: Path) -> None:
 
     torch.save({"a": Evil()}, tmp_path / "weights.pth")
     images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
-    with pytest.raises(UserError, match="found no plain weights"):
+    with pytest.raises(UserError, match=r"no plain weights.*weights-inception-2015-12-05"):
         extract(images, "inception-v3-compat", tmp_path / "weights.pth", CPU)
     torch.save({"a": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"other\.pth: found no plain weights of inception"):
@@ -66,4 +68,9 @@ def test_inception_with_weights_of_the_right_shape(tmp_path: Path) -> None:
     images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
     features, logits = extract(images, "inception-v3-compat", tmp_path / "weights.pth", CPU)
     assert features.shape == (3, 2048)
+    assert logits is not None
     assert logits.shape == (3, 1008)
+
+
+def test_every_name_has_its_network() -> None:
+    assert set(EXTRACTORS) == set(get_args(PublicName)) | {"classifier"}

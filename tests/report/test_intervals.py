@@ -27,7 +27,7 @@ def measured(values: list[list[float]], resampled: object = None) -> Measured:
 def test_of_one_seed_it_is_the_quantiles_of_resamples() -> None:
     """Whose mean has a bias, which the interval has not."""
     one = measured([[10.0]], 13 + 2 * NORMAL[None, None])
-    assert one.levels == ("samples",)
+    assert one.levels == SAMPLES
     found = interval(one, one.levels)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((10 - 3.92, 10 + 3.92), abs=0.15)

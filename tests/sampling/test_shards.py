@@ -22,7 +22,6 @@ def images_of(folder: Path, devices: int, **settings: Any) -> tuple[Tensor, Tens
     sample(
         model=folder / "model.safetensors",
         output=output,
-        grid=folder / "grid.png",
         dataset="squares",
         variant="full",
         seed=5,

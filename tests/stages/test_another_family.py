@@ -130,7 +130,6 @@ def test_nothing_after_the_network_knows_its_inside(
         sample(
             model=path,
             output=drawn,
-            grid=tmp_path / "s.png",
             dataset="x",
             variant=variant,
             seed=0,

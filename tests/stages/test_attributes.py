@@ -106,7 +106,7 @@ def test_sampling_with_the_attributes_of_the_test_images(
 ) -> None:
     data, tensors, model = with_attributes(tmp_path, tiny_model)
     trained = run_training(tmp_path, data, model, training_of(validation=None))
-    drawn, grid = tmp_path / "s.safetensors", tmp_path / "s.png"
+    drawn = tmp_path / "s.safetensors"
     labels: dict[Literal["zeros", "test"], Tensor] = {
         "zeros": torch.zeros(10, 5, dtype=torch.uint8),
         "test": tensors["test_labels"][:10],
@@ -116,7 +116,6 @@ def test_sampling_with_the_attributes_of_the_test_images(
         sample(
             model=trained,
             output=drawn,
-            grid=grid,
             dataset="x",
             variant="full",
             seed=0,
@@ -129,7 +128,6 @@ def test_sampling_with_the_attributes_of_the_test_images(
         sample(
             model=trained,
             output=drawn,
-            grid=grid,
             dataset="x",
             variant="full",
             seed=0,

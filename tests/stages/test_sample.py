@@ -178,7 +178,6 @@ def test_stage_on_full_and_quantized_weights(
         sample(
             model=tmp_path / f"{name}.safetensors",
             output=tmp_path / f"{name}.samples.safetensors",
-            grid=tmp_path / f"{name}.png",
             dataset="squares",
             variant=name,
             seed=5,
@@ -195,8 +194,27 @@ def test_stage_on_full_and_quantized_weights(
     assert origin.start == found["ot"][2].start
     # The tiny network has no tensor of more than 65,536 values: 16 bits lose nothing at all.
     assert torch.equal(images, found["ot"][0])
-    grid = np.asarray(Image.open(tmp_path / "model.png"))
-    assert grid.shape == (3 * 49 + 1, 10 * 49 + 1)  # 8 pixels, each six wide
+
+
+def test_a_picture_of_a_packed_model_needs_no_more_than_its_names(
+    tmp_path: Path, tiny_model: ModelConfig, weights: dict[str, Tensor]
+) -> None:
+    model, packed, grid = (tmp_path / f for f in ("m.safetensors", "p.safetensors", "grid.png"))
+    write_model(model, weights, tiny_model, {})
+    quantize(model, packed, bits=2, device="cpu")
+    sample(packed, grid, device="cpu")
+    pixels = np.asarray(Image.open(grid))
+    assert pixels.shape == (3 * 49 + 1, 5 * 49 + 1)  # 8 pixels, each six wide
+    assert len(np.unique(pixels)) > 2
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".png") == ["grid.png"]
+
+
+def test_a_samples_file_without_names(
+    tmp_path: Path, tiny_model: ModelConfig, weights: dict[str, Tensor]
+) -> None:
+    write_model(tmp_path / "model.safetensors", weights, tiny_model, {})
+    with pytest.raises(UserError, match=r"neither a picture nor .*--output grid.png"):
+        sample(tmp_path / "model.safetensors", tmp_path / "s.safetensors", dataset="x")
 
 
 def test_what_samples_begin_with_has_a_digest(tiny_model: ModelConfig) -> None:
@@ -224,7 +242,6 @@ def test_something_that_is_no_model(tmp_path: Path) -> None:
         sample(
             model=tmp_path / "model.safetensors",
             output=tmp_path / "out.safetensors",
-            grid=tmp_path / "out.png",
             dataset="x",
             variant="full",
             seed=0,
@@ -246,7 +263,6 @@ def test_weights_that_are_not_finite(
         sample(
             model=tmp_path / "model.safetensors",
             output=tmp_path / "out.safetensors",
-            grid=tmp_path / "out.png",
             dataset="x",
             variant="full",
             seed=0,

@@ -99,7 +99,6 @@ def test_a_row_is_what_sampling_and_evaluation_give(
     sample(
         model=model,
         output=samples,
-        grid=tmp_path / "grid.png",
         **origin,
         sampling=sampling,
         device="cpu",

@@ -115,7 +115,7 @@ MATRIX = [
     Rows("evaluation.metrics", "evaluate real_features", {"neighbours": 2}),
     # Nothing is extracted by them here.
     Rows(
-        "evaluation.weights",
+        "evaluation.weights.inception-v3-compat",
         "",
         {"path": "weights.pth", "urls": ["https://x.org/y"], "sha256": HEX},
     ),
@@ -217,8 +217,8 @@ MATRIX = [
         },
     ),
     Rows(
-        "evaluation.weights",
-        "inception_weights",
+        "evaluation.weights.inception-v3-compat",
+        "extractor_weights",
         {"urls": ["https://x.org/y"], "sha256": HEX},
         True,
     ),
@@ -374,7 +374,7 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
     ),
     "evaluation.extractors": (
         ["inception-v3-compat", "classifier"],
-        "inception_weights real_features evaluate*5 sweep_variant collect_sweep plot_sweep collect "
+        "extractor_weights real_features evaluate*5 sweep_variant collect_sweep plot_sweep collect "
         "compare plot_metrics*3 theory benchmark_dataset",
     ),
     "evaluation.floor": (False, "collect compare plot_metrics*3 theory"),
@@ -528,8 +528,9 @@ def results(found: tuple[int, str]) -> dict[str, int]:
 def normal(path: str) -> str:
     """A path of the matrix as `keys` has it."""
     parts = path.removeprefix(".").split(".")
-    if parts[0] in ("methods", "peers", "presets"):
-        parts[1] = "*"
+    for place in range(len(parts)):
+        if ".".join(parts[:place]) in ("methods", "peers", "presets", "evaluation.weights"):
+            parts[place] = "*"
     return ".".join(parts)
 
 

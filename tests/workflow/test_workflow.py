@@ -150,7 +150,7 @@ def test_the_papers_graph(finished: Workflow) -> None:
     assert jobs["sample"] == 4 * 9
     assert jobs["evaluate"] == 4 * 10  # and the real floor
     assert jobs["downstream"] == jobs["sample"] - 9  # CelebA has no classifier
-    assert jobs["inception_weights"] == 1
+    assert jobs["extractor_weights"] == 1
     assert not (finished.folder / "data").exists()
 
 

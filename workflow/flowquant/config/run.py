@@ -18,6 +18,7 @@ from flowquant.config.compensation import CompensationConfig
 from flowquant.config.configuration import Configuration
 from flowquant.config.custom import CustomConfig
 from flowquant.config.evaluation import FidelityConfig, MetricsConfig
+from flowquant.config.extractors import WeightsConfig
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ConditionConfig, ImageConfig, ModelConfig
 from flowquant.config.peer import KNOWN, PeerConfig
@@ -36,8 +37,6 @@ from flowquant.runtime.own_code import content_digest, file_of, is_path
 # Of a rule, as Snakemake gives them.
 Wildcards = Any
 Words = list[str]
-INCEPTION = "results/data/inception-v3-compat.pth"
-EFFICIENTNET = "results/data/efficientnet-lite0.pth"
 
 
 class Run:
@@ -141,9 +140,9 @@ class Run:
         for name, row in self.peers.items():
             if row.peer not in KNOWN:
                 yield f"peers.{name}.peer", row.peer
-        weights = self.configuration.evaluation.weights.path
-        if weights is not None and self.extractors != ["classifier"]:
-            yield "evaluation.weights.path", weights
+        for extractor, weights in self.configuration.evaluation.weights.items():
+            if weights.path is not None and extractor in self.extractors:
+                yield f"evaluation.weights.{extractor}.path", weights.path
 
     def code(self, command: str) -> Callable[[Wildcards], str] | str:
         """A hash of the code that a command runs, or a params function with the user's own, too.
@@ -371,10 +370,10 @@ class Run:
     def extractor_weights(self, wildcards: Wildcards) -> str:
         """The weights of the feature extractor that a rule names, or of the first."""
         extractor = getattr(wildcards, "extractor", self.extractor)
-        made = {"inception-v3-compat": INCEPTION, "efficientnet-lite0": EFFICIENTNET}
-        if extractor not in made:
+        if extractor == "classifier":
             return f"results/{self.name}/classifiers/{wildcards.dataset}.safetensors"
-        return self.configuration.evaluation.weights.path or made[extractor]
+        said = self.configuration.evaluation.weights.get(extractor)
+        return (said and said.path) or f"results/data/{extractor}.pth"
 
     @property
     def metrics_options(self) -> Words:
@@ -386,8 +385,8 @@ class Run:
         """How variants are compared with full precision."""
         return options("settings", FidelityConfig, self.configuration.fidelity or FidelityConfig())
 
-    @property
-    def weights_options(self) -> Words:
-        """Where the Inception weights come from."""
-        weights = self.configuration.evaluation.weights
-        return ["--urls", *weights.urls, f"--sha256={weights.sha256}"]
+    def weights_options(self, wildcards: Wildcards) -> Words:
+        """Where the weights of an extractor come from, in place of where they are published."""
+        said = self.configuration.evaluation.weights.get(wildcards.extractor, WeightsConfig())
+        words = ["--urls", *said.urls] if said.urls else []
+        return words + ([f"--sha256={said.sha256}"] if said.sha256 else [])

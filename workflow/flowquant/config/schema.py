@@ -84,7 +84,9 @@ def _tidy(node: Any) -> Any:
         for key, value in node.items()
         if key != "title"
     }
-    return tidy | ({"additionalProperties": False} if "patternProperties" in node else {})
+    if names := tidy.get("propertyNames", {}).get("enum"):
+        tidy["patternProperties"] = {f"^({'|'.join(names)})$": tidy["additionalProperties"]}
+    return tidy | ({"additionalProperties": False} if "patternProperties" in tidy else {})
 
 
 def node_at(path: list[Any], content: Any) -> dict[str, Any]:

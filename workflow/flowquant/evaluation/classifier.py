@@ -141,6 +141,27 @@ def read_classifier(path: Path) -> tuple[nn.Module, ArchitectureConfig]:
     return network.eval().requires_grad_(False), config
 
 
+class ClassifierFeatures(nn.Module):
+    """A dataset's own classifier as an extractor: features [B, F] and logits [B, classes].
+
+    Raises:
+        UserError: as `read_classifier`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.network, self.config = read_classifier(path)
+
+    def check_sees(self, images: Tensor) -> None:
+        """`check_sees` of this classifier."""
+        check_sees(self.path, self.config, images)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 [B, 3, H, W], grey ones thrice the same → features and logits."""
+        return penultimate(self.network, images[:, : self.config.image.channels])
+
+
 def check_sees(path: Path, config: ArchitectureConfig, images: Tensor) -> None:
     """Check that a classifier was made for such images, uint8 [N, C, H, W].
 

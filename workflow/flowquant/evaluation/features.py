@@ -1,155 +1,109 @@
-"""Features of images for FID, KID, precision and recall, extracted through torch-fidelity."""
+"""Features of images for FID and other metrics: by which network, read from where, kept how."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
-from torch.utils.data import Dataset
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.registry import register_feature_extractor
-from torch_fidelity.utils import create_feature_extractor, get_featuresdict_from_dataset
+from torch import Tensor, nn
+from tqdm import tqdm
 
-from flowquant.config.evaluation import ExtractorName
-from flowquant.evaluation import efficientnet
-from flowquant.evaluation.classifier import check_sees, penultimate, read_classifier
+from flowquant.config.extractors import PUBLISHED, ExtractorName
+from flowquant.evaluation.classifier import ClassifierFeatures
+from flowquant.evaluation.clip import ClipFeatures
+from flowquant.evaluation.dinov2 import DinoFeatures
+from flowquant.evaluation.efficientnet import EfficientNetFeatures
+from flowquant.evaluation.inception import inception
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import sha256
 from flowquant.runtime.header import Kind
 from flowquant.runtime.tensors import read_file, write_tensors
 
-# Which of an extractor's outputs are the features, and which the logits of the Inception Score.
-OUTPUTS: dict[ExtractorName, tuple[str, str]] = {
-    "efficientnet-lite0": efficientnet.OUTPUTS,
-    "inception-v3-compat": ("2048", "logits_unbiased"),
-    "classifier": ("penultimate", "logits"),
+# What makes a network of a file of weights: images uint8 [B, 3, H, W] → features [B, F], and
+# logits [B, classes] if it classifies.
+EXTRACTORS: dict[ExtractorName, Callable[[Path], nn.Module]] = {
+    "inception-v3-compat": inception,
+    "dinov2-vit-s-14": partial(DinoFeatures, network="vit_small_patch14_dinov2"),
+    "dinov2-vit-b-14": partial(DinoFeatures, network="vit_base_patch14_dinov2"),
+    "dinov2-vit-l-14": partial(DinoFeatures, network="vit_large_patch14_dinov2"),
+    "clip-vit-b-32": ClipFeatures,
+    "clip-vit-b-16": ClipFeatures,
+    "clip-vit-l-14": ClipFeatures,
+    "efficientnet-lite0": EfficientNetFeatures,
+    "classifier": ClassifierFeatures,
 }
-
-
-class ClassifierFeatures(FeatureExtractorBase):  # type: ignore[misc]
-    """The dataset's own classifier as a torch-fidelity feature extractor."""
-
-    def __init__(
-        self,
-        name: str,
-        features_list: list[str],
-        feature_extractor_weights_path: str = "",
-        **_: object,
-    ) -> None:
-        super().__init__(name, features_list)
-        self.path = Path(feature_extractor_weights_path)
-        self.network, self.config = read_classifier(self.path)
-
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        return OUTPUTS["classifier"]
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        features, logits = OUTPUTS["classifier"]
-        return logits if metric == "isc" else features
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        return False
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """uint8 [B, 3, H, W] → the requested of (penultimate [B, F], logits [B, classes])."""
-        found = penultimate(self.network, images[:, : self.config.image.channels])
-        by_name = dict(zip(self.get_provided_features_list(), found, strict=True))
-        return tuple(by_name[name] for name in self.features_list)
-
-
-register_feature_extractor("classifier", ClassifierFeatures)
-
-
-class _RgbImages(Dataset[Tensor]):
-    """Images uint8 [N, C, H, W], one by one as uint8 [3, H, W], as torch-fidelity takes them."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.images[index].expand(3, -1, -1)
 
 
 def extract(
     images: Tensor, extractor: ExtractorName, weights: Path, device: torch.device, batch: int = 256
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """Features [N, F] and logits [N, classes] of images uint8 [N, C, H, W], float32 on the CPU.
 
-    C is 1 or 3. The weights are a classifier file, or those of Inception or EfficientNet.
+    C is 1 or 3. The weights are the extractor's; one that does not classify has no logits.
 
     Raises:
         UserError: if the weights are unreadable, a classifier's of other images, or give features
-            that are no numbers.
+            that are no numbers; or if the extractor asks for a package that is not installed.
     """
     network = load_extractor(extractor, weights, device)
-    features, logits = run_extractor(network, images, device, batch)
-    if not bool(features.isfinite().all() and logits.isfinite().all()):
+    found = run_extractor(network, images, device, batch)
+    if not all(part is None or bool(part.isfinite().all()) for part in found):
         raise UserError(
             weights,
             found="NaN or infinite features of some images",
             expected="weights of a network that has learned",
             remedy="Train the classifier anew with a lower `classifier.learning_rate`, or name "
-            "other weights under `evaluation.weights.path`.",
+            "other weights under `evaluation.weights`.",
         )
-    return features, logits
+    return found
 
 
-def load_extractor(
-    extractor: ExtractorName, weights: Path, device: torch.device
-) -> FeatureExtractorBase:
+def load_extractor(extractor: ExtractorName, weights: Path, device: torch.device) -> nn.Module:
     """The network for `run_extractor`; raises as `extract` does."""
     try:
-        if extractor == "inception-v3-compat":
-            # Nothing that executes code: torch-fidelity unpickles it without restriction.
-            torch.load(weights, weights_only=True, map_location="cpu")
-        return create_feature_extractor(
-            extractor,
-            list(OUTPUTS[extractor]),
-            cuda=device.type == "cuda",
-            feature_extractor_weights_path=str(weights),
-            verbose=False,
-        )
+        network = EXTRACTORS[extractor](weights)
     except UserError:
         raise
+    except ImportError as error:
+        assert extractor != "classifier"
+        raise UserError(
+            f"configuration key `evaluation.extractors`: {extractor}",
+            found=f"no package {error.name}",
+            expected="it to be installed",
+            remedy=f"Install it: `{PUBLISHED[extractor].install}`.",
+        ) from error
     except Exception as error:  # whatever other weights make of a network
+        assert extractor != "classifier"
         raise UserError(
             weights,
             found=f"no plain weights of {extractor} ({type(error).__name__})",
-            expected="torch-fidelity's weights-inception-2015-12-05-6726825d.pth",
-            remedy="Delete the file to have it downloaded, or name the right one under "
-            "`evaluation.weights`.",
+            expected=f"the published {PUBLISHED[extractor].file}",
+            remedy="Delete the file to have it fetched again, or name the right one under "
+            f"`evaluation.weights.{extractor}.path`.",
         ) from error
+    return network.eval().requires_grad_(False).to(device)
 
 
+@torch.inference_mode()
 def run_extractor(
-    network: FeatureExtractorBase,
-    images: Tensor,
-    device: torch.device,
-    batch: int,
-    verbose: bool = True,
-) -> tuple[Tensor, Tensor]:
+    network: nn.Module, images: Tensor, device: torch.device, batch: int, verbose: bool = True
+) -> tuple[Tensor, Tensor | None]:
     """What `extract` returns, by a network of `load_extractor`.
 
     Raises:
         UserError: if the network is a classifier of other images.
     """
     if isinstance(network, ClassifierFeatures):
-        check_sees(network.path, network.config, images)
-    rgb, on_gpu = _RgbImages(images), device.type == "cuda"
-    # `save_cpu_ram` means: no worker processes; the images are in memory already.
-    found = get_featuresdict_from_dataset(
-        rgb, network, batch, on_gpu, save_cpu_ram=True, verbose=verbose
-    )
-    features, logits = (found[name].float() for name in network.features_list)
-    return features, logits
+        network.check_sees(images)
+    seen = [
+        [found.float().cpu() for found in network(part.to(device).expand(-1, 3, -1, -1))]
+        for part in tqdm(images.split(batch), desc="features", disable=not verbose)
+    ]
+    features, *logits = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    return features, logits[0] if logits else None
 
 
 @dataclass(frozen=True)

@@ -42,17 +42,21 @@ class Reference:
         moved = features.to(self.mean.device, torch.float64) - self.mean
         # What a set needs of each sample is computed once.
         rooted, squares = moved @ self.root, moved.square().sum(1)
+        # A resample has 63 % of the samples: of their two products the smaller one will do, for
+        # both have the same eigenvalues.
+        pairs = rooted @ rooted.T if 2 * len(rooted) < 3 * rooted.shape[1] else None
         found = []
         for weights in counts.to(moved.device, torch.float64):
-            n = weights.sum()
-            mean, rooted_mean = weights @ moved / n, weights @ rooted / n
+            drawn, n = weights > 0, weights.sum()
+            mean, root = weights @ moved / n, (weights[drawn, None] / (n - 1)).sqrt()
             trace = (weights @ squares - n * mean.square().sum()) / (n - 1)
-            # A resample lacks a third of the samples. With fewer samples than directions, the
-            # smaller product has the same eigenvalues.
-            drawn = weights > 0
-            centred = (rooted[drawn] - rooted_mean) * (weights[drawn, None] / (n - 1)).sqrt()
-            small = len(centred) > centred.shape[1]
-            product = centred.T @ centred if small else centred @ centred.T
+            if pairs is None:
+                centred = (rooted[drawn] - weights @ rooted / n) * root
+                product = centred.T @ centred
+            else:
+                to_mean = pairs @ weights / n
+                centred = pairs - to_mean[:, None] - to_mean + to_mean @ weights / n
+                product = centred[drawn][:, drawn] * root * root.T
             common = torch.linalg.eigvalsh(product).clamp(min=0).sqrt().sum()
             found.append(mean.square().sum() + trace + self.trace - 2 * common)
         return torch.stack(found).cpu() if found else torch.empty(0, dtype=torch.float64)

@@ -15,7 +15,7 @@ from flowquant.benchmark.flops import forward_flops
 from flowquant.benchmark.quantizing import compare_quantizing
 from flowquant.benchmark.speed import compare_features, compare_sampling, compare_training
 from flowquant.config.custom import CustomConfig
-from flowquant.config.evaluation import ExtractorName
+from flowquant.config.extractors import ExtractorName
 from flowquant.config.model import ModelConfig
 from flowquant.config.sampling import SolverConfig
 from flowquant.config.training import TrainingConfig

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from flowquant.config.evaluation import ExtractorName
+from flowquant.config.extractors import ExtractorName
 from flowquant.report.caveats import MEANINGS, warn
 from flowquant.report.certainty import intervals
 from flowquant.report.results import Downstream, Evaluation, Fidelity, Judge, Size

@@ -3,7 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from flowquant.config.evaluation import ExtractorName, MetricsConfig
+from flowquant.config.evaluation import MetricsConfig
+from flowquant.config.extractors import ExtractorName
 from flowquant.evaluation.features import check_comparable, extract, read_features
 from flowquant.evaluation.metrics import image_metrics
 from flowquant.report.caveats import warn_of_few_images

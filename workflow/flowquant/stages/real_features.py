@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flowquant.config.evaluation import ExtractorName
+from flowquant.config.extractors import ExtractorName
 from flowquant.data.dataset import read_dataset
 from flowquant.evaluation.features import extract, write_features
 from flowquant.evaluation.metrics import radii

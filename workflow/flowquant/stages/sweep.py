@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from flowquant.config.evaluation import ExtractorName
+from flowquant.config.extractors import ExtractorName
 from flowquant.config.sampling import BATCH, SolverConfig, SweepConfig
 from flowquant.evaluation.features import check_comparable, extract, read_features
 from flowquant.evaluation.frechet import Reference
