@@ -27,11 +27,12 @@ def measured(values: list[list[float]], resampled: object = None) -> Measured:
 def test_of_one_seed_it_is_the_quantiles_of_resamples() -> None:
     """Whose mean has a bias, which the interval has not."""
     one = measured([[10.0]], 13 + 2 * NORMAL[None, None])
-    assert one.levels == ("samples",)
+    assert one.levels == SAMPLES
     found = interval(one, one.levels)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((10 - 3.92, 10 + 3.92), abs=0.15)
-    assert found.p == pytest.approx(2 * norm.sf(5), rel=0.6)
+    # None of 999 reaches as far as 0.
+    assert found.p == pytest.approx(2 / 1000)
 
 
 def test_it_is_mirrored() -> None:
@@ -65,20 +66,22 @@ def test_seeds_alone_give_nearly_students_interval(seeds: int) -> None:
     assert np.mean(half) == pytest.approx(np.mean(by_hand), rel=0.3)
 
 
-@pytest.mark.parametrize(("retraining", "sampling"), [(3.0, 1.0), (0.3, 1.0), (0.0, 1.0)])
+@pytest.mark.parametrize(
+    ("trainings", "seeds", "retraining"), [(3, 3, 3.0), (2, 3, 3.0), (3, 3, 0.3), (1, 3, 0.0)]
+)
 def test_19_in_20_hold_the_truth(
-    monkeypatch: pytest.MonkeyPatch, retraining: float, sampling: float
+    monkeypatch: pytest.MonkeyPatch, trainings: int, seeds: int, retraining: float
 ) -> None:
-    """Of 3 training seeds and 3 sampling seeds, whose variances are known."""
+    """Of few seeds, whose variances are known; more of them where retraining changes little."""
     monkeypatch.setattr("flowquant.report.intervals.DRAWS", 500)
-    held = []
+    held, shape = [], (trainings, seeds)
     for _ in range(300):
-        values = 5 + RNG.normal(scale=retraining, size=(3, 1)) + RNG.normal(size=(3, 3)) * sampling
-        resampled = values[..., None] + RNG.normal(scale=sampling, size=(3, 3, 50))
-        found = interval(Measured(values, resampled), (*SAMPLES, *SAMPLING, *TRAINING))
+        values = 5 + RNG.normal(scale=retraining, size=(trainings, 1)) + RNG.normal(size=shape)
+        one = Measured(values, values[..., None] + RNG.normal(size=(*shape, 50)))
+        found = interval(one, one.levels)
         assert found is not None
         held.append(found.low < 5 < found.high)
-    assert np.mean(held) > 0.9
+    assert np.mean(held) > 0.91
 
 
 def test_a_level_that_is_not_asked_for_is_not_drawn() -> None:

@@ -58,7 +58,7 @@ rule import_model:
         "<benchmarks>/import/{dataset}{training}.tsv"
     wildcard_constraints:
         dataset=names(RUN.imported),
-        training=FIRST,
+        training=f"({FIRST})",  # an empty one would not count
     conda:
         ENVIRONMENT
     resources:

@@ -69,15 +69,12 @@ def interval(measured: Measured, over: Collection[Level]) -> Interval | None:
 
     It reaches as far from the mean as what is drawn does from its own mean, mirrored: repeated
     samples add something to every FID. Two or three seeds of training say little of others: their
-    deviations are widened to have their variance without bias, and what is drawn is stretched as
-    Student's t is beside a normal distribution (Hesterberg 2015), with as many degrees of freedom
-    as Satterthwaite (1946) counts where samples add to it. So are sampling seeds, where nothing
-    else tells of chance.
+    deviations are widened to have their variance without bias, and what is drawn of them is scaled
+    as Student's t scales a normal distribution. So are sampling seeds, where nothing else tells of
+    chance. p is twice the share of what is drawn that reaches as far as 0.
     """
     if not over:
         return None
-    from scipy.stats import norm, t
-
     trainings, seeds, resamples = measured.resampled.shape
     draws = np.random.default_rng(0)
     shape = (DRAWS, trainings, seeds)
@@ -87,29 +84,32 @@ def interval(measured: Measured, over: Collection[Level]) -> Interval | None:
     if "sampling seeds" in over:
         seed = draws.integers(seeds, size=shape)
     means = measured.values.mean(1, keepdims=True)
-    of_training, of_seed = means - means.mean(), measured.values - means
-    freedom, spread = math.inf, 0.0
+    of_training = (means - means.mean())[training, 0]
+    of_seed = (measured.values - means)[training, seed]
     if "training seeds" in over:
-        of_training *= math.sqrt(trainings / (trainings - 1))
-        freedom, spread = trainings - 1, float(of_training.var()) / trainings
+        of_training = of_training * _few(trainings, trainings - 1, draws)
     elif "samples" not in over:
-        of_seed *= math.sqrt(seeds / (seeds - 1))
-        freedom, spread = trainings * (seeds - 1), float(of_seed.var()) / of_seed.size
-    moved = np.broadcast_to(of_training[training, 0] + of_seed[training, seed], shape)
+        of_seed = of_seed * _few(seeds, trainings * (seeds - 1), draws)
+    moved, different = of_training + of_seed, float(DRAWS)
     if "samples" in over:
         of_samples = measured.resampled - measured.resampled.mean(2, keepdims=True)
         moved = moved + of_samples[training, seed, draws.integers(resamples, size=shape)]
-    found = moved.mean((1, 2))
-    mean, error = measured.mean, float(found.std())
-    if error == 0:
-        return Interval(mean, mean, float(mean == 0))
-    freedom = freedom * (error**2 / spread) ** 2 if spread > 0 else math.inf
-    tail = (1 + SHARE) / 2
-    stretch = t.ppf(tail, freedom) / norm.ppf(tail)
-    low, high = stretch * np.quantile(found, [1 - tail, tail])
-    return Interval(
-        mean - float(high), mean - float(low), float(2 * t.sf(abs(mean) / error, freedom))
-    )
+        different = min(different, float(resamples) ** (trainings * seeds))
+    found, mean = np.broadcast_to(moved, shape).mean((1, 2)), measured.mean
+    low, high = np.quantile(found, [(1 - SHARE) / 2, (1 + SHARE) / 2])
+    beyond = min((found >= mean).mean(), (found <= mean).mean())
+    # No smaller than so many different draws can tell.
+    p = min(1.0, 2 * (float(beyond) * different + 1) / (different + 1))
+    return Interval(mean - float(high), mean - float(low), p)
+
+
+def _few(count: int, freedom: int, draws: np.random.Generator) -> Floats:
+    """By how much deviations of so few from their mean are too small, for each draw [DRAWS, 1, 1].
+
+    √(n ÷ (n − 1)), and what makes Student's t of a normal distribution.
+    """
+    scales = np.sqrt(freedom / draws.chisquare(freedom, size=(DRAWS, 1, 1)))
+    return np.asarray(math.sqrt(count / (count - 1)) * scales)
 
 
 def proportion(shares: Floats, counts: NDArray[np.int64], resamples: int = 1000) -> Measured:

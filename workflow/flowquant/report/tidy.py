@@ -43,7 +43,7 @@ def observations(
     """A row of `COLUMNS` for each number in what stages wrote, sorted; what is None has no row.
 
     ``variant`` is a `Variant`. A seed or an extractor that a metric has none of is None. The metric
-    ``fid_at`` is FID of the first ``n`` samples; a file that is no file of ours, but counted, has
+    ``fid_at`` is FID of ``n`` of the samples; a file that is no file of ours, but counted, has
     ``counted_bytes`` in place of ``bytes``; and ``accuracy`` of the variant ``real``, without a
     sampling seed, is that of the classifier on real test images.
     """
