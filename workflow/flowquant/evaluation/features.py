@@ -36,8 +36,8 @@ EXTRACTORS: dict[ExtractorName, Callable[[Path], nn.Module]] = {
     "classifier": ClassifierFeatures,
 }
 
-# Images at a time. Public networks enlarge them to 224 pixels and more: of these a CPU's caches hold
-# few, and EfficientNet takes half the time that it takes of batches of 64.
+# Images at a time. Public networks enlarge them to 224 pixels and more: of these a CPU's caches
+# hold few, and EfficientNet takes half the time that it takes of batches of 64.
 MANY, FEW = 256, 8
 
 
