@@ -12,8 +12,8 @@ RESULTS := results/quickstart
 quickstart: $(VENV)/.run
 	@PYTHONPATH=workflow $(BIN)/python -m flowquant.config.session --cores $(CORES) \
 		--set-threads train=1 classifier=1 quantize=1 refine=1 --quiet host reason \
-		--configfile config/quickstart.yaml \
-		--report $(RESULTS)/report.html --report-after-run
+		--configfile config/quickstart.yaml
+	@$(BIN)/snakemake --quiet all --configfile config/quickstart.yaml --report $(RESULTS)/report.html
 	@echo
 	@cat $(RESULTS)/summary.md
 	@echo "report:  $(RESULTS)/report.html  (open it in a browser)"

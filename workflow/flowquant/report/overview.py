@@ -118,11 +118,12 @@ def _listed(words: Sequence[str]) -> str:
 
 def protocol(row: Row) -> str:
     """How a dataset's variants were scored, in a sentence."""
-    seeds = row["seeds"].split()
+    seeds, extractor = row["seeds"].split(), row["extractor"]
+    seen_by = "the run's own classifier" if extractor == "classifier" else escape(extractor)
     return (
         f"{row['n']} samples for each seed of sampling ({', '.join(seeds)}), from the same noise "
         f"and labels for every variant, held against {row['n_real']:,.0f} real test images in the "
-        f"features of {escape(row['extractor'])}."
+        f"features of {seen_by}."
     )
 
 
