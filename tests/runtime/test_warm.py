@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -183,6 +184,19 @@ def test_a_job_that_was_told_to_stop_is_not_run_afresh(warm: Warm) -> None:
         os.kill(warm.number, signal.SIGKILL)
         process.communicate(timeout=120)
     assert process.returncode == 143
+
+
+@pytest.mark.parametrize("said", [b"", b"\x01", b"\x09\0\0\0", b"\x04\0\0\0what"])
+def test_what_asks_for_nothing_leaves_no_trace(warm: Warm, said: bytes) -> None:
+    files = Path(f"/proc/{warm.number}/fd")
+    assert warm.job("say")["served"]
+    held = len(list(files.iterdir()))
+    with socket.socket(socket.AF_UNIX) as link, Path(os.devnull).open() as file:
+        link.connect(f"\0{warm.environment[ADDRESS]}")
+        if said:
+            socket.send_fds(link, [said], [file.fileno()])
+    assert warm.job("say")["served"]
+    assert len(list(files.iterdir())) == held
 
 
 def test_jobs_run_side_by_side(warm: Warm) -> None:

@@ -49,10 +49,10 @@ def test_the_same_run_makes_the_same_files(everything: Workflow, tmp_path: Path)
     again.configure("everything.yaml", EVERYTHING)
     done = again.snakemake("--max-threads", "1", "all", config=("everything.yaml",))
     assert done.returncode == 0, done.stdout[-5000:]
-    # In forks of one process, and each from nothing.
+    # In forks of one process; and each from nothing, some by other tests.
     assert len(again.parents()) > 20
     assert len(set(again.parents())) == 1
-    assert len(set(everything.parents())) == len(everything.parents())
+    assert len(set(everything.parents())) > 20
     first, second = content(everything.folder / RUN), content(tmp_path / RUN)
     assert len(second) > 40
     differing = [name for name in second if second[name] != first[name]]

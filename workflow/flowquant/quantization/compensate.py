@@ -26,7 +26,8 @@ from flowquant.quantization.apply import (
 )
 from flowquant.quantization.codebook import Codebook
 from flowquant.quantization.compensation import compensated
-from flowquant.quantization.damping import IndefiniteError, damped
+from flowquant.quantization.damping import IndefiniteError, damped, solved
+from flowquant.quantization.gram import Gram
 from flowquant.quantization.hessians import Hessians, Moments, never_reached
 from flowquant.quantization.inputs import Inputs, Product
 from flowquant.runtime.errors import UserError
@@ -257,22 +258,26 @@ class _InSequence:
     def _compensate(self, product: Product, full: Tensor, own: Tensor) -> None:
         name = product.weight
         weight, bias = self.weights[name].flatten(1), bias_of(name, self.weights)
-        hessian = weight.new_zeros(weight.shape[1], weight.shape[1])
-        drift, count = hessian.clone(), 0
-        means = weight.new_zeros(2, weight.shape[1])
+        n = weight.shape[1]
+        squares, count, means = Gram(n, weight.device), 0, weight.new_zeros(2, n)
+        # E[W·(x − y)·yᵀ], or what W is yet to be multiplied by: whichever takes less.
+        thin = 2 * len(weight) < n
+        drift = weight.new_zeros(len(weight) if thin else n, n)
         for x, y in zip(product.rows(full), product.rows(own), strict=True):
-            hessian.addmm_(y.T, y)
-            drift.addmm_((x - y).T, y)
+            squares.add(y)
+            if product.groups == 1:
+                apart = (x - y) @ weight.T if thin else x - y
+                drift.addmm_(apart.T, y)
             means += torch.stack([x.sum(0), y.sum(0)])
             count += len(x)
-        hessian, drift, means = hessian / count, drift / count, means / count
+        hessian, means = squares.total / count, means / count
+        drift = (drift if thin else weight @ drift) / count
         if bias is not None:
             hessian -= torch.outer(means[1], means[1])
-            drift -= torch.outer(means[0] - means[1], means[1])
+            drift -= torch.outer(weight @ (means[0] - means[1]), means[1])
         target = None
         if product.groups == 1:
-            moved = torch.linalg.solve(damped(hessian, self.damping).double(), drift.T.double())
-            target = weight + weight @ moved.T.float()
+            target = weight + solved(damped(hessian, self.damping), drift.T).T
         start = quantize_tensor(self.weights[name], self.method, self.widths[name])
         with one_thread_each():
             book = compensated(self.weights[name], hessian, start, self.damping, target)

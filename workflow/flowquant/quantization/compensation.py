@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from flowquant.quantization.codebook import Codebook, with_levels
+from flowquant.quantization.conjugate import conjugate_gradients
 from flowquant.quantization.damping import damped, upper_factor
 from flowquant.quantization.rounding import rounded_in_order
 from flowquant.quantization.shared_compensation import compensated_shared
@@ -25,8 +26,8 @@ from flowquant.quantization.shared_compensation import compensated_shared
 ROUNDS, REVISIONS = 3, 2
 # More levels than this are close enough to stay where they are.
 MOST_REFITTED = 32
-# Entries of the table, value by level, that is made at a time.
-MOST_ENTRIES = 1 << 24
+# Steps of conjugate gradients that fit levels.
+FIT_STEPS = 8
 
 
 def compensated(
@@ -134,32 +135,26 @@ class _Problem:
         The blocks of a row one after the other. Levels are held where they are by a little, or
         those of few values would go far for the sake of others' errors.
         """
-        levels, errors = levels.clone(), self._errors(levels, indices)
-        size, count = len(self.values) // len(levels), levels.shape[1]
-        rows = self.values.shape[1]
-        most = max(1, MOST_ENTRIES // (size * count))
-        numbers = torch.arange(count, device=levels.device)
-        for block in range(len(levels)):
-            part = slice(block * size, (block + 1) * size)
-            hessian, slope = self.hessian[part, part], self.hessian[part] @ errors
-            squares, linear = [], []
-            for some in torch.arange(rows, device=levels.device).split(most):
-                # 1 where a value has a level, [size, rows, L].
-                chosen = (indices[part, some, None] == numbers).float()
-                weighed = (hessian @ chosen.flatten(1)).view_as(chosen)
-                squares.append(chosen.permute(1, 2, 0) @ weighed.transpose(0, 1))
-                linear.append((chosen * slope[:, some, None]).sum(0))
-            matrix, right = torch.cat(squares).double(), torch.cat(linear).double()
-            if levels.shape[2] < rows:
-                matrix, right = matrix.sum(0, keepdim=True), right.sum(0, keepdim=True)
-            hold = self.damping * matrix.diagonal(dim1=1, dim2=2).mean(1)
-            matrix.diagonal(dim1=1, dim2=2).add_(hold[:, None])
-            step = torch.linalg.solve(matrix, right[..., None]).squeeze(2).T.float()
-            levels[block] += step
-            errors[part] -= step.expand(count, rows).gather(0, indices[part])
+        rows, count = self.values.shape[1], levels.shape[1]
+        at = indices.view(len(levels), -1, rows)
+
+        def gathered(slopes: Tensor) -> Tensor:
+            """What is said of values [n, R], summed over those of each level."""
+            each = torch.zeros(len(levels), count, rows, device=slopes.device)
+            each.scatter_add_(1, at, slopes.view(at.shape))
+            return each if levels.shape[2] == rows else each.sum(2, keepdim=True)
+
+        def applied(step: Tensor) -> Tensor:
+            return gathered(self.hessian @ self._chosen(step, at)) + hold * step
+
+        diagonal = gathered(self.hessian.diagonal()[:, None].expand(-1, rows))
+        hold = self.damping * diagonal.mean(1, keepdim=True)
+        right = gathered(self.hessian @ self._errors(levels, indices))
+        steps = min(FIT_STEPS, len(levels) * count)
+        levels = levels + conjugate_gradients(applied, right, diagonal + hold, steps, (0, 1))
         levels, order = levels.sort(dim=1)
         place = order.argsort(dim=1).expand(-1, -1, rows)
-        moved = place.gather(1, indices.view(len(levels), size, rows))
+        moved = place.gather(1, at)
         return levels, moved.view_as(indices)
 
     def error(self, levels: Tensor, indices: Tensor) -> float:
@@ -169,7 +164,9 @@ class _Problem:
 
     def _errors(self, levels: Tensor, indices: Tensor) -> Tensor:
         """What values are above their levels, [n, R]."""
-        rows = self.values.shape[1]
-        at = indices.view(len(levels), -1, rows)
-        chosen = levels.expand(-1, -1, rows).gather(1, at)
-        return self.values - chosen.view_as(self.values)
+        at = indices.view(len(levels), -1, self.values.shape[1])
+        return self.values - self._chosen(levels, at)
+
+    def _chosen(self, levels: Tensor, at: Tensor) -> Tensor:
+        """Levels [n, R] at indices [B, n ÷ B, R]."""
+        return levels.expand(-1, -1, at.shape[2]).gather(1, at).view(self.values.shape)

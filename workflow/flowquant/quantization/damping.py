@@ -29,3 +29,15 @@ def upper_factor(hessian: Tensor) -> Tensor:
     if failed or not factor.isfinite().all():
         raise IndefiniteError("a Hessian that is not positive definite")
     return factor.flip(0, 1)
+
+
+def solved(hessian: Tensor, right: Tensor) -> Tensor:
+    """H⁻¹·B for H [n, n] and B [n, m], computed in float64.
+
+    Raises:
+        IndefiniteError: as `upper_factor`.
+    """
+    factor = upper_factor(hessian.double())
+    # H = U·Uᵀ.
+    half = torch.linalg.solve_triangular(factor, right.double(), upper=True)
+    return torch.linalg.solve_triangular(factor.T, half, upper=False).to(right.dtype)

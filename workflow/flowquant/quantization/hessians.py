@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from flowquant.config.model import FlowConfig
 from flowquant.models.path import velocity
+from flowquant.quantization.gram import Gram
 from flowquant.quantization.inputs import Inputs, Product
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.header import Kind
@@ -90,18 +91,18 @@ class _Sums:
     """Sums over the inputs of a layer: of x·xᵀ, of x, and how many."""
 
     def __init__(self, n: int, device: torch.device) -> None:
-        self.squares = torch.zeros(n, n, device=device)
+        self.squares = Gram(n, device)
         self.sum = torch.zeros(n, device=device)
         self.count = 0
 
     def add(self, rows: Tensor) -> None:
-        self.squares.addmm_(rows.T, rows)
+        self.squares.add(rows)
         self.sum += rows.sum(0)
         self.count += len(rows)
 
     @property
     def moments(self) -> Moments:
-        return Moments(self.squares / self.count, self.sum / self.count)
+        return Moments(self.squares.total / self.count, self.sum / self.count)
 
 
 @torch.no_grad()

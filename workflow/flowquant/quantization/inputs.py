@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# Values of a convolution's patches that are laid out at a time.
+# Values of rows that are looked at, and of a convolution's patches laid out, at a time.
 MOST_VALUES = 1 << 22
 aten = torch.ops.aten
 # Where torch's products, which all layers come down to, have their input; the weight is next.
@@ -58,7 +58,8 @@ class Product:
         Those of a convolution are its patches; of groups of channels each has its own.
         """
         if self.function is not aten.convolution.default:
-            yield x.reshape(-1, x.shape[-1]).float()
+            rows = x.reshape(-1, x.shape[-1]).float()
+            yield from rows.split(max(1, MOST_VALUES // rows.shape[1]))
             return
         kernel = self.args[1]
         images = max(1, MOST_VALUES // (kernel[0].numel() * x[0, 0].numel() * self.groups))

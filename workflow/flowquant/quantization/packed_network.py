@@ -17,7 +17,7 @@ from flowquant.models.model import empty_network
 from flowquant.models.transformer import SelfAttention
 from flowquant.quantization.codebook import dimension
 from flowquant.quantization.packed_file import PackedTensor, values
-from flowquant.quantization.packing import unpack
+from flowquant.quantization.packing import in_bytes, unpack
 from flowquant.runtime.device import has_triton
 
 # Values expanded at a time: few enough that temporary indices are small compared with the weight,
@@ -65,34 +65,73 @@ class PackedWeight(nn.Module):
 
     def expand(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The weight."""
-        groups, levels = self.levels.shape[:2]
         d = dimension(self.levels)
         # With scales, rounded but once: after the product.
-        flat = self.levels.to(dtype if self.scales is None else torch.float32).flatten(0, 1)
+        levels = self.levels.to(dtype if self.scales is None else torch.float32)
         count = torch.Size(self.shape).numel() // d
-        shape = (count,) if d == 1 else (count, d)
-        weight = torch.empty(shape, dtype=dtype, device=flat.device)
+        weight = torch.empty((count, *[d] * (d > 1)), dtype=dtype, device=levels.device)
+        size = count // (len(levels) if self.scales is None else len(self.scales))
         # A multiple of 8 indices is a whole number of bytes at every width.
-        chunk = max(8, CHUNK.get(flat.device.type, 1 << 22) // d // 8 * 8)
+        chunk = max(8, CHUNK.get(levels.device.type, 1 << 22) // d // 8 * 8)
+        if whole := size % 8 == 0 and size <= chunk:
+            chunk -= chunk % size
+        chosen = self._chosen(levels, size, whole)
         for start in range(0, count, chunk):
             end = min(start + chunk, count)
             part = self.packed[start * self.bits // 8 : -(-end * self.bits // 8)]
-            index = unpack(part, self.bits, end - start)
-            if groups > 1:
-                index += _parts(start, end, count // groups, flat.device).mul_(levels)
-            if self.scales is None:
-                torch.index_select(flat, 0, index, out=weight[start:end])
-                continue
-            each = _parts(start, end, count // len(self.scales), flat.device)
-            scale = self.scales.float().index_select(0, each)
-            weight[start:end] = flat.index_select(0, index) * scale.view(-1, *[1] * (d > 1))
+            values = chosen(part, start, end)
+            if self.scales is not None:
+                values = _scaled(values, self.scales.float(), size, start, whole)
+            weight[start:end] = values
         return weight.view(self.shape)
+
+    def _chosen(
+        self, levels: Tensor, size: int, whole: bool
+    ) -> Callable[[Tensor, int, int], Tensor]:
+        """What makes levels [n] or [n, d] of the bytes of indices ``start`` … ``end``.
+
+        Args:
+            levels: In the type to compute in, [G, L] or [G, L, d].
+            size: Indices of each group, where there are several.
+            whole: Whether such bytes are always those of whole groups.
+        """
+        bits, flat = self.bits, levels.flatten(0, 1)
+        if len(levels) == 1 and 8 % bits == 0:
+            # All of a byte's at once; it holds no index beyond the levels.
+            table = flat[in_bytes(bits, flat.device).clamp_(max=len(flat) - 1)]
+            return lambda part, start, end: table.index_select(0, part.int()).flatten(0, 1)[
+                : end - start
+            ]
+        if len(levels) > 1 and levels.dim() == 2 and whole:
+            return lambda part, start, end: (
+                levels[start // size : end // size]
+                .gather(1, unpack(part, bits, end - start, torch.int64).view(-1, size))
+                .flatten()
+            )
+
+        def found(part: Tensor, start: int, end: int) -> Tensor:
+            index = unpack(part, bits, end - start)
+            if len(levels) > 1:
+                index += _parts(start, end, size, flat.device).mul_(levels.shape[1])
+            return flat.index_select(0, index)
+
+        return found
 
     def flatten(self, start: int) -> PackedWeight:
         """The same weight [out, in·…], as `Tensor.flatten` from axis 1 on."""
         flat = copy(self)
         flat.shape = (*self.shape[:start], torch.Size(self.shape[start:]).numel())
         return flat
+
+
+def _scaled(values: Tensor, scales: Tensor, size: int, start: int, whole: bool) -> Tensor:
+    """Values [n] or [n, d] from the one ``start`` on, each ``size`` of them times their scale."""
+    end = start + len(values)
+    if whole:
+        scale = scales[start // size : end // size, None]
+        return (values.view(len(scale), -1) * scale).view_as(values)
+    scale = scales.index_select(0, _parts(start, end, size, scales.device))
+    return values * scale.view(-1, *[1] * (values.dim() - 1))
 
 
 def _parts(start: int, end: int, size: int, device: torch.device) -> Tensor:

@@ -33,14 +33,12 @@ def pack(values: Tensor, bits: int) -> Tensor:
     return packed.bitwise_and_(255).to(torch.uint8).flatten()[: packed_bytes(n, bits)]
 
 
-def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
-    """The inverse of `pack`: ``count`` integers of ``bits`` bits, int32 [count]."""
+def unpack(packed: Tensor, bits: int, count: int, dtype: torch.dtype = torch.int32) -> Tensor:
+    """The inverse of `pack`: ``count`` integers of ``bits`` bits, of ``dtype`` [count]."""
     mask = (1 << bits) - 1
     if 8 % bits == 0:
-        # No value crosses bytes: all of a byte's at once.
-        shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=packed.device)
-        values = (packed[:, None] >> shifts).bitwise_and_(mask)
-        return values.flatten()[:count].to(torch.int32)
+        table = in_bytes(bits, packed.device).to(dtype)
+        return table.index_select(0, packed.int()).flatten()[:count]
     groups = -(-count // 8)
     if len(packed) < groups * bits:
         packed = torch.nn.functional.pad(packed, (0, groups * bits - len(packed)))
@@ -50,7 +48,13 @@ def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
     for value, byte, shift in _overlaps(bits):
         part = stored[:, byte]
         values[:, value] |= part >> shift if shift >= 0 else part << -shift
-    return values.bitwise_and_(mask).flatten()[:count].to(torch.int32)
+    return values.bitwise_and_(mask).flatten()[:count].to(dtype)
+
+
+def in_bytes(bits: int, device: torch.device) -> Tensor:
+    """The integers that each byte holds, at 1, 2, 4 or 8 bits: int64 [256, 8 ÷ bits]."""
+    shifts = torch.arange(0, 8, bits, device=device)
+    return (torch.arange(256, device=device)[:, None] >> shifts) & ((1 << bits) - 1)
 
 
 def _overlaps(bits: int) -> Iterator[tuple[int, int, int]]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from flowquant.quantization.codebook import Codebook, with_levels
+from flowquant.quantization.conjugate import conjugate_gradients
 from flowquant.quantization.damping import damped, upper_factor
 from flowquant.quantization.rounding import BLOCK, rounded_in_order
 
@@ -183,20 +184,10 @@ class _Problem:
         def applied(step: Tensor) -> Tensor:
             return gathered(scales * self._chosen(step, indices)) + hold * step
 
-        residual = gathered(self._errors(levels, scales, indices))
-        inverse = 1 / (diagonal + hold)
-        step = torch.zeros_like(levels)
-        direction = inverse * residual
-        size = (residual * direction).sum()
-        for _ in range(FIT_STEPS):
-            image = applied(direction)
-            # Where all is fitted already, 0 ÷ 0.
-            length = (size / (direction * image).sum()).nan_to_num(0, 0, 0)
-            step += length * direction
-            residual -= length * image
-            last, size = size, (residual * inverse * residual).sum()
-            direction = inverse * residual + (size / last).nan_to_num(0, 0, 0) * direction
-        return levels + step
+        right = gathered(self._errors(levels, scales, indices))
+        # Exact after as many steps as there are values.
+        steps = min(FIT_STEPS, levels.numel())
+        return levels + conjugate_gradients(applied, right, diagonal + hold, steps)
 
     def rescaled(self, levels: Tensor, scales: Tensor, indices: Tensor) -> Tensor:
         """The scale of least error for each row; that of a row of zeros stays."""
@@ -219,7 +210,7 @@ class _Problem:
         return self.values / torch.where(scales == 0, 1.0, scales)
 
     def _chosen(self, levels: Tensor, indices: Tensor) -> Tensor:
-        return levels[indices].flatten(1)
+        return levels.index_select(0, indices.flatten()).view(len(indices), -1)
 
 
 def _nearest(goal: Tensor, levels: Tensor, metric: Tensor) -> Tensor:

@@ -115,8 +115,8 @@ class _Server:
             if request is not None and self._fits(request) and self._prepared(request.words):
                 self._fork(asker, request)
                 begun = True
-        except OSError:
-            pass  # it has changed its mind
+        except (OSError, EOFError, ValueError, TypeError):
+            pass  # it has changed its mind, or is no client
         finally:
             for file in request.files if request else []:
                 os.close(file)
@@ -234,17 +234,27 @@ def receive(asker: socket.socket) -> Request | None:
         return None
     asker.settimeout(10)
     head, files, _, _ = socket.recv_fds(asker, 4, 3)
-    size, content = int.from_bytes(head, "little"), bytearray()
+    try:
+        content = _received(asker, int.from_bytes(head, "little"))
+        words, folder, environment = marshal.loads(content)  # noqa: S302 it is the same user's
+    except BaseException:
+        for file in files:
+            os.close(file)
+        raise
+    asker.settimeout(None)
+    process = asker.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4]
+    number = int.from_bytes(process, sys.byteorder)
+    return Request(words, folder, dict(environment), files, number)
+
+
+def _received(asker: socket.socket, size: int) -> bytes:
+    content = bytearray()
     while len(content) < size:
         part = asker.recv(min(size - len(content), 1 << 20))
         if not part:
             raise ConnectionError
         content += part
-    asker.settimeout(None)
-    words, folder, environment = marshal.loads(bytes(content))  # noqa: S302 it is the same user's
-    process = asker.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4]
-    number = int.from_bytes(process, sys.byteorder)
-    return Request(words, folder, dict(environment), files, number)
+    return bytes(content)
 
 
 def stamps() -> dict[str, tuple[int, ...]]:
