@@ -186,35 +186,6 @@ def test_expansion_in_chunks_is_exact(
     assert weight.expand().equal(levels.gather(1, indices).view(24, 36))
 
 
-def test_fused_kernel_agrees_with_expansion() -> None:
-    pytest.importorskip("triton")
-    code = """
-import torch
-from flowquant.quantization.packed_file import PackedTensor
-from flowquant.quantization.packed_network import PackedWeight, expanded_linear, fused_linear
-from flowquant.quantization.packing import pack
-torch.manual_seed(0)
-for bits in (1, 2, 4, 8):
-    for groups in (1, 40):
-        index = torch.randint(2**bits, (40, 72))
-        levels = torch.randn(groups, 2**bits)
-        weight = PackedWeight(PackedTensor(pack(index, bits), levels, bits, (40, 72)))
-        for bias in (torch.randn(40), None):
-            given = torch.randn(3, 37, 72), weight, bias
-            found, expected = fused_linear(*given), expanded_linear(*given)
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-print("agrees")
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert done.stdout.strip() == "agrees", done.stderr
-
-
 def test_full_precision_files_load_as_ever(tmp_path: Path) -> None:
     network, _ = load_variant(write_tiny_model(tmp_path), packed=True)
     assert any(isinstance(module, nn.Linear) for module in network.modules())
