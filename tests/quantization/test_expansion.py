@@ -17,7 +17,8 @@ class Constant:
     """A weight of one value, which notes when it is expanded."""
 
     def __init__(self, value: float, size: int, made: list[float]) -> None:
-        self.value, self.shape, self.packed, self.made = value, (size, 2), torch.empty(0), made
+        self.shape: tuple[int, ...] = (size, 2)
+        self.value, self.packed, self.made = value, torch.empty(0), made
 
     def expand_into(self, out: Tensor) -> None:
         self.made.append(self.value)
