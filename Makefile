@@ -28,9 +28,9 @@ test: $(VENV)/.dev
 test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest tests/peers
 
-# What needs a GPU, in minutes; the output says what it ran on.
+# What needs a GPU; kernels compile side by side. The output says what it ran on.
 test-gpu: $(VENV)/.dev
-	bash -o pipefail -c '$(BIN)/python -m pytest -m gpu tests/gpu --durations 10 | tee $(GPU_OUTPUT)'
+	bash -o pipefail -c '$(BIN)/python -m pytest -m gpu tests/gpu --numprocesses 4 --durations 10 | tee $(GPU_OUTPUT)'
 
 # Random kills, malformed inputs and configurations, for about half an hour on two cores.
 campaign: $(VENV)/.dev

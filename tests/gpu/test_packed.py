@@ -43,8 +43,10 @@ def weight(device: torch.device, bits: int, groups: int, parts: int, vector: int
     )
 
 
-@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 8, 11])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("bits", "kind"),
+    [*((bits, KINDS[1]) for bits in (1, 2, 3, 4, 5, 8, 11)), *((3, kind) for kind in KINDS)],
+)
 def test_kernels(device: torch.device, bits: int, kind: tuple[int, int, int]) -> None:
     packed = weight(device, bits, *kind)
     for dtype in (torch.float32, torch.bfloat16):
@@ -56,7 +58,8 @@ def test_kernels(device: torch.device, bits: int, kind: tuple[int, int, int]) ->
         x = torch.randn(tokens, IN, device=device).bfloat16()
         wanted = F.linear(x.double(), exact, bias.double())
         assert distance(packed.linear(x, bias), wanted) < 8e-3
-        assert distance(packed.linear(x, bias, relu=True), wanted.relu()) < 8e-3
+        if tokens in (64, 129):
+            assert distance(packed.linear(x, bias, relu=True), wanted.relu()) < 8e-3
 
 
 def quantized(model: ModelConfig, bits: int, **settings: Any) -> dict[str, Codebook | Tensor]:
@@ -102,8 +105,13 @@ def sampled(
     return sampler, first
 
 
-@pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
-@pytest.mark.parametrize("granularity", ["row", "tensor", "scaled", "group:16"])
+@pytest.mark.parametrize(
+    ("bits", "granularity"),
+    [
+        *((bits, "row") for bits in (1, 2, 3, 4, 8)),
+        *((3, granularity) for granularity in ("tensor", "scaled", "group:16")),
+    ],
+)
 @pytest.mark.parametrize("images", [1, 100])
 def test_the_captured_step(device: torch.device, bits: int, granularity: str, images: int) -> None:
     expanded, packed = networks(MODEL, bits, granularity=granularity)
@@ -121,6 +129,19 @@ def test_every_family(device: torch.device, family: str, images: int) -> None:
     sampler, found = sampled(packed, model, images, device)
     assert sampler._graph is not None
     assert distance(found, sampled(expanded, model, images, device)[1]) < 3e-2
+
+
+def test_packed_weights_in_fp8(device: torch.device) -> None:
+    """As the expanded ones in FP8, and near the packed ones in bfloat16."""
+    if torch.cuda.get_device_capability() < (8, 9):
+        pytest.skip("this GPU has no FP8")
+    expanded, packed = networks(MODEL, 2)
+    _, plain = sampled(packed, MODEL, 100, device)
+    sampler, found = sampled(packed, MODEL, 100, device, precision="fp8")
+    assert sampler._saturated is not None
+    assert sampler._graph is not None
+    assert 1e-4 < distance(found, plain) < 8e-2
+    assert distance(found, sampled(expanded, MODEL, 100, device, precision="fp8")[1]) < 2e-2
 
 
 def test_one_evaluation_holds_two_weights(

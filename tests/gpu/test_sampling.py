@@ -165,7 +165,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved(
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(
-        (torch.cuda.memory_reserved() + 96e6) / total, device
+        (torch.cuda.memory_reserved() + 48e6) / total, device
     )
     try:
         capsys.readouterr()

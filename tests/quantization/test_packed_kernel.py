@@ -65,8 +65,7 @@ def test_products(bits: int, kind: tuple[int, int, int], tokens: int) -> None:
 
 
 def test_outputs_and_inputs_that_no_tile_divides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_kernel, "OUTPUTS", 16)
-    monkeypatch.setattr(packed_kernel, "INPUTS", 32)
+    monkeypatch.setattr(packed_kernel, "TILES", [(16, 32, 4, 2)] * 2)
     indices, levels = torch.randint(8, (21 * 50,)), torch.randn(21, 8)
     packed = PackedWeight(PackedTensor(pack(indices, 3), levels, 3, (21, 50)))
     x: Tensor = torch.randn(5, 50)

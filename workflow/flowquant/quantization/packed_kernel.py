@@ -15,8 +15,9 @@ from torch import Tensor
 MOST_CHOSEN = 16
 # Values of a program that expands, and its warps.
 EXPANDED, EXPANDING_WARPS = 1024, 4
-# Of a program that multiplies: outputs, inputs at a time, and warps.
-OUTPUTS, INPUTS, WARPS = 16, 128, 4
+# Of a program that multiplies, by up to 1,024 inputs and by more: outputs, inputs at a time, warps,
+# and tiles under way. The steps over inputs wait for one another, so that few large ones are faster.
+TILES = (16, 128, 4, 3), (16, 512, 8, 2)
 
 
 @triton.jit
@@ -197,7 +198,8 @@ def packed_linear(
     parts = 1 if scales is None else len(scales)
     vector = levels.shape[2] if levels.dim() == 3 else 1
     high = min(64, max(16, triton.next_power_of_2(tokens)))
-    grid = (triton.cdiv(tokens, high), triton.cdiv(outputs, OUTPUTS))
+    wide, deep, warps, stages = TILES[inputs > 1024]
+    grid = (triton.cdiv(tokens, high), triton.cdiv(outputs, wide))
     _multiply[grid](
         *(rows, packed, levels, scales, bias, out, tokens, outputs, inputs),
         *(count // groups, count // parts),
@@ -211,8 +213,9 @@ def packed_linear(
         BIASED=bias is not None,
         RELU=relu,
         TOKENS=high,
-        OUTPUTS=OUTPUTS,
-        INPUTS=INPUTS,
-        num_warps=WARPS,
+        OUTPUTS=wide,
+        INPUTS=deep,
+        num_warps=warps,
+        num_stages=stages,
     )
     return out.view(*x.shape[:-1], outputs)

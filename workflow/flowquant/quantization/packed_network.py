@@ -84,7 +84,8 @@ class PackedWeight(nn.Module):
     def linear(self, x: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
         """`F.linear` by this weight, perhaps ReLU of it: for few tokens as the weight is packed."""
         dtype = _compute_dtype(x)
-        few = x.numel() <= FEW_TOKENS * x.shape[-1]
+        # In float32, the kernel's products take many times the registers there are.
+        few = x.numel() <= FEW_TOKENS * x.shape[-1] and dtype != torch.float32
         if few and _kernels_serve(self.packed.device):
             from flowquant.quantization.packed_kernel import packed_linear
 
