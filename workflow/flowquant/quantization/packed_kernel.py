@@ -16,7 +16,7 @@ MOST_CHOSEN = 16
 # Values of a program that expands, and its warps.
 EXPANDED, EXPANDING_WARPS = 1024, 4
 # Of a program that multiplies, by up to 1,024 inputs and by more: outputs, inputs at a time, warps,
-# and tiles under way. The steps over inputs wait for one another, so that few large ones are faster.
+# and tiles under way. Steps over inputs wait for one another: of many inputs, a step takes more.
 TILES = (16, 128, 4, 3), (16, 512, 8, 2)
 
 
