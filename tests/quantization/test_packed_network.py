@@ -16,6 +16,7 @@ from flowquant.config.model import ConditionConfig, ModelConfig
 from flowquant.models.family import FAMILIES, matrices
 from flowquant.quantization import packed_network
 from flowquant.quantization.apply import quantize_tensor
+from flowquant.quantization.expansion import Turns
 from flowquant.quantization.packed_file import PackedTensor, read_packed
 from flowquant.quantization.packed_network import PackedWeight, take_turns
 from flowquant.quantization.packing import pack
@@ -144,6 +145,7 @@ def test_peak_memory_is_one_expanded_layer(layer: str, shape: tuple[int, ...]) -
     code = f"""
 import math, resource, torch
 from torch import nn
+from flowquant.quantization.expansion import Turns
 from flowquant.quantization.packed_file import PackedTensor
 from flowquant.quantization.packed_network import PackedWeight, take_turns
 torch.set_num_threads(1)
@@ -233,6 +235,31 @@ def test_as_on_a_gpu_by_kernels_and_in_turns(
     assert {id(weight.turns) for weight in weights} == {id(weights[0].turns)}
     # What they hold is what their file holds, whatever they compute in.
     assert all(weight.levels.dtype == torch.float16 for weight in weights)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for CPUs")
+def test_only_products_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that takes several weights has each in memory of its own."""
+    monkeypatch.setattr(packed_network, "_kernels_serve", lambda device: True)
+    books = [quantize_tensor(torch.randn(6, 4, 3, 3), method("row", "matrices"), 2) for _ in "abc"]
+    first, *others = weights = [PackedWeight(PackedTensor.of(book)) for book in books]
+    take_turns(nn.ModuleList(weights))
+    asked, expanded = [], Turns.expanded
+
+    def noted(turns: Turns, weight: Any, dtype: torch.dtype) -> torch.Tensor:
+        asked.append(weight)
+        return expanded(turns, weight, dtype)
+
+    monkeypatch.setattr(Turns, "expanded", noted)
+    convolution: Any = nn.Conv2d(4, 6, 3, bias=False)
+    del convolution.weight
+    convolution.weight = first
+    assert convolution(torch.randn(1, 4, 5, 5).half()).isfinite().all()
+    assert asked == [first]
+    add: Any = torch.addcmul
+    found = add(torch.zeros(1).half(), *others)
+    torch.testing.assert_close(found, (books[1].expand() * books[2].expand()).half())
+    assert asked == [first]
 
 
 def test_without_a_gpu_nothing_is_kept_expanded(tmp_path: Path) -> None:

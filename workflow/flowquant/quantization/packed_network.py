@@ -78,7 +78,10 @@ class PackedWeight(nn.Module):
             x, weight, *rest = args
             return weight.linear(x, *rest, **kwargs or {})
         dtype = _compute_dtype(args[0])
-        expanded = [arg.dense(dtype) if isinstance(arg, PackedWeight) else arg for arg in args]
+        # What is no product may keep the weight, or take several: those are not for now alone.
+        product = getattr(function, "__name__", "").startswith("conv")
+        way = PackedWeight.dense if product else PackedWeight.expand
+        expanded = [way(arg, dtype) if isinstance(arg, PackedWeight) else arg for arg in args]
         return function(*expanded, **kwargs or {})
 
     def linear(self, x: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
