@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
 RESULTS := results/quickstart
+GPU_OUTPUT ?= results/gpu_tests.txt
 
-.PHONY: quickstart test test-peers campaign lint ruff ruff-format mypy snakefmt fix install clean
+.PHONY: quickstart test test-gpu test-peers campaign lint ruff ruff-format mypy snakefmt fix install clean
 
 # Networks this small train no faster on two cores: model and classifier train side by side.
 # This is `snakemake` that also removes the lock of a run that was killed.
@@ -28,6 +29,10 @@ test: $(VENV)/.dev
 # Other projects' quantizers by their own code, which is installed beside what else is there.
 test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest tests/peers
+
+# What needs a GPU; kernels compile side by side. The output says what it ran on.
+test-gpu: $(VENV)/.dev
+	bash -o pipefail -c '$(BIN)/python -m pytest -m gpu tests/gpu --numprocesses 4 --durations 10 | tee $(GPU_OUTPUT)'
 
 # Random kills, malformed inputs and configurations, for about half an hour on two cores.
 campaign: $(VENV)/.dev

@@ -39,6 +39,14 @@ def tiny_model() -> ModelConfig:
 
 
 @pytest.fixture
+def e4m3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton's interpreter rounds to e4m3 as a GPU does."""
+    import interpreter
+
+    interpreter.round_to_e4m3(monkeypatch)
+
+
+@pytest.fixture
 def data(tmp_path: Path, tiny_model: ModelConfig) -> Path:
     """A hundred images: a bright square at a place that tells the class."""
     labels = torch.arange(100) % 3

@@ -14,9 +14,11 @@ from torch import nn
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ConditionConfig, ModelConfig
 from flowquant.models.family import FAMILIES, matrices
+from flowquant.quantization import packed_network
 from flowquant.quantization.apply import quantize_tensor
+from flowquant.quantization.expansion import Turns
 from flowquant.quantization.packed_file import PackedTensor, read_packed
-from flowquant.quantization.packed_network import PackedWeight
+from flowquant.quantization.packed_network import PackedWeight, take_turns
 from flowquant.quantization.packing import pack
 from flowquant.quantization.variant import load_variant
 from flowquant.runtime.tensors import read_metadata
@@ -143,8 +145,9 @@ def test_peak_memory_is_one_expanded_layer(layer: str, shape: tuple[int, ...]) -
     code = f"""
 import math, resource, torch
 from torch import nn
+from flowquant.quantization.expansion import Turns
 from flowquant.quantization.packed_file import PackedTensor
-from flowquant.quantization.packed_network import PackedWeight
+from flowquant.quantization.packed_network import PackedWeight, take_turns
 torch.set_num_threads(1)
 shape, layers = {shape}, [{layer} for _ in range(24)]
 for layer in layers:
@@ -186,35 +189,97 @@ def test_expansion_in_chunks_is_exact(
     assert weight.expand().equal(levels.gather(1, indices).view(24, 36))
 
 
-def test_fused_kernel_agrees_with_expansion() -> None:
-    pytest.importorskip("triton")
-    code = """
-import torch
-from flowquant.quantization.packed_file import PackedTensor
-from flowquant.quantization.packed_network import PackedWeight, expanded_linear, fused_linear
-from flowquant.quantization.packing import pack
-torch.manual_seed(0)
-for bits in (1, 2, 4, 8):
-    for groups in (1, 40):
-        index = torch.randint(2**bits, (40, 72))
-        levels = torch.randn(groups, 2**bits)
-        weight = PackedWeight(PackedTensor(pack(index, bits), levels, bits, (40, 72)))
-        for bias in (torch.randn(40), None):
-            given = torch.randn(3, 37, 72), weight, bias
-            found, expected = fused_linear(*given), expanded_linear(*given)
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-print("agrees")
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert done.stdout.strip() == "agrees", done.stderr
-
-
 def test_full_precision_files_load_as_ever(tmp_path: Path) -> None:
     network, _ = load_variant(write_tiny_model(tmp_path), packed=True)
     assert any(isinstance(module, nn.Linear) for module in network.modules())
+
+
+def relu_network(folder: Path, granularity: str = "row") -> tuple[nn.Module, nn.Module]:
+    """The same transformer with ReLU, expanded and packed at 3 bits."""
+    config = replace(TINY_MODEL, network=replace(TINY_NETWORK, activation="relu"))
+    path = packed_file(folder, 3, granularity, "matrices", config)
+    return load_variant(path)[0], load_variant(path, packed=True)[0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for CPUs")
+def test_fused_layers_take_packed_weights(tmp_path: Path) -> None:
+    from flowquant.models.fused import fuse
+
+    inputs = torch.randn(3, 1, 8, 8), torch.rand(3), torch.tensor([0, 1, 2])
+    outputs = []
+    for network in relu_network(tmp_path):
+        fuse(network)
+        with torch.inference_mode():
+            outputs.append(network(*inputs))
+    torch.testing.assert_close(outputs[1], outputs[0])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for CPUs")
+@pytest.mark.parametrize("few", [0, 10**6])
+@pytest.mark.parametrize("granularity", ["row", "scaled"])
+def test_as_on_a_gpu_by_kernels_and_in_turns(
+    few: int, granularity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few tokens by the packed weights; many by weights expanded into memory that stays."""
+    monkeypatch.setattr(packed_network, "_kernels_serve", lambda device: True)
+    monkeypatch.setattr(packed_network, "FEW_TOKENS", few)
+    expanded, packed = relu_network(tmp_path, granularity)
+    inputs = torch.randn(3, 1, 8, 8), torch.rand(3), torch.tensor([0, 1, 2])
+    for network in (expanded, packed):
+        network.cast(torch.float16)  # type: ignore[operator]
+    take_turns(packed)
+    weights = [module for module in packed.modules() if isinstance(module, PackedWeight)]
+    wanted = expanded(*inputs)
+    for _ in range(2):
+        torch.testing.assert_close(packed(*inputs), wanted, rtol=1e-2, atol=1e-2)
+    assert {id(weight.turns) for weight in weights} == {id(weights[0].turns)}
+    # What they hold is what their file holds, whatever they compute in.
+    assert all(weight.levels.dtype == torch.float16 for weight in weights)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for CPUs")
+def test_only_products_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that takes several weights has each in memory of its own."""
+    monkeypatch.setattr(packed_network, "_kernels_serve", lambda device: True)
+    books = [quantize_tensor(torch.randn(6, 4, 3, 3), method("row", "matrices"), 2) for _ in "abc"]
+    first, *others = weights = [PackedWeight(PackedTensor.of(book)) for book in books]
+    take_turns(nn.ModuleList(weights))
+    asked, expanded = [], Turns.expanded
+
+    def noted(turns: Turns, weight: Any, dtype: torch.dtype) -> torch.Tensor:
+        asked.append(weight)
+        return expanded(turns, weight, dtype)
+
+    monkeypatch.setattr(Turns, "expanded", noted)
+    convolution: Any = nn.Conv2d(4, 6, 3, bias=False)
+    del convolution.weight
+    convolution.weight = first
+    assert convolution(torch.randn(1, 4, 5, 5).half()).isfinite().all()
+    assert asked == [first]
+    add: Any = torch.addcmul
+    found = add(torch.zeros(1).half(), *others)
+    torch.testing.assert_close(found, (books[1].expand() * books[2].expand()).half())
+    assert asked == [first]
+
+
+def test_without_a_gpu_nothing_is_kept_expanded(tmp_path: Path) -> None:
+    _, packed = relu_network(tmp_path)
+    take_turns(packed)
+    assert all(m.turns is None for m in packed.modules() if isinstance(m, PackedWeight))
+
+
+def test_a_gpu_that_kernels_do_not_compile_for_has_pytorch_expand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said once, in a line; the kernels fail here, too, for want of the GPU."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no code for this GPU\nptxas …")
+
+    monkeypatch.setattr("flowquant.quantization.packed_kernel.expand_into", fail)
+    packed_network._kernels_compile.cache_clear()
+    for _ in range(2):
+        assert not packed_network._kernels_compile(torch.device("cpu"))
+    said = "packed weights are expanded by PyTorch: no code for this GPU\n"
+    assert capsys.readouterr().err == said
+    packed_network._kernels_compile.cache_clear()

@@ -11,7 +11,7 @@ from tiny import write_tiny_model
 
 
 def test_all_parts_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "BATCHES", (1, 4))
+    monkeypatch.setattr("flowquant.stages.benchmark_quantizers.BATCHES", (1, 4))
     output = tmp_path / "report.json"
     benchmark_quantizers(output=output, model=write_tiny_model(tmp_path), device="cpu", rows=True)
     report = json.loads(output.read_text())
@@ -23,10 +23,13 @@ def test_all_parts_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "lloyd, row",
         "double argsort, 16 bits",
     }
-    running = report["running"]
-    weights = [running[f"packed {bits} bits, batch 1"]["weights_mib"] for bits in (1, 2, 4, 8)]
+    running = {(row["weights"], row["images"]): row for row in report["running"]}
+    forms = [f"{bits} bit{'s' * (bits > 1)}" for bits in packed.WIDTHS]
+    assert set(running) == {(form, images) for form in ("full", *forms) for images in (1, 4)}
+    weights = [running[form, 1]["weights_mib"] for form in forms]
     assert weights == sorted(weights)
-    assert weights[0] < weights[-1] <= running["full, batch 4"]["weights_mib"]
-    for bits in (1, 2, 4, 8):
-        size = (tmp_path / f"{bits}bit.safetensors").stat().st_size / 2**20
-        assert running[f"packed {bits} bits"]["file_mib"] == size
+    assert weights[0] < weights[-1] <= running["full", 4]["weights_mib"]
+    for row in running.values():
+        assert (row["stored_mib"] is None) == (row["weights"] == "full")
+        assert row["precision"] == "float32"
+        assert row["timing"]["seconds"] > 0

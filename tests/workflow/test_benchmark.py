@@ -22,9 +22,13 @@ def test_before_anything_else(fresh: Workflow) -> None:
         assert row["times_faster"] * project["seconds"] / published["seconds"] > 0.99
         if "tflops" in project:
             assert project["of_matrix_ceiling"] * matrix == pytest.approx(project["tflops"])
+    assert [row["weights"] for row in report["evaluations"] if row["images"] == 1] == [
+        *("full", "1 bit", "2 bits", "3 bits", "4 bits", "8 bits"),
+    ]
     for row in report["rows"][1], report["rows"][-1]:  # sampling and looking, one at a time
         assert row["published"]["extrapolated_from"]
     table = (folder / "digits.md").read_text()
     assert "| training, steps of 128" in table
     assert "extrapolated from" in table
+    assert "| 2 bits, packed" in table
     assert not (fresh.folder / "results/data").exists()

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from flowquant.benchmark.ceiling import shapes_ceiling
+from flowquant.benchmark.ceiling import E4M3, shapes_ceiling
 from flowquant.benchmark.flops import large_products
 from flowquant.config.model import ModelConfig
 from flowquant.data.dataset import Split
@@ -47,12 +47,13 @@ class Bench:
         run = self.seconds * (share / RUNS if on_cpu else 0.5)
         return max(1, int(run * self.matrix["tflops"] * 1e12 / SLACK / flops))
 
-    def own_shapes(self, images: int) -> dict[str, Any]:
-        """The ceiling of the network's products in a batch."""
-        dtype, budget = getattr(torch, self.matrix["dtype"]), CEILING * self.seconds
-        return {"images": images} | shapes_ceiling(
-            large_products(self.model, images), dtype, self.device, budget
-        )
+    def own_shapes(self, images: int, dtype: torch.dtype | None = None) -> dict[str, Any]:
+        """The ceiling of the network's products in a batch, by default in the matrices' type."""
+        dtype, budget = dtype or getattr(torch, self.matrix["dtype"]), CEILING * self.seconds
+        found = large_products(self.model, images)
+        if dtype == E4M3:
+            found = tuple(p for p in found if p.inner % 16 == 0 and p.columns % 16 == 0)
+        return {"images": images} | shapes_ceiling(found, dtype, self.device, budget)
 
     def random_split(self, count: int) -> Split:
         """Images uint8 [count, C, H, W] and labels as the model's, random, on the CPU."""

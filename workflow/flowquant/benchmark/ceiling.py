@@ -10,6 +10,8 @@ from flowquant.benchmark.flops import Product
 from flowquant.benchmark.timing import measure
 from flowquant.runtime.cuda_graph import capture
 
+E4M3 = torch.float8_e4m3fn
+
 # Rows and columns of the square matrices, large enough to keep a device busy.
 SIDE = {"cuda": 8192, "cpu": 2048}
 # Products captured together, so that a GPU does not wait for launches.
@@ -27,7 +29,7 @@ def shapes_ceiling(
 ) -> dict[str, Any]:
     """TFLOP/s of each product by itself, and of all together, each as often as it is done.
 
-    ``budget`` is in seconds, ``dtype`` that of the factors and the result.
+    ``budget`` is in seconds, ``dtype`` that of the factors and, but for e4m3, the result.
     """
     seconds = [_seconds(product, dtype, device, budget / len(products)) for product in products]
     flops = sum(product.flops for product in products)
@@ -53,8 +55,13 @@ def _seconds(product: Product, dtype: torch.dtype, device: torch.device, budget:
     x, weight = normal(product.rows, product.inner), normal(product.columns, product.inner).t()
     out = torch.empty(product.rows, product.columns, dtype=dtype, device=device)
 
+    one = torch.ones(1, device=device)
+
     def multiply() -> None:
-        torch.mm(x, weight, out=out)
+        if dtype == E4M3:
+            torch._scaled_mm(x, weight, one, one, out_dtype=torch.bfloat16, use_fast_accum=True)
+        else:
+            torch.mm(x, weight, out=out)
 
     if device.type == "cpu":
         return measure(multiply, device, budget).seconds

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from flowquant.benchmark import packed
 from flowquant.benchmark.timing import Timing
 from flowquant.report.tables import markdown, shown
 
@@ -120,6 +121,10 @@ def as_page(report: Mapping[str, Any]) -> str:
             f"training {precision['training']}, sampling {precision['sampling']}.",
             "",
             as_markdown(report["rows"]),
+            "One evaluation of the network while sampling, median ± distance of quartiles:",
+            "",
+            packed.as_markdown(report["evaluations"]),
+            "",
             f"- TFLOP/s and shares are this project's, of matrix products "
             f"({report['network']['flops_an_image'] / 1e9:.3g} GFLOP an image forward, backward "
             "twice that); those of the published way are in the JSON",
@@ -128,7 +133,8 @@ def as_page(report: Mapping[str, Any]) -> str:
             *(
                 f"- own shapes, {name}: {ceilings[name]['tflops']:.3g} TFLOP/s, the network's "
                 f"large forward products for {ceilings[name]['images']} images by themselves"
-                for name in ("training", "sampling")
+                for name in ("training", "sampling", "fp8")
+                if name in ceilings
             ),
             "",
         ]

@@ -1,139 +1,161 @@
-"""Packed networks: their memory and speed, and the fused kernel's speed and error."""
+"""One evaluation while sampling, by the form of the weights in memory and the images at a time."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flowquant.benchmark.timing import measure
+from flowquant.benchmark.timing import Timing, measure
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ModelConfig
+from flowquant.config.sampling import SolverConfig
 from flowquant.models.model import load_network
-from flowquant.models.path import velocity
+from flowquant.models.path import initial_noise
 from flowquant.quantization.apply import quantize_weights, selected
-from flowquant.quantization.packed_file import PackedTensor, read_packed, write_quantized
-from flowquant.quantization.packed_network import (
-    PackedWeight,
-    expanded_linear,
-    fused_linear,
-    load_packed,
-)
-from flowquant.quantization.packing import pack
+from flowquant.quantization.codebook import Codebook, stored_bits
+from flowquant.quantization.packed_file import PackedTensor
+from flowquant.quantization.packed_network import load_packed
+from flowquant.report.tables import markdown
+from flowquant.runtime.device import has_fp8
+from flowquant.runtime.names import SamplingPrecision
+from flowquant.sampling.sampler import Sampler
 
 MIB = 1 << 20
-# Widths that are packed: the kernel reads those that divide a byte.
-WIDTHS = (1, 2, 4, 8)
-# Images of a velocity evaluation.
-BATCHES = (1, 16, 256, 1000)
-# Rows that one packed layer multiplies.
-TOKENS = (16, 128, 1024, 12544, 49000)
+# Widths of indices that are packed.
+WIDTHS = (1, 2, 3, 4, 8)
+# Images of an evaluation.
+BATCHES = (1, 256, 1000)
+# Evaluations that are timed together, as sampling makes them.
+STEPS = {"cuda": 20, "cpu": 1}
+ROWS = MethodConfig(
+    levels="uniform",
+    granularity="row",
+    scope="matrices",
+    keep=(),
+    least_values=5,
+    levels_dtype="float16",
+    float_dtype="float16",
+)
 
 
-def kernel_errors(device: torch.device) -> dict[str, float]:
-    """Largest relative difference of the fused kernel from expand-then-multiply, in bfloat16."""
-    worst = {}
-    for bits in WIDTHS:
-        for groups in (1, 2048):
-            indices = torch.randint(2**bits, (2048, 384))
-            levels = torch.randn(groups, 2**bits)
-            weight = PackedTensor(pack(indices, bits), levels, bits, (2048, 384))
-            packed, bias = PackedWeight(weight).to(device), torch.randn(2048, device=device)
-            x = torch.randn(1000, 384, device=device, dtype=torch.bfloat16)
-            expanded = packed.expand(torch.bfloat16).float()
-            expected = nn.functional.linear(x.float(), expanded, bias)
-            difference = (
-                fused_linear(x, packed, bias).float() - expected
-            ).abs().max() / expected.abs().max()
-            worst[f"{bits} bits, {groups} groups"] = difference.item()
-    return worst
+@dataclass(frozen=True)
+class Evaluation:
+    """How long an evaluation took, and what memory.
+
+    Attributes:
+        weights: Their form: ``full``, or ``2 bits`` and so on, packed.
+        precision: That was computed in.
+        images: At a time.
+        timing: Of an evaluation.
+        weights_mib: Of the network's weights between evaluations.
+        stored_mib: Of those in a file; nothing for ``full``.
+        peak_mib: Of a GPU, while sampling.
+    """
+
+    weights: str
+    precision: str
+    images: int
+    timing: Timing
+    weights_mib: float
+    stored_mib: float | None
+    peak_mib: float | None
 
 
 @torch.inference_mode()
 def evaluations(
-    full: Mapping[str, Tensor], config: ModelConfig, device: torch.device, folder: Path
-) -> dict[str, Any]:
-    """Memory and time of one velocity evaluation, expanded and packed at each width.
+    full: Mapping[str, Tensor],
+    config: ModelConfig,
+    device: torch.device,
+    batches: Sequence[int],
+    budget: float = 0.0,
+) -> list[Evaluation]:
+    """Full weights and packed ones at each width, in each precision and at each batch.
 
-    The full weights are on the CPU. Packed files are written into ``folder``, and stay.
+    The full weights are on the CPU; ``budget`` is in seconds, of all together.
     """
-    network = load_network({name: tensor.to(device) for name, tensor in full.items()}, config)
-    found = _by_batch("full", network, config, device)
-    del network
-    method = MethodConfig(
-        levels="uniform",
-        granularity="row",
-        scope="matrices",
-        keep=(),
-        least_values=5,
-        levels_dtype="float16",
-        float_dtype="float16",
-    )
-    for bits in WIDTHS:
-        name, path = f"packed {bits} bits", folder / f"{bits}bit.safetensors"
-        widths = dict.fromkeys(selected(full, config, method), bits)
-        metadata = {"model": asdict(config), "method": asdict(method), "bits": bits}
-        metadata |= {"source_sha256": "", "tensors": {}}
-        write_quantized(path, quantize_weights(full, method, widths), metadata)
-        packed = load_packed(read_packed(path)[0], config).to(device)
-        found |= _by_batch(name, packed, config, device)
-        found[name] = {"file_mib": path.stat().st_size / MIB}
-        if device.type == "cuda":
-            found[f"kernels {bits} bits"] = _kernel_seconds(packed, device)
-        del packed
+    precisions: list[SamplingPrecision] = ["bfloat16"]
+    if has_fp8(device):
+        precisions.append("fp8")
+    found = []
+    each = budget / ((1 + len(WIDTHS)) * len(precisions) * len(batches))
+    for name, stored, network in _networks(full, config):
+        for precision in precisions:
+            for images in batches:
+                timing, peak = _sampled(network, config, device, precision, images, each)
+                held = [*network.parameters(), *network.buffers()]
+                size = sum(tensor.numel() * tensor.element_size() for tensor in held)
+                computed = precision if device.type == "cuda" else "float32"
+                found.append(Evaluation(name, computed, images, timing, size / MIB, stored, peak))
     return found
 
 
-def _by_batch(
-    name: str, network: nn.Module, config: ModelConfig, device: torch.device
-) -> dict[str, Any]:
-    """Memory and time of an evaluation of the network, by the number of images."""
-    held = [*network.parameters(), *network.buffers()]
-    weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in held)
-    rows = {}
-    for batch in BATCHES:
-        evaluate = partial(_evaluate, network, config, *_inputs(config, batch, device))
-        seconds = measure(evaluate, device, 0).seconds
-        row = {"weights_mib": weight_bytes / MIB, "seconds": seconds}
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            evaluate()
-            row["peak_mib"] = torch.cuda.max_memory_allocated() / MIB
-        rows[f"{name}, batch {batch}"] = row
-    return rows
+def _networks(
+    full: Mapping[str, Tensor], config: ModelConfig
+) -> Iterator[tuple[str, float | None, nn.Module]]:
+    """Names, MiB as stored, and networks, one at a time."""
+    yield "full", None, load_network(full, config)
+    for bits in WIDTHS:
+        quantized = quantize_weights(full, ROWS, dict.fromkeys(selected(full, config, ROWS), bits))
+        contents = {
+            name: PackedTensor.of(content) if isinstance(content, Codebook) else content
+            for name, content in quantized.items()
+        }
+        stored = stored_bits(contents) / 8 / MIB
+        yield f"{bits} bit{'s' * (bits > 1)}", stored, load_packed(contents, config)
 
 
-def _inputs(config: ModelConfig, batch: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Noise [B, C, H, W], times [B], and the first class [B] or no attributes [B, A]."""
-    image = config.image
-    x = torch.randn(batch, image.channels, image.size, image.size, device=device)
-    condition = torch.zeros(batch, dtype=torch.int64, device=device)
+def _sampled(
+    network: nn.Module,
+    config: ModelConfig,
+    device: torch.device,
+    precision: SamplingPrecision,
+    images: int,
+    budget: float,
+) -> tuple[Timing, float | None]:
+    """The time of an evaluation, and the peak of a GPU's memory in MiB."""
+    steps = STEPS[device.type]
+    settings = SolverConfig(solver="euler", steps=steps, precision=precision)
+    sampler = Sampler(network, config.flow, settings, device)
+    shape = (config.image.channels, config.image.size, config.image.size)
+    noise = initial_noise(config.flow, 0, range(images), shape).to(device)
+    condition = torch.zeros(images, dtype=torch.int64, device=device)
     if config.condition.kind == "attributes":
         condition = condition[:, None].expand(-1, config.condition.count)
-    return x, torch.full((batch,), 0.5, device=device), condition
+    timing = measure(lambda: sampler(noise, condition), device, budget)
+    peak = None
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        sampler(noise, condition)
+        peak = torch.cuda.max_memory_allocated() / MIB
+    one = Timing(timing.seconds / steps, timing.repeats, timing.runs * steps, timing.spread / steps)
+    return one, peak
 
 
-def _evaluate(
-    network: nn.Module, config: ModelConfig, x: Tensor, t: Tensor, condition: Tensor
-) -> None:
-    """One velocity, on a GPU in bfloat16."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda):
-        velocity(network, config.flow, x, t, condition)
+def as_rows(found: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """Evaluations as a report has them."""
+    return [asdict(evaluation) for evaluation in found]
 
 
-def _kernel_seconds(network: nn.Module, device: torch.device) -> dict[str, Any]:
-    """Seconds of the widest packed matrix by the fused kernel and by expand-then-multiply."""
-    packed = (module for module in network.modules() if isinstance(module, PackedWeight))
-    widest = max((m for m in packed if len(m.shape) == 2), key=lambda module: module.shape[0])
-    bias = torch.randn(widest.shape[0], device=device, dtype=torch.bfloat16)
-    found = {}
-    for tokens in TOKENS:
-        x = torch.randn(tokens, widest.shape[1], device=device, dtype=torch.bfloat16)
-        found[str(tokens)] = {
-            name: measure(partial(way, x, widest, bias), device, 0, 10).seconds
-            for name, way in (("fused", fused_linear), ("expanded", expanded_linear))
-        }
-    return found
+def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table of milliseconds: a row for each form and precision, a column for each batch."""
+    batches = list(dict.fromkeys(row["images"] for row in rows))
+    kinds = dict.fromkeys((row["weights"], row["precision"]) for row in rows)
+    cells = []
+    for weights, precision in kinds:
+        own = [row for row in rows if (row["weights"], row["precision"]) == (weights, precision)]
+        times = {row["images"]: row["timing"] for row in own}
+        cells.append(
+            [
+                weights if weights == "full" else f"{weights}, packed",
+                precision,
+                f"{own[0]['weights_mib']:.3g}",
+                *(
+                    f"{times[b]['seconds'] * 1e3:.3g} ± {times[b]['spread'] * 1e3:.1g}"
+                    for b in batches
+                ),
+            ]
+        )
+    titles = ["weights", "computed in", "MiB", *(f"ms, batch {batch:,}" for batch in batches)]
+    return markdown(titles, cells, padded=True)

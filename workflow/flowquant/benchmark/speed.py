@@ -15,6 +15,7 @@ from flowquant.benchmark.baseline import (
     sample_one,
 )
 from flowquant.benchmark.bench import RUNS, Bench
+from flowquant.benchmark.ceiling import E4M3
 from flowquant.benchmark.comparison import Comparison, Duration
 from flowquant.benchmark.flops import forward_flops, step_flops
 from flowquant.benchmark.timing import Timing, measure
@@ -29,6 +30,7 @@ from flowquant.evaluation.classifier import build_classifier, write_classifier
 from flowquant.evaluation.features import load_extractor, run_extractor
 from flowquant.models.model import load_network
 from flowquant.models.path import initial_noise
+from flowquant.runtime.device import has_fp8
 from flowquant.sampling.sampler import Sampler
 from flowquant.training.flow_matching import Training
 
@@ -79,27 +81,40 @@ def compare_sampling(
     solver: SolverConfig,
     total: int,
     most: int,
-) -> Comparison:
+) -> list[Comparison]:
     """``total`` images: one at a time by the baseline, together by this project, both by Euler.
 
-    Both take as many steps as ``solver`` says; this project computes in its precision. On a CPU it
-    samples at most ``most`` images at a time, on a GPU all. The weights are on the CPU.
+    Both take as many steps as ``solver`` says; this project computes in its precision, and where a
+    GPU has it in FP8, too. On a CPU it samples at most ``most`` images at a time, on a GPU all. The
+    weights are on the CPU.
     """
-    model, device = bench.model, bench.device
     labels = bench.random_split(total).labels
-    flops = total * solver.steps * forward_flops(model, 1, 1)
+    flops = total * solver.steps * forward_flops(bench.model, 1, 1)
     baseline = _one_at_a_time(bench, weights, labels, solver.steps, flops)
+    found = [_together(bench, weights, solver, labels, most, baseline)]
+    if solver.precision != "fp8" and has_fp8(bench.device):
+        in_fp8 = replace(solver, precision="fp8")
+        found.append(_together(bench, weights, in_fp8, labels, most, baseline))
+    return found
+
+
+def _together(
+    bench: Bench,
+    weights: Mapping[str, Tensor],
+    solver: SolverConfig,
+    labels: Tensor,
+    most: int,
+    baseline: Duration,
+) -> Comparison:
+    """Many images at a time by this project, beside the baseline."""
+    model, device, total = bench.model, bench.device, len(labels)
     pieces = bench.affordable(forward_flops(model, 1, 1), SAMPLING)
     # A few steps of many images say more than many steps of a few.
     images = min(total, max(1, pieces // min(4, solver.steps)))
     steps = min(solver.steps, max(1, pieces // images))
     batch = images if device.type == "cuda" else min(images, most)
-    sampler = Sampler(
-        load_network(weights, model),
-        model.flow,
-        SolverConfig(solver="euler", steps=steps, precision=solver.precision),
-        device,
-    )
+    settings = SolverConfig(solver="euler", steps=steps, precision=solver.precision)
+    sampler = Sampler(load_network(weights, model), model.flow, settings, device)
     shape = (model.image.channels, model.image.size, model.image.size)
 
     def together() -> None:
@@ -114,8 +129,12 @@ def compare_sampling(
         part = f"{images} of {total} images × {steps} of {solver.steps} steps"
     scale = total / images * solver.steps / steps
     what = f"sampling, {total} images × {solver.steps} steps"
-    project = Duration(timing.seconds * scale, timing, flops, part)
-    return Comparison(what, total, "images/s", baseline, project, bench.own_shapes(batch))
+    fp8 = solver.precision == "fp8" and has_fp8(device)
+    project = Duration(timing.seconds * scale, timing, baseline.flops, part)
+    ceiling = bench.own_shapes(batch, E4M3 if fp8 else None)
+    return Comparison(
+        f"{what}, FP8" if fp8 else what, total, "images/s", baseline, project, ceiling
+    )
 
 
 def _one_at_a_time(

@@ -17,11 +17,15 @@ MOST_REPEATS = 50
 
 @dataclass(frozen=True)
 class Timing:
-    """Median seconds of a run, over ``repeats`` of ``runs`` queued one after another."""
+    """Median seconds of a run, over ``repeats`` of ``runs`` queued one after another.
+
+    ``spread`` is the distance of the quartiles of the repeats, in seconds.
+    """
 
     seconds: float
     repeats: int
     runs: int
+    spread: float = 0.0
 
 
 def _timed(work: Callable[[], object], runs: int, device: torch.device) -> float:
@@ -55,4 +59,8 @@ def measure(
     times = [once] if runs == 1 else []
     while len(times) < least or (time.perf_counter() < end and len(times) < MOST_REPEATS):
         times.append(_timed(work, runs, device))
-    return Timing(statistics.median(times), len(times), runs)
+    spread = 0.0
+    if len(times) > 1:
+        first, _, third = statistics.quantiles(times, method="inclusive")
+        spread = third - first
+    return Timing(statistics.median(times), len(times), runs, spread)

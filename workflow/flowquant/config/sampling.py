@@ -16,7 +16,7 @@ from flowquant.config.fields import (
     section,
     whole,
 )
-from flowquant.runtime.names import Precision
+from flowquant.runtime.names import SamplingPrecision
 
 SolverName = Literal["euler", "midpoint", "heun", "dopri5"]
 Condition = Literal["zeros", "test"]
@@ -32,8 +32,9 @@ class VelocityConfig:
     guidance: NonNegative = 1.0
     """Scale of classifier-free guidance; 1 is none."""
 
-    precision: Precision = "bfloat16"
-    """Of the network on a GPU; CPUs compute in float32."""
+    precision: SamplingPrecision = "bfloat16"
+    """Of the network on a GPU; CPUs compute in float32. ``fp8``: a transformer's encoder layers in
+    e4m3 where the GPU has it, the rest in bfloat16."""
 
 
 @section

@@ -11,7 +11,8 @@ from flowquant.models.fused_unet import fuse_unet
 from flowquant.models.kernels.activation import activate, activate_backward
 from flowquant.models.kernels.attention import MOST_TOKENS, attention, attention_backward
 from flowquant.models.kernels.norm import add_norm, add_norm_backward
-from flowquant.models.transformer import EncoderLayer
+from flowquant.models.products import linear_relu
+from flowquant.models.transformer import Encoder, EncoderLayer
 from flowquant.models.unet import Residual, Unet
 
 
@@ -26,11 +27,11 @@ def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
     attend = layer.self_attn
     mixed = attend.out_proj(attention(attend.project(x), attend.heads))
     x = add_norm(x, mixed, layer.norm1.weight, layer.norm1.bias, layer.norm1.eps)
-    if layer.activation is F.relu and isinstance(layer.linear1.weight, Tensor):
-        # `linear1` and ReLU by themselves are two passes over the widest activations.
-        weight = layer.linear1.weight.t()
-        hidden = torch._addmm_activation(layer.linear1.bias, x.flatten(0, -2), weight)
-        hidden = hidden.view(*x.shape[:-1], -1)
+    wide: Any = layer.linear1
+    if layer.activation is F.relu and isinstance(wide.weight, Tensor):
+        hidden = linear_relu(x, wide.weight, wide.bias)
+    elif layer.activation is F.relu:  # by a weight that is packed
+        hidden = wide.weight.linear(x, wide.bias, relu=True)
     else:
         hidden = layer.activation(layer.linear1(x))
     y = layer.linear2(hidden)
@@ -144,6 +145,8 @@ def fuse(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, EncoderLayer):
             module.forward = partial(encode, module)  # type: ignore[method-assign]
+        elif isinstance(module, Encoder):
+            vars(module).pop("forward", None)  # which may have been in FP8
     if isinstance(network, Unet):
         fuse_unet(network)
 

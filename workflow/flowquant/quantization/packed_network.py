@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from flowquant.config.model import ModelConfig
 from flowquant.models.family import CONVOLUTIONS
 from flowquant.models.model import empty_network
+from flowquant.models.products import linear_relu
 from flowquant.models.transformer import SelfAttention
 from flowquant.quantization.codebook import dimension
+from flowquant.quantization.expansion import MOST_BYTES, Turns
 from flowquant.quantization.packed_file import PackedTensor, values
 from flowquant.quantization.packing import in_bytes, unpack
 from flowquant.runtime.device import has_triton
@@ -23,18 +26,25 @@ from flowquant.runtime.device import has_triton
 # Values expanded at a time: few enough that temporary indices are small compared with the weight,
 # and on a CPU stay in its cache.
 CHUNK = {"cpu": 1 << 16, "cuda": 1 << 22}
+# Up to so many tokens a GPU multiplies by weights as they are packed; more are worth expanding for.
+FEW_TOKENS = 128
 
 
 class PackedWeight(nn.Module):
     """A layer's weight, packed in memory, in the place of its parameter.
 
     To torch's functions it is the weight: one that is called with it is called with the expanded
-    weight, in the type that the other inputs are computed in, and `F.linear` on a GPU with a kernel
-    that reads indices where that is faster. So a layer stays what it is, and a network in use takes
-    the room of its file and one expanded weight.
+    weight, in the type that the other inputs are computed in, and `F.linear` of few tokens on a GPU
+    with a kernel that reads indices. So a layer stays what it is, and a network in use takes the
+    room of its file and one expanded weight, or two where they take `turns`.
 
     Args:
         weight: The codebook, packed.
+
+    Attributes:
+        turns: Memory to expand into, which a network's weights share; without it, memory is taken
+            anew each time.
+        factor: Of the values as e4m3, float32 [1]; none is 1.
     """
 
     packed: Tensor
@@ -47,6 +57,13 @@ class PackedWeight(nn.Module):
         self.register_buffer("packed", weight.packed)
         self.register_buffer("levels", weight.levels)
         self.register_buffer("scales", weight.scales)
+        self.turns: Turns | None = None
+        self.factor: Tensor | None = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedWeight:
+        # Moved with the network, but never cast: a level times its scale is rounded once, when the
+        # weight is expanded.
+        return super()._apply(lambda tensor: tensor.to(fn(tensor[:0]).device), recurse)
 
     @classmethod
     def __torch_function__(
@@ -58,13 +75,52 @@ class PackedWeight(nn.Module):
     ) -> Any:
         """Called by torch in place of ``function`` with a packed weight among its arguments."""
         if function is F.linear:
-            return _linear(*args, **kwargs or {})
+            x, weight, *rest = args
+            return weight.linear(x, *rest, **kwargs or {})
         dtype = _compute_dtype(args[0])
-        expanded = [arg.expand(dtype) if isinstance(arg, PackedWeight) else arg for arg in args]
+        # What is no product may keep the weight, or take several: those are not for now alone.
+        product = getattr(function, "__name__", "").startswith("conv")
+        way = PackedWeight.dense if product else PackedWeight.expand
+        expanded = [way(arg, dtype) if isinstance(arg, PackedWeight) else arg for arg in args]
         return function(*expanded, **kwargs or {})
+
+    def linear(self, x: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+        """`F.linear` by this weight, perhaps ReLU of it: for few tokens as the weight is packed."""
+        dtype = _compute_dtype(x)
+        # In float32, the kernel's products take many times the registers there are.
+        few = x.numel() <= FEW_TOKENS * x.shape[-1] and dtype != torch.float32
+        if few and _kernels_serve(self.packed.device):
+            from flowquant.quantization.packed_kernel import packed_linear
+
+            held = self.packed, self.levels, self.scales, self.bits, self.shape[0]
+            return packed_linear(x.to(dtype), *held, bias, relu)
+        if relu and bias is not None and not torch.is_autocast_enabled(x.device.type):
+            return linear_relu(x, self.dense(dtype), bias)
+        product = F.linear(x, self.dense(dtype), bias)
+        return product.relu_() if relu else product
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """The weight for now: the next that is asked for may take its place."""
+        if self.turns is not None and dtype.itemsize <= MOST_BYTES:
+            return self.turns.expanded(self, dtype)
+        return self.expand(dtype)
 
     def expand(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The weight."""
+        if _kernels_serve(self.packed.device):
+            weight = torch.empty(self.shape, dtype=dtype, device=self.packed.device)
+            self.expand_into(weight)
+            return weight
+        return self._expand_in_chunks(dtype)
+
+    def expand_into(self, out: Tensor) -> None:
+        """Write the weight by a kernel."""
+        from flowquant.quantization.packed_kernel import expand_into
+
+        factor = self.factor if out.dtype == torch.float8_e4m3fn else None
+        expand_into(out, self.packed, self.levels, self.scales, self.bits, factor)
+
+    def _expand_in_chunks(self, dtype: torch.dtype) -> Tensor:
         d = dimension(self.levels)
         # With scales, rounded but once: after the product.
         levels = self.levels.to(dtype if self.scales is None else torch.float32)
@@ -146,64 +202,39 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-def _linear(x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
-    """`F.linear` in the faster of two ways."""
-    if _kernel_fits(weight, x) and _fused_is_faster(weight, x, bias):
-        return fused_linear(x, weight, bias)
-    return expanded_linear(x, weight, bias)
+def _kernels_serve(device: torch.device) -> bool:
+    """Whether the kernels are to be used on a device."""
+    return device.type == "cuda" and not torch.compiler.is_compiling() and _kernels_compile(device)
 
 
-def expanded_linear(x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
-    """`F.linear` with the weight expanded into memory."""
-    return F.linear(x, weight.expand(_compute_dtype(x)), bias)
+@cache
+def _kernels_compile(device: torch.device) -> bool:
+    """Whether the kernels compile for a GPU; says so, once, where they do not."""
+    if not has_triton():
+        return False
+    from flowquant.quantization.packed_kernel import expand_into, packed_linear
+
+    packed = torch.zeros(48, dtype=torch.uint8, device=device)
+    levels = torch.zeros(1, 8, dtype=torch.float16, device=device)
+    x = torch.zeros(1, 16, dtype=torch.bfloat16, device=device)
+    try:
+        expand_into(x.new_empty(8, 16), packed, levels, None, 3)
+        packed_linear(x, packed, levels, None, 3, 8, None)
+    except Exception as error:  # whatever Triton or its compiler raises on a GPU unknown to it
+        why = str(error).partition("\n")[0]
+        print(f"packed weights are expanded by PyTorch: {why}", file=sys.stderr)
+        return False
+    return True
 
 
-def fused_linear(x: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
-    """`F.linear` without the weight in memory, by a Triton kernel."""
-    from flowquant.quantization.packed_kernel import packed_linear
-
-    x = x.to(_compute_dtype(x))
-    return packed_linear(x, weight.packed, weight.levels, weight.bits, weight.shape[0], bias)
-
-
-def _kernel_fits(weight: PackedWeight, x: Tensor) -> bool:
-    """Whether the Triton kernel can multiply ``x`` by this weight."""
-    return (
-        x.is_cuda
-        and weight.bits in (1, 2, 4, 8)
-        and len(weight.levels) in (1, weight.shape[0])
-        and weight.levels.dim() == 2
-        and weight.scales is None
-        and not torch.compiler.is_compiling()
-        and has_triton()
-    )
-
-
-# By the weight's and the input's size: whether the kernel was faster.
-_measured: dict[tuple[object, ...], bool] = {}
-
-
-def _fused_is_faster(weight: PackedWeight, x: Tensor, bias: Tensor | None) -> bool:
-    """Whether the kernel beats expand-then-multiply for inputs of this size; measured once."""
-    tokens = x.numel() // x.shape[-1]
-    size = weight.shape, weight.bits, len(weight.levels), tokens.bit_length()
-    key = (*size, _compute_dtype(x))
-    if key not in _measured:
-        _measured[key] = _seconds(lambda: fused_linear(x, weight, bias)) < _seconds(
-            lambda: expanded_linear(x, weight, bias)
-        )
-    return _measured[key]
-
-
-def _seconds(work: Callable[[], object], repeats: int = 5) -> float:
-    """Seconds that ``work`` takes on the GPU, on average after a first time."""
-    work()
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    for _ in range(repeats):
-        work()
-    torch.cuda.synchronize()
-    return (time.perf_counter() - started) / repeats
+def take_turns(network: nn.Module) -> None:
+    """Let a network's packed weights be expanded, on a GPU, into memory that stays."""
+    weights = [module for module in network.modules() if isinstance(module, PackedWeight)]
+    if not weights or not _kernels_serve(weights[0].packed.device):
+        return
+    turns = Turns(weights, weights[0].packed.device)
+    for weight in weights:
+        weight.turns = turns
 
 
 # Layers that give their one weight, of one of these names, to a function of torch and look at

@@ -10,7 +10,7 @@ import torch
 from flowquant.runtime import timeline
 from flowquant.runtime.claims import claim
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.names import DeviceName, Precision
+from flowquant.runtime.names import DeviceName, SamplingPrecision
 
 
 def choose_device(name: DeviceName) -> torch.device:
@@ -66,15 +66,16 @@ def memory_bytes(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+def compute_dtype(device: torch.device, precision: SamplingPrecision) -> torch.dtype:
     """The type to compute in: bfloat16 where the GPU has it, else float32.
 
     CPUs compute in float32 whatever is configured. ``tf32`` lets a GPU round the factors of
-    float32 matrix products to 10 bits; a GPU without bfloat16 falls back to it, and says so.
+    float32 matrix products to 10 bits; a GPU without bfloat16 falls back to it, and says so. What
+    is not in ``fp8`` is in bfloat16.
     """
     if device.type == "cpu":
         return torch.float32
-    if precision == "bfloat16":
+    if precision in ("bfloat16", "fp8"):
         if torch.cuda.get_device_capability(device) >= (8, 0):
             return torch.bfloat16
         print(
@@ -83,6 +84,18 @@ def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
         )
     torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
     return torch.float32
+
+
+def has_fp8(device: torch.device) -> bool:
+    """Whether products of e4m3 can be computed; a GPU that cannot says so, and takes bfloat16."""
+    if device.type == "cpu":
+        return False
+    if torch.cuda.get_device_capability(device) >= (8, 9) and has_triton():
+        return True
+    print(
+        f"{torch.cuda.get_device_name(device)} has no FP8: computing in bfloat16", file=sys.stderr
+    )
+    return False
 
 
 @cache

@@ -4,3 +4,5 @@ from typing import Literal
 
 DeviceName = Literal["auto", "cuda", "cpu"]
 Precision = Literal["float32", "tf32", "bfloat16"]
+# Of a network that is only evaluated.
+SamplingPrecision = Literal["float32", "tf32", "bfloat16", "fp8"]

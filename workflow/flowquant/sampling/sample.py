@@ -18,7 +18,7 @@ from flowquant.data.pixels import to_uint8
 from flowquant.models.calls import Call
 from flowquant.quantization.record import record_of
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.names import Precision
+from flowquant.runtime.names import SamplingPrecision
 from flowquant.sampling.foreign import ForeignNetwork, caller, device_of
 from flowquant.sampling.generate import integrate
 
@@ -43,7 +43,7 @@ def sample(
     call: Call | str | None = None,
     pixels: bool = True,
     batch: int = BATCH,
-    precision: Precision = "bfloat16",
+    precision: SamplingPrecision = "bfloat16",
 ) -> Tensor:
     """Integrate dx/dt = model(x, t, y) from noise at t = 0 to images at t = 1.
 

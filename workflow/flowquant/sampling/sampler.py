@@ -7,8 +7,9 @@ from flowquant.config.model import FlowConfig
 from flowquant.config.sampling import SolverConfig
 from flowquant.models.path import guided_velocity
 from flowquant.models.solver import STEPS, Velocity, solve, start_times
+from flowquant.quantization.packed_network import take_turns
 from flowquant.runtime.cuda_graph import capture_if_possible
-from flowquant.runtime.device import compute_dtype
+from flowquant.runtime.device import compute_dtype, has_fp8
 
 
 class Sampler:
@@ -17,7 +18,8 @@ class Sampler:
     On a GPU the network computes in the configured precision, the state stays float32, and one
     solver step is captured as a CUDA graph: a replay costs one launch and no synchronisation.
     ``evaluations`` is how often the last batch's velocity was evaluated; under guidance an
-    evaluation is one pass of the network with twice the batch.
+    evaluation is one pass of the network with twice the batch. With ``fp8`` the first batch tells
+    how large activations become.
     """
 
     def __init__(
@@ -31,6 +33,9 @@ class Sampler:
 
             self.network.cast(dtype)  # type: ignore[operator]
             fuse(self.network)
+            take_turns(self.network)
+        self._uncalibrated = config.precision == "fp8" and has_fp8(device)
+        self._saturated: Tensor | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         # Whether kernels are launched one by one, not replayed.
         self._launched = device.type == "cpu" or config.solver == "dopri5"
@@ -41,18 +46,34 @@ class Sampler:
     def __call__(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Integrate noise [B, C, H, W] under classes [B] or attributes [B, A] to images."""
         noise, condition = noise.to(self.device), condition.to(self.device)
+        if self._uncalibrated:
+            from flowquant.sampling.fp8 import use_fp8
+
+            self._saturated = use_fp8(self.network, self._velocity, noise, condition)
+            self._uncalibrated = False
         if not self._launched and (self._graph is None or self._x.shape != noise.shape):
             self._capture(noise, condition)
             self._launched = self._graph is None
-        if self._launched:
-            images, self.evaluations = solve(
-                self._velocity(condition),
-                noise,
-                self.config.solver,
-                self.config.steps,
-                self.config.tolerance,
-            )
-            return images
+        images = (self._launch if self._launched else self._replay)(noise, condition)
+        if self._saturated is not None:
+            from flowquant.sampling.fp8 import warn_of_saturation
+
+            warn_of_saturation(self._saturated)
+        return images
+
+    def _launch(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """The ends, kernel by kernel."""
+        images, self.evaluations = solve(
+            self._velocity(condition),
+            noise,
+            self.config.solver,
+            self.config.steps,
+            self.config.tolerance,
+        )
+        return images
+
+    def _replay(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """The ends, by the captured step."""
         self._x.copy_(noise)
         self._condition.copy_(condition)
         self._index.zero_()

@@ -12,6 +12,7 @@ from flowquant.benchmark.bench import CEILING, Bench, machine
 from flowquant.benchmark.ceiling import matrix_ceiling
 from flowquant.benchmark.comparison import as_page, as_row
 from flowquant.benchmark.flops import forward_flops
+from flowquant.benchmark.packed import BATCHES, as_rows, evaluations
 from flowquant.benchmark.quantizing import compare_quantizing
 from flowquant.benchmark.speed import compare_features, compare_sampling, compare_training
 from flowquant.config.custom import CustomConfig
@@ -25,6 +26,9 @@ from flowquant.runtime import random
 from flowquant.runtime.device import choose_device, compute_dtype
 from flowquant.runtime.files import write_json, write_text
 from flowquant.runtime.names import DeviceName
+
+# Share of the budget for single evaluations.
+EVALUATIONS = 0.1
 
 
 def benchmark(
@@ -71,7 +75,7 @@ def benchmark(
     torch.manual_seed(random.key(seed, "benchmark weights"))
     values = {name: tensor.detach() for name, tensor in build_network(model).state_dict().items()}
     dtype = compute_dtype(target, "bfloat16")
-    with tqdm(total=5, desc="benchmark") as parts:
+    with tqdm(total=6, desc="benchmark") as parts:
         matrix = matrix_ceiling(dtype, target, CEILING * seconds)
         bench = Bench(model, target, seed, seconds, matrix)
         parts.update()
@@ -79,9 +83,13 @@ def benchmark(
         parts.update()
         sampled = compare_sampling(bench, values, solver, images, batch)
         parts.update()
-        compared = [trained, sampled, *compare_quantizing(bench, values)]
+        compared = [trained, *sampled, *compare_quantizing(bench, values)]
         parts.update()
         compared.append(compare_features(bench, images, architecture, extractor, weights))
+        parts.update()
+        affordable = bench.affordable(forward_flops(model, 1, 1), EVALUATIONS)
+        batches = [count for count in BATCHES if count <= affordable] or [1]
+        evaluated = evaluations(values, model, target, batches, EVALUATIONS * seconds)
         parts.update()
     on_cpu = target.type == "cpu"  # which computes in float32 whatever is configured
     report = {
@@ -109,8 +117,10 @@ def benchmark(
         "ceilings": {
             "matrix": bench.matrix,
             "training": trained.own_shapes,
-            "sampling": sampled.own_shapes,
+            "sampling": sampled[0].own_shapes,
+            **({"fp8": sampled[1].own_shapes} if len(sampled) > 1 else {}),
         },
+        "evaluations": as_rows(evaluated),
         "rows": [as_row(comparison, bench.matrix["tflops"]) for comparison in compared],
     }
     write_json(output, report)

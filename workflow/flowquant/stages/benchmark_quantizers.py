@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flowquant.benchmark.bench import machine
-from flowquant.benchmark.packed import evaluations, kernel_errors
+from flowquant.benchmark.packed import BATCHES, as_rows, evaluations
 from flowquant.benchmark.quantizing import seconds_by_width
 from flowquant.models.model import read_model
 from flowquant.quantization.levels import QUANTIZERS
@@ -18,16 +18,16 @@ def benchmark_quantizers(
     model: Path,
     device: DeviceName = "auto",
     rows: bool = False,
-    parts: tuple[Literal["quantizing", "running", "agreement"], ...] = ("quantizing", "running"),
+    parts: tuple[Literal["quantizing", "running"], ...] = ("quantizing", "running"),
 ) -> None:
     """Measure quantizing at every width, and running packed.
 
     Args:
-        output: JSON to write; packed files are left beside it.
+        output: JSON to write.
         model: Model file.
         device: Where to compute.
         rows: Measure levels for each row too.
-        parts: What to measure; ``agreement`` of the fused kernel needs a GPU.
+        parts: What to measure.
     """
     target = choose_device(device)
     weights, config = read_model(model)
@@ -38,8 +38,6 @@ def benchmark_quantizers(
     }
     if "quantizing" in parts:
         results["quantizing_seconds"] = seconds_by_width(weights, target, rows)
-    if "agreement" in parts:
-        results["agreement"] = kernel_errors(target)
     if "running" in parts:
-        results["running"] = evaluations(weights, config, target, output.parent)
+        results["running"] = as_rows(evaluations(weights, config, target, BATCHES))
     write_json(output, results)

@@ -12,7 +12,7 @@ from flowquant.models.kernels.sums import sum_rows
 
 
 @triton.jit
-def _normal(x):
+def normal(x):
     """Φ(x), within 3e-7, and exp(−x²/2), which both halves of GELU need.
 
     Abramowitz & Stegun 7.1.26: one exponential and one division, a third of `erf`'s time.
@@ -47,7 +47,7 @@ def _activate(
     place = row[:, None].to(tl.int64) * WIDTH + column[None, :]
     value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
     if GELU:
-        below, _ = _normal(value)
+        below, _ = normal(value)
         value = value * below
     else:
         value = tl.maximum(value, 0.0)
@@ -84,7 +84,7 @@ def _activate_backward(
     value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
     arrived = tl.load(grad + place, mask=inside, other=0.0).to(tl.float32)
     if GELU:
-        slope, bell = _normal(value)
+        slope, bell = normal(value)
         slope += value * 0.3989422804014327 * bell
         if DROP:
             slope *= tl.load(kept_in + place, mask=inside, other=0).to(tl.float32)

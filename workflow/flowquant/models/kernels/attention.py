@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from flowquant.models.kernels.cast import Cast, to_e4m3
 from flowquant.models.kernels.dropout import kept_tile
 from flowquant.models.kernels.sums import sum_rows
 
@@ -30,6 +31,8 @@ def _attention(
     qkv,
     out,
     seeds,
+    inverse,
+    saturated,
     tokens,
     scale,
     dropout,
@@ -38,6 +41,7 @@ def _attention(
     TOKENS: tl.constexpr,
     PADDED: tl.constexpr,
     DROP: tl.constexpr,
+    CAST: tl.constexpr,
 ):
     """One program: one head of one image. qkv [B, N, 3, H, d] → out [B, N, H, d]."""
     program = tl.program_id(0)
@@ -56,7 +60,10 @@ def _attention(
         weights = weights * kept_tile(tl.load(seeds), counter, dropout) / (1 - dropout)
     mixed = tl.dot(weights.to(value.dtype), value)
     place = batch * tokens * width + head * SIZE + row[:, None] * width + column[None, :]
-    tl.store(out + place, mixed.to(out.dtype.element_ty), mask=inside)
+    if CAST:
+        tl.store(out + place, to_e4m3(mixed, inverse, saturated, inside), mask=inside)
+    else:
+        tl.store(out + place, mixed.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -124,7 +131,13 @@ def _attention_sizes(qkv: Tensor, heads: int) -> tuple[int, float, dict[str, int
     return tokens, size**-0.5, constants
 
 
-def attention(qkv: Tensor, heads: int, dropout: float = 0.0, seed: Tensor | None = None) -> Tensor:
+def attention(
+    qkv: Tensor,
+    heads: int,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
+    how: Cast | None = None,
+) -> Tensor:
     """dropout(softmax(Q·Kᵀ/√d))·V for each head.
 
     Args:
@@ -132,16 +145,21 @@ def attention(qkv: Tensor, heads: int, dropout: float = 0.0, seed: Tensor | None
         heads: H, a divisor of D.
         dropout: Of attention weights.
         seed: Of the dropout, int64 [1] on the device.
+        how: The result is cast to e4m3, if it is.
 
     Returns:
-        [B, N, D] of the same type.
+        [B, N, D] of the same type, or e4m3.
     """
     tokens, scale, constants = _attention_sizes(qkv, heads)
-    out = qkv.new_empty(len(qkv), tokens, qkv.shape[2] // 3)
+    dtype = qkv.dtype if how is None else torch.float8_e4m3fn
+    out = qkv.new_empty(len(qkv), tokens, qkv.shape[2] // 3, dtype=dtype)
     _attention[(len(qkv) * heads,)](
-        *(qkv, out, seed, tokens, scale, dropout),
+        *(qkv, out, seed),
+        *(None if how is None else how.inverse, None if how is None else how.saturated),
+        *(tokens, scale, dropout),
         **constants,
         DROP=dropout > 0,
+        CAST=how is not None,
         num_warps=ATTENTION_WARPS[0],
     )
     return out

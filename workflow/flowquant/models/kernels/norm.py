@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from flowquant.models.kernels.cast import Cast, to_e4m3
 from flowquant.models.kernels.dropout import kept_tile
 from flowquant.models.kernels.sums import sum_rows
 
@@ -21,6 +22,9 @@ def _add_norm(
     total_out,
     kept_out,
     seeds,
+    cast_out,
+    inverse,
+    saturated,
     rows,
     eps,
     dropout,
@@ -29,6 +33,7 @@ def _add_norm(
     ROWS: tl.constexpr,
     DROP: tl.constexpr,
     KEEP: tl.constexpr,
+    CAST: tl.constexpr,
 ):
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, PADDED)
@@ -51,6 +56,8 @@ def _add_norm(
     shift = tl.load(bias + column, mask=column < WIDTH, other=0.0).to(tl.float32)
     normed = centred * tl.rsqrt(variance + eps)[:, None] * scale[None, :] + shift[None, :]
     tl.store(out + place, normed.to(out.dtype.element_ty), mask=inside)
+    if CAST:
+        tl.store(cast_out + place, to_e4m3(normed, inverse, saturated, inside), mask=inside)
 
 
 @triton.jit
@@ -114,6 +121,8 @@ def add_norm(
     seed: Tensor | None = None,
     total: Tensor | None = None,
     kept: Tensor | None = None,
+    cast_out: Tensor | None = None,
+    how: Cast | None = None,
 ) -> Tensor:
     """LayerNorm(x + dropout(y)) over the last axis, in float32 inside.
 
@@ -127,6 +136,8 @@ def add_norm(
         seed: Of the dropout, int64 [1] on the device.
         total: Where to keep x + dropout(y) for the backward pass, if anywhere.
         kept: Where to keep which of y's values were kept, int8 [..., D], likewise.
+        cast_out: Where to write the result as e4m3, too, if anywhere.
+        how: It is cast.
 
     Returns:
         [..., D] of x's type.
@@ -135,12 +146,15 @@ def add_norm(
     width = x.shape[-1]
     rows, each = x.numel() // width, 4
     _add_norm[(triton.cdiv(rows, each),)](
-        *(x, y, weight, bias, out, total, kept, seed, rows, eps, dropout),
+        *(x, y, weight, bias, out, total, kept, seed, cast_out),
+        *(None if how is None else how.inverse, None if how is None else how.saturated),
+        *(rows, eps, dropout),
         WIDTH=width,
         PADDED=triton.next_power_of_2(width),
         ROWS=each,
         DROP=dropout > 0,
         KEEP=total is not None,
+        CAST=how is not None,
         num_warps=4,
     )
     return out

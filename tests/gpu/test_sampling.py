@@ -1,0 +1,176 @@
+"""Sampling on a GPU: captured and launched, guided, in FP8, and in too little memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from flowquant.config.model import ModelConfig
+from flowquant.config.sampling import SolverConfig
+from flowquant.models.model import build_network, load_network
+from flowquant.models.path import guided_velocity
+from flowquant.models.solver import solve
+from flowquant.runtime.names import SamplingPrecision
+from flowquant.sampling.generate import generate
+from flowquant.sampling.sampler import Sampler
+from near import distance
+from tiny import TINY_MODEL, TINY_NETWORK, TINY_NETWORKS
+
+pytest.importorskip("triton")
+FAMILIES = [name for name in TINY_NETWORKS if name != "custom"]
+SOLVERS = ["euler", "midpoint", "heun"]
+LABELS = torch.arange(50) % 3
+
+
+def weights(model: ModelConfig) -> dict[str, Tensor]:
+    """Random, also where a fresh network has zeros."""
+    torch.manual_seed(0)
+    found = {name: tensor.detach() for name, tensor in build_network(model).state_dict().items()}
+    for tensor in found.values():
+        if tensor.is_floating_point():
+            tensor.add_(0.05 * torch.randn_like(tensor))
+    return found
+
+
+def noise(images: int = 50, size: int = 8) -> Tensor:
+    return torch.randn(images, 1, size, size, generator=torch.Generator().manual_seed(1)) * 0.5
+
+
+def plain(model: ModelConfig, x: Tensor, labels: Tensor, steps: int, guidance: float) -> Tensor:
+    """By the network as it is written, in float32 on the CPU."""
+    network = load_network(weights(model), model)
+    with torch.inference_mode():
+        return solve(
+            lambda x, t: guided_velocity(network, model.flow, x, t, labels, guidance),
+            x,
+            "euler",
+            steps,
+        )[0]
+
+
+def sampler(
+    model: ModelConfig, device: torch.device, launched: bool = False, **settings: Any
+) -> Sampler:
+    network = load_network(weights(model), model)
+    found = Sampler(network, model.flow, SolverConfig(**{"steps": 5, **settings}), device)
+    found._launched = launched
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_captured_step_is_the_launched_one(
+    device: torch.device, family: str, solver: str
+) -> None:
+    model = replace(TINY_MODEL, network=TINY_NETWORKS[family])
+    captured = sampler(model, device, solver=solver)
+    found = captured(noise(), LABELS)
+    assert captured._graph is not None
+    launched = sampler(model, device, True, solver=solver)(noise(), LABELS)
+    assert distance(found, launched) < 1e-3
+    # Another batch by the same graph.
+    other = captured(noise().flip(0), LABELS)
+    assert distance(other, sampler(model, device, True, solver=solver)(noise().flip(0), LABELS)) < (
+        1e-3
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+def test_images_are_the_plain_networks(device: torch.device, family: str, guidance: float) -> None:
+    model = replace(TINY_MODEL, network=TINY_NETWORKS[family])
+    found = sampler(model, device, guidance=guidance)(noise(), LABELS)
+    assert distance(found.cpu(), plain(model, noise(), LABELS, 5, guidance)) < 3e-2
+
+
+@pytest.mark.parametrize("size", [4, 14, 22, 24])  # 4, 49, 121 and 144 tokens
+@pytest.mark.parametrize("precision", ["bfloat16", "fp8", "tf32", "float32"])
+def test_numbers_of_tokens(device: torch.device, size: int, precision: str) -> None:
+    model = replace(TINY_MODEL, image=replace(TINY_MODEL.image, size=size))
+    found = sampler(model, device, precision=precision)(noise(size=size), LABELS)
+    wanted = plain(model, noise(size=size), LABELS, 5, 1.0)
+    near = {"bfloat16": 3e-2, "fp8": 8e-2, "tf32": 1e-2, "float32": 1e-4}[precision]
+    assert distance(found.cpu(), wanted) < near
+
+
+def needs_fp8() -> None:
+    if torch.cuda.get_device_capability() < (8, 9):
+        pytest.skip("this GPU has no FP8")
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("solver", [*SOLVERS, "dopri5"])
+def test_fp8(
+    device: torch.device, activation: Any, solver: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs_fp8()
+    if solver == "dopri5":
+        pytest.importorskip("torchdiffeq")
+    network = replace(TINY_NETWORK, width=64, feedforward=192, activation=activation)
+    model = replace(TINY_MODEL, network=network)
+    settings: dict[str, Any] = {"solver": solver, "tolerance": 1e-3}
+    wanted = sampler(model, device, **settings)(noise(), LABELS)
+    in_fp8 = sampler(model, device, precision="fp8", **settings)
+    found = in_fp8(noise(), LABELS)
+    assert 1e-4 < distance(found, wanted) < 8e-2
+    assert in_fp8._saturated is not None
+    assert (in_fp8._graph is None) == (solver == "dopri5")
+    assert capsys.readouterr().err == ""
+    # Far beyond what was calibrated: counted, said, and finite.
+    assert in_fp8(noise() * 1e4, LABELS).isfinite().all()
+    assert "saturated" in capsys.readouterr().err
+
+
+def test_fp8_of_sizes_that_it_refuses(
+    device: torch.device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs_fp8()
+    model = replace(TINY_MODEL, network=replace(TINY_NETWORK, feedforward=40))
+    images = [
+        sampler(model, device, precision=precision)(noise(), LABELS)
+        for precision in ("fp8", "bfloat16")
+    ]
+    assert images[0].equal(images[1])
+    assert "0 of 2 encoder layers" in capsys.readouterr().err
+
+
+def test_a_network_that_was_in_fp8_goes_back(device: torch.device) -> None:
+    network: nn.Module = load_network(weights(TINY_MODEL), TINY_MODEL)
+    images = []
+    order: tuple[SamplingPrecision, ...] = ("bfloat16", "fp8", "bfloat16", "fp8")
+    for precision in order:
+        settings = SolverConfig(steps=5, precision=precision)
+        images.append(Sampler(network, TINY_MODEL.flow, settings, device)(noise(), LABELS))
+    assert images[0].equal(images[2])
+    assert images[1].equal(images[3])
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "fp8"])
+def test_a_batch_that_memory_does_not_hold_is_halved(
+    device: torch.device, precision: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    count = 16_384
+    labels = torch.arange(count) % 3
+    solver = SolverConfig(steps=2, precision=precision)
+
+    def images(batch: int) -> Tensor:
+        network = load_network(weights(TINY_MODEL), TINY_MODEL)
+        return generate(network, TINY_MODEL, labels, solver, 0, batch, device)[0]
+
+    wanted = images(256)
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(
+        (torch.cuda.memory_reserved() + 48e6) / total, device
+    )
+    try:
+        capsys.readouterr()
+        found = images(count)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+    assert "out of memory: resuming with batches of 8192" in capsys.readouterr().err
+    assert (found.int() - wanted.int()).abs().float().mean() < 0.5

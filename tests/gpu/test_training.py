@@ -1,0 +1,154 @@
+"""Training on a GPU: captured and launched, fused and plain, killed and resumed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from flowquant.config.model import ModelConfig
+from flowquant.data.dataset import Split, place
+from flowquant.models.model import build_network, read_model
+from flowquant.models.transformer import EncoderLayer
+from flowquant.stages.train import train
+from flowquant.training.flow_matching import Training
+from near import distance
+from tiny import TINY_MODEL, TINY_NETWORK, TINY_NETWORKS, TRAINING, write_tiny_dataset
+
+pytest.importorskip("triton")
+
+from flowquant.models.fused import encode_training, fuse_for_training
+
+CONFIG = replace(TRAINING, precision="bfloat16", condition_dropout=0.1)
+FAMILIES = [name for name in TINY_NETWORKS if name != "custom"]
+ROWS = torch.arange(32)
+
+
+def split() -> Split:
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (32, 1, 8, 8), generator=draws, dtype=torch.uint8)
+    return Split(images, torch.arange(32) % 3)
+
+
+def trained(
+    model: ModelConfig, device: torch.device, steps: int, launched: bool = False, **settings: Any
+) -> tuple[Training, list[float]]:
+    training = Training(model, replace(CONFIG, **settings), 0, device)
+    training._launched = launched
+    data = place(split(), device)
+    losses = [training.step(data, ROWS, 10).item() for _ in range(steps)]
+    return training, losses
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_captured_steps_are_the_launched_ones(
+    device: torch.device, family: str, precision: str
+) -> None:
+    """Dropout included: all draws are keyed by seed and step."""
+    model = replace(TINY_MODEL, network=TINY_NETWORKS[family])
+    captured, losses = trained(model, device, 6, precision=precision)
+    assert captured._graph is not None
+    launched, wanted = trained(model, device, 6, True, precision=precision)
+    assert losses == pytest.approx(wanted, rel=2e-3)
+    pairs = zip(captured.network.parameters(), launched.network.parameters(), strict=True)
+    # Atomic sums of PyTorch's embeddings and convolutions may differ in order; Adam's first steps
+    # make signs of them.
+    assert sum((a - b).abs().mean().item() for a, b in pairs) < 1e-2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loss_falls_as_in_float32(device: torch.device, family: str) -> None:
+    network: Any = TINY_NETWORKS[family]
+    model = replace(TINY_MODEL, network=replace(network, dropout=0.0))
+    curves = [
+        trained(model, device, 40, precision=precision, ema=None)[1]
+        for precision in ("bfloat16", "float32")
+    ]
+    assert sum(curves[0][-10:]) < sum(curves[0][:10])
+    assert curves[0] == pytest.approx(curves[1], rel=0.05)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 17, 49, 127, 128, 129])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_a_fused_layers_gradients(device: torch.device, tokens: int, activation: Any) -> None:
+    config = replace(TINY_NETWORK, width=96, heads=3, activation=activation, dropout=0.0)
+    layer: Any = EncoderLayer(config).to(device)
+    exact: Any = EncoderLayer(config).to(device).double()
+    exact.load_state_dict(layer.state_dict())
+    layer.bfloat16()
+    exact.load_state_dict(layer.state_dict())
+    x = torch.randn(6, tokens, 96, device=device).bfloat16()
+    grad = torch.randn_like(x)
+    given, wanted = x.clone().requires_grad_(), x.double().requires_grad_()
+    seeds = torch.zeros(4, dtype=torch.int64, device=device)
+    found = encode_training(layer, seeds, given)
+    expected = exact(wanted)
+    assert distance(found, expected) < 1e-2
+    found.backward(grad)
+    expected.backward(grad.double())
+    assert given.grad is not None
+    assert wanted.grad is not None
+    assert distance(given.grad, wanted.grad) < 3e-2
+    for (name, mine), leaf in zip(layer.named_parameters(), exact.parameters(), strict=True):
+        # Of one token there is nothing to attend to; a bias of keys changes nothing.
+        if tokens > 1 and "in_proj" not in name:
+            assert distance(mine.grad, leaf.grad) < 4e-2, name
+
+
+def test_dropout_draws_anew_at_every_pass_and_keeps_its_share(device: torch.device) -> None:
+    network = build_network(replace(TINY_MODEL, network=replace(TINY_NETWORK, dropout=0.3)))
+    network = network.to(device).train()
+    network.cast(torch.bfloat16)  # type: ignore[operator]
+    fuse_for_training(network, device)
+    x = torch.randn(64, 1, 8, 8, device=device)
+    time, labels = torch.rand(64, device=device), torch.arange(64, device=device) % 3
+    passes: list[Tensor] = [network(x, time, labels).detach() for _ in range(3)]
+    assert distance(passes[0], passes[1]) > 0.05
+    assert distance(passes[1], passes[2]) > 0.05
+
+
+def test_a_resumed_run_ends_with_the_same_weights(
+    device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_tiny_dataset(tmp_path)
+
+    def run(name: str) -> dict[str, Tensor]:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        train(
+            data=data,
+            output=folder / "model.safetensors",
+            report=folder / "report.json",
+            curve=folder / "curve.jsonl",
+            checkpoint=folder / "state.pt",
+            dataset="tiny",
+            model=TINY_MODEL,
+            training=replace(CONFIG, ema=None),
+            device="cuda",
+            checkpoint_seconds=0.0,
+        )
+        return read_model(folder / "model.safetensors")[0]
+
+    whole = run("whole")
+    step, count = Training.step, 0
+
+    def killed(self: Training, *arguments: Any) -> Tensor:
+        nonlocal count
+        count += 1
+        if count == 5:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Training, "step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("killed")
+    monkeypatch.setattr(Training, "step", step)
+    resumed = run("killed")
+    assert whole.keys() == resumed.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(resumed[name], tensor, rtol=1e-3, atol=1e-4, msg=name)

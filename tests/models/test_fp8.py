@@ -1,0 +1,151 @@
+"""Encoder layers in FP8, on the CPU through Triton's interpreter and PyTorch's own products."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowquant.config.method import MethodConfig
+from flowquant.config.model import ModelConfig
+from flowquant.models import fp8
+from flowquant.models.fp8 import E4M3, Product, fuse_fp8, observed, unfuse
+from flowquant.models.fused import fuse
+from flowquant.models.kernels.attention import attention
+from flowquant.models.kernels.cast import Cast, cast
+from flowquant.models.kernels.linear import linear_activate
+from flowquant.models.kernels.norm import add_norm
+from flowquant.models.model import build_network
+from flowquant.quantization.apply import quantize_tensor
+from flowquant.quantization.packed_file import PackedTensor
+from flowquant.quantization.packed_network import PackedWeight
+from tiny import TINY_MODEL, TINY_NETWORK
+
+pytestmark = [
+    pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for CPUs"),
+    pytest.mark.usefixtures("e4m3"),
+]
+# Half a step of three bits of mantissa, relative to a value.
+STEP = 2**-4
+
+
+def how(factor: float) -> Cast:
+    return Cast(torch.tensor([factor]), torch.zeros(1, dtype=torch.int32))
+
+
+def as_cast(values: Tensor, factor: float) -> Tensor:
+    return (values * factor).clamp(-448, 448).to(E4M3)
+
+
+def test_what_is_beyond_the_range_saturates_and_is_counted() -> None:
+    x = torch.tensor([[1.0, -3.0, 500.0, -1e9, torch.inf, torch.nan, 0.0]])
+    count = how(2.0)
+    found = cast(x, count).float()[0]
+    assert found[:5].tolist() == [2, -6, 448, -448, 448]
+    assert found[5].isnan()  # no number is made of what is none
+    assert count.saturated.item() == 3
+    cast(torch.ones(5000), count)
+    assert count.saturated.item() == 3
+
+
+def test_kernels_that_cast_what_they_write() -> None:
+    torch.manual_seed(0)
+    x, y, weight, bias = torch.randn(9, 24), torch.randn(9, 24), torch.randn(24), torch.randn(24)
+    out = torch.empty(9, 24, dtype=E4M3)
+    wanted = add_norm(x, y, weight, bias, 1e-5)
+    assert add_norm(x, y, weight, bias, 1e-5, cast_out=out, how=how(32.0)).equal(wanted)
+    assert out.float().equal(as_cast(wanted, 32.0).float())
+    qkv = torch.randn(2, 20, 3 * 32)
+    found = attention(qkv, 2, how=how(64.0)).float() / 64
+    torch.testing.assert_close(found, attention(qkv, 2), rtol=STEP, atol=1e-3)
+
+
+@pytest.mark.parametrize(("rows", "inner", "outer"), [(5, 32, 48), (140, 144, 160)])
+@pytest.mark.parametrize("gelu", [True, False])
+def test_a_linear_layer_and_its_activation(rows: int, inner: int, outer: int, gelu: bool) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, rows, inner).to(E4M3), torch.randn(outer, inner).to(E4M3)
+    bias, scale = torch.randn(outer), torch.tensor([0.25])
+    wanted = F.linear(x.float(), weight.float()) * scale + bias
+    wanted = F.gelu(wanted) if gelu else wanted.relu()
+    found = linear_activate(x, weight, bias, scale, gelu, how(4.0))
+    torch.testing.assert_close(found.float() / 4, wanted, rtol=STEP, atol=1e-3)
+
+
+def errors(network: nn.Module, model: ModelConfig) -> tuple[int, float, int]:
+    """Layers in FP8, the velocity's relative error, and saturated activations."""
+    inputs = torch.randn(3, 1, 8, 8), torch.rand(3), torch.arange(3)
+    plain = network(*inputs)
+    with observed(network) as largest:
+        network(*inputs)
+    fuse(network)
+    count, saturated = fuse_fp8(network, largest)
+    found = network(*inputs)
+    return count, ((found - plain).norm() / plain.norm()).item(), int(saturated)
+
+
+@pytest.fixture
+def few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fp8, "LEAST_TOKENS", 1)
+
+
+@pytest.mark.usefixtures("few_tokens")
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_a_network_in_fp8_is_near_itself(activation: Literal["relu", "gelu"]) -> None:
+    torch.manual_seed(0)
+    model = replace(TINY_MODEL, network=replace(TINY_NETWORK, activation=activation))
+    network = build_network(model).eval().requires_grad_(False)
+    count, error, saturated = errors(network, model)
+    assert (count, saturated) == (2, 0)
+    assert 1e-3 < error < 0.05
+
+
+@pytest.mark.usefixtures("few_tokens")
+def test_layers_whose_sizes_fp8_refuses_stay_as_they_are() -> None:
+    torch.manual_seed(0)
+    model = replace(TINY_MODEL, network=replace(TINY_NETWORK, feedforward=24))
+    network = build_network(model).eval().requires_grad_(False)
+    count, error, _ = errors(network, model)
+    assert (count, error < 1e-5) == (0, True)
+
+
+@pytest.mark.usefixtures("few_tokens")
+@pytest.mark.parametrize("granularity", ["row", "scaled"])
+def test_packed_weights_become_e4m3_directly(
+    granularity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the expanded weight does: the same scale, and each value rounded once."""
+    monkeypatch.setattr("flowquant.quantization.packed_network._kernels_serve", lambda device: True)
+    method = MethodConfig(
+        levels="lloyd", granularity=granularity, scope="matrices", keep=(), least_values=5
+    )
+    torch.manual_seed(0)
+    book = quantize_tensor(torch.randn(48, 32), method, 2)
+    packed = PackedWeight(PackedTensor.of(book))
+    count = torch.zeros(1, dtype=torch.int32)
+    x, bias = torch.randn(5, 32), torch.randn(48)
+    products = [Product(weight, bias, 4.0, count) for weight in (packed, book.expand())]
+    assert products[0].weight.float().equal(products[1].weight.float())
+    results = [product(cast(x, product.cast)) for product in products]
+    assert results[0].equal(results[1])
+    torch.testing.assert_close(results[0], F.linear(x, book.expand(), bias), rtol=0.1, atol=0.5)
+
+
+def test_few_tokens_and_many_an_image_stay_as_they_are() -> None:
+    torch.manual_seed(0)
+    network: Any = build_network(TINY_MODEL).eval().requires_grad_(False)
+    with observed(network) as largest:
+        network(torch.randn(3, 1, 8, 8), torch.rand(3), torch.arange(3))
+    fuse(network)
+    fuse_fp8(network, largest)
+    encoder = network.transformer
+    shapes = (1, 16, TINY_NETWORK.width), (1, 130, TINY_NETWORK.width)
+    given = [torch.randn(shape) for shape in shapes]
+    found = [encoder(x) for x in given]
+    unfuse(network)
+    for x, y in zip(given, found, strict=True):
+        torch.testing.assert_close(y, encoder(x), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,73 @@
+"""The kernels that read packed weights, through Triton's interpreter, against PyTorch's way."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flowquant.quantization import packed_kernel
+from flowquant.quantization.packed_file import PackedTensor
+from flowquant.quantization.packed_kernel import packed_linear
+from flowquant.quantization.packed_network import PackedWeight
+from flowquant.quantization.packing import pack
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for CPUs")
+OUT, IN = 40, 72
+# Groups of levels, parts with a scale (0 is none), and values an index stands for.
+KINDS = [(1, 0, 1), (OUT, 0, 1), (3 * OUT, 0, 1), (1, OUT, 1), (1, 0, 4), (1, OUT, 2), (OUT, 0, 2)]
+
+
+def weight(bits: int, groups: int, parts: int, vector: int) -> PackedWeight:
+    torch.manual_seed(bits)
+    indices = torch.randint(2**bits, (OUT * IN // vector,))
+    levels = torch.randn(groups, 2**bits, *([vector] if vector > 1 else [])).half()
+    scales = torch.rand(parts).half() if parts else None
+    return PackedWeight(PackedTensor(pack(indices, bits), levels, bits, (OUT, IN), scales=scales))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 8, 11])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_expanded_is_the_weight(bits: int, kind: tuple[int, int, int]) -> None:
+    packed = weight(bits, *kind)
+    out = torch.full((OUT, IN), torch.nan)
+    packed.expand_into(out)
+    assert out.equal(packed.expand())
+
+
+def test_e4m3_is_expanded_times_a_factor(e4m3: None) -> None:
+    packed = weight(3, 1, OUT, 1)
+    packed.factor = torch.tensor([64.0])
+    out = torch.empty(OUT, IN, dtype=torch.float8_e4m3fn)
+    packed.expand_into(out)
+    assert out.float().equal((packed.expand() * 64).to(torch.float8_e4m3fn).float())
+    plain = torch.empty(OUT, IN)
+    packed.expand_into(plain)
+    assert plain.equal(packed.expand())
+
+
+@pytest.mark.parametrize(("bits", "tokens"), [(1, 1), (2, 67), (3, 20), (4, 20), (8, 67), (11, 1)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_products(bits: int, kind: tuple[int, int, int], tokens: int) -> None:
+    packed = weight(bits, *kind)
+    x, bias = torch.randn(tokens, IN), torch.randn(OUT)
+    given = packed.packed, packed.levels, packed.scales, bits, OUT
+    wanted = F.linear(x, packed.expand(), bias)
+    found = packed_linear(x, *given, bias)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    rectified = packed_linear(x, *given, bias, relu=True)
+    torch.testing.assert_close(rectified, wanted.relu(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        packed_linear(x.view(tokens, 1, IN), *given, None),
+        F.linear(x, packed.expand())[:, None],
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_outputs_and_inputs_that_no_tile_divides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_kernel, "TILES", [(16, 32, 4, 2)] * 2)
+    indices, levels = torch.randint(8, (21 * 50,)), torch.randn(21, 8)
+    packed = PackedWeight(PackedTensor(pack(indices, 3), levels, 3, (21, 50)))
+    x: Tensor = torch.randn(5, 50)
+    found = packed_linear(x, packed.packed, levels, None, 3, 21, None)
+    torch.testing.assert_close(found, F.linear(x, packed.expand()), rtol=1e-4, atol=1e-4)

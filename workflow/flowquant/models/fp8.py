@@ -1,0 +1,222 @@
+"""Encoder layers whose products are of e4m3, FP8 with three bits of mantissa, for inference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowquant.models.kernels.attention import MOST_TOKENS, attention
+from flowquant.models.kernels.cast import Cast, cast
+from flowquant.models.kernels.linear import linear_activate
+from flowquant.models.kernels.norm import add_norm
+from flowquant.models.transformer import Encoder, EncoderLayer
+
+E4M3 = torch.float8_e4m3fn
+LARGEST = torch.finfo(E4M3).max
+# How far beyond what was seen a product's inputs may go before they saturate. e4m3 is as exact
+# there: its steps are of a value's own size.
+HEADROOM = 2
+# What products of FP8 need the sizes of a matrix to be multiples of.
+MULTIPLE = 16
+# For fewer tokens, FP8 saves nothing: launches take the time.
+LEAST_TOKENS = 129
+
+
+class Dense(Protocol):
+    """A weight that is no tensor, but packed."""
+
+    factor: Tensor | None
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """The weight for now; as e4m3, times ``factor``."""
+        ...
+
+
+class Product:
+    """x·Wᵀ + b with x and W in e4m3, each with a scale of its own, a power of two.
+
+    Args:
+        weight: [out, in]; a packed one stays so, and is expanded to e4m3 as needed.
+        bias: [out].
+        largest: Magnitude of what was seen of x.
+        saturated: Counts what is beyond x's scale, int32 [1].
+    """
+
+    def __init__(
+        self, weight: Tensor | Dense, bias: Tensor, largest: float, saturated: Tensor
+    ) -> None:
+        values = weight if isinstance(weight, Tensor) else weight.dense(torch.float32)
+        by = _scale(values.abs().max().item())
+        inputs = _scale(largest * HEADROOM)
+
+        def one(value: float) -> Tensor:
+            return torch.full((1,), value, device=values.device)
+
+        self.bias = bias
+        self.scales = one(inputs), one(by)
+        self.scale = one(inputs * by)
+        self.cast = Cast(one(1 / inputs), saturated)
+        self._weight: Tensor | Dense = weight
+        if isinstance(weight, Tensor):
+            self._weight = (values.float() / by).to(E4M3)
+        else:
+            weight.factor = one(1 / by)
+
+    @property
+    def weight(self) -> Tensor:
+        """e4m3 [out, in], until another product's is asked for."""
+        weight = self._weight
+        return weight if isinstance(weight, Tensor) else weight.dense(E4M3)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """e4m3 [..., in] → [..., out] of the bias's type."""
+        product = torch._scaled_mm(
+            x.flatten(0, -2),
+            self.weight.t(),
+            *self.scales,
+            bias=self.bias,
+            out_dtype=self.bias.dtype,
+            use_fast_accum=x.is_cuda,
+        )
+        return product.view(*x.shape[:-1], -1)
+
+
+def _scale(largest: float) -> float:
+    """The power of two by which values up to ``largest`` fit e4m3."""
+    return 2.0 ** math.ceil(math.log2(largest / LARGEST)) if largest > 0 else 1.0
+
+
+@dataclass(frozen=True)
+class Fp8Layer:
+    """An encoder layer and its four products, in the order of their use."""
+
+    layer: EncoderLayer
+    project: Product
+    mix: Product
+    widen: Product
+    narrow: Product
+
+    def encode(
+        self, x: Tensor, as_e4m3: Tensor | None, following: Fp8Layer | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """`EncoderLayer.forward` of x, bfloat16 and as e4m3, to the same for the layer after it."""
+        layer = self.layer
+        if as_e4m3 is None:
+            as_e4m3 = cast(x, self.project.cast)
+        qkv = self.project(as_e4m3)
+        y = self.mix(attention(qkv, layer.self_attn.heads, how=self.mix.cast))
+        norm, inner = layer.norm1, torch.empty_like(x, dtype=E4M3)
+        settings = norm.weight, norm.bias, norm.eps
+        x = add_norm(x, y, *settings, cast_out=inner, how=self.widen.cast)
+        wide, gelu = self.widen, layer.activation is F.gelu
+        y = self.narrow(
+            linear_activate(inner, wide.weight, wide.bias, wide.scale, gelu, self.narrow.cast)
+        )
+        norm = layer.norm2
+        settings = norm.weight, norm.bias, norm.eps
+        if following is None:
+            return add_norm(x, y, *settings), None
+        after = torch.empty_like(x, dtype=E4M3)
+        return add_norm(x, y, *settings, cast_out=after, how=following.project.cast), after
+
+
+def encode(encoder: Encoder, layers: Sequence[Fp8Layer | None], x: Tensor) -> Tensor:
+    """`Encoder.forward` with those layers in FP8 that have products in it."""
+    if x.shape[1] > MOST_TOKENS or x.shape[0] * x.shape[1] < LEAST_TOKENS:
+        return Encoder.forward(encoder, x)
+    as_e4m3 = None
+    for index, layer in enumerate(layers):
+        if layer is None:
+            x, as_e4m3 = encoder.layers[index](x), None
+        else:
+            following = layers[index + 1] if index + 1 < len(layers) else None
+            x, as_e4m3 = layer.encode(x, as_e4m3, following)
+    return x
+
+
+def fits(layer: EncoderLayer) -> bool:
+    """Whether products in FP8 take the sizes of all of a layer's matrices."""
+    sizes = *layer.self_attn.in_proj_weight.shape, *layer.linear1.weight.shape
+    return all(size % MULTIPLE == 0 for size in sizes)
+
+
+@contextmanager
+def observed(network: nn.Module) -> Iterator[dict[EncoderLayer, list[Tensor]]]:
+    """The largest magnitude of the inputs of each encoder layer's products, by the block's end.
+
+    In the block encoder layers compute as they are written.
+    """
+    found: dict[EncoderLayer, list[Tensor]] = {}
+    hooks = []
+
+    def note(largest: Tensor, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        largest.copy_(torch.maximum(largest, inputs[0].abs().max().float()))
+
+    unfuse(network)
+    for module in network.modules():
+        if isinstance(module, EncoderLayer):
+            attend = module.self_attn
+            read = attend, attend.out_proj, module.linear1, module.linear2
+            device = module.norm1.weight.device
+            found[module] = [torch.zeros((), device=device) for _ in read]
+            for part, largest in zip(read, found[module], strict=True):
+                hooks.append(part.register_forward_pre_hook(partial(note, largest)))
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def unfuse(network: nn.Module) -> None:
+    """Let encoders and their layers compute as they are written."""
+    for module in network.modules():
+        if isinstance(module, Encoder | EncoderLayer):
+            vars(module).pop("forward", None)
+
+
+def fuse_fp8(network: nn.Module, largest: dict[EncoderLayer, list[Tensor]]) -> tuple[int, Tensor]:
+    """Make a fused network's encoder layers compute in FP8, those that fit and have finite inputs.
+
+    Args:
+        network: In bfloat16, fused.
+        largest: What was `observed`.
+
+    Returns:
+        How many layers do, and the count of saturated values, int32 [1].
+    """
+    device = next(network.parameters()).device
+    saturated = torch.zeros(1, dtype=torch.int32, device=device)
+    count = 0
+    for encoder in network.modules():
+        if not isinstance(encoder, Encoder):
+            continue
+        layers: list[Fp8Layer | None] = []
+        for layer in encoder.layers:
+            assert isinstance(layer, EncoderLayer)
+            ranges = [value.item() for value in largest[layer]]
+            if not fits(layer) or not all(math.isfinite(value) for value in ranges):
+                layers.append(None)
+                continue
+            attend = layer.self_attn
+            parts = attend.out_proj, layer.linear1, layer.linear2
+            weights = (
+                (attend.in_proj_weight, attend.in_proj_bias),
+                *((part.weight, part.bias) for part in parts),
+            )
+            products = [
+                Product(weight, bias, seen, saturated)
+                for (weight, bias), seen in zip(weights, ranges, strict=True)
+            ]
+            layers.append(Fp8Layer(layer, *products))
+            count += 1
+        encoder.forward = partial(encode, encoder, layers)  # type: ignore[method-assign]
+    return count, saturated
