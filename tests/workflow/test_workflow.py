@@ -51,7 +51,7 @@ def test_report_shows_figures_under_captions(finished: Workflow) -> None:
     assert shown == {f"digits_{name}.png" for name in names} | tables | {"report.html"}
     assert "The samples of digits over what the weights take" in page.replace("\\n", " ")
     assert "few_images" in page
-    assert "seeds 0. FID" in page.replace("\\n", " ")
+    assert "seeds: 0. FID" in page.replace("\\n", " ")
 
 
 def test_quantized_files_are_packed(finished: Workflow) -> None:
