@@ -25,7 +25,7 @@ def rows() -> dict[str, dict[str, str]]:
 
 def test_all_variants_are_there(rows: dict[str, dict[str, str]]) -> None:
     quantized = {f"{method}/{bits}bit" for method in ("uniform", "ot") for bits in (2, 4, 8, 16)}
-    assert set(rows) == {"real", "full", "refined/2bit"} | quantized
+    assert set(rows) == {"real", "full", "refined/2bit", "refined/1bit"} | quantized
     assert all(row["n"] == "1000" for row in rows.values())
 
 
@@ -51,10 +51,21 @@ def test_quantization_hurts_as_published(rows: dict[str, dict[str, str]]) -> Non
     assert fid["full"] < fid["ot/4bit"] < fid["ot/2bit"] < fid["uniform/2bit"]
 
 
+def test_refined_ones_keep_what_others_lose_at_twice_the_size(
+    rows: dict[str, dict[str, str]],
+) -> None:
+    fid = {variant: float(row["fid"]) for variant, row in rows.items()}
+    size = {variant: int(row["bytes"]) for variant, row in rows.items() if row["bytes"]}
+    assert fid["refined/2bit"] < 1.25 * fid["full"]
+    assert fid["refined/2bit"] < fid["refined/1bit"] < 0.5 * fid["ot/4bit"]
+    assert size["refined/1bit"] < 0.5 * size["ot/4bit"]
+    assert float(rows["refined/2bit"]["accuracy"]) > float(rows["full"]["accuracy"]) - 0.03
+
+
 def test_plots_and_grids_are_there(rows: dict[str, dict[str, str]]) -> None:
     for name in ("fid", "fid_bits", "is", "accuracy", "samples", "levels", "curves"):
         for suffix in ("png", "svg"):
             assert (RESULTS / f"plots/digits_{name}.{suffix}").stat().st_size > 1000
     assert "refined 2bit" in (RESULTS / "report.html").read_text()
     grids = sorted(Path(RESULTS / "sampling/digits").rglob("*.png"))
-    assert len(grids) == 10
+    assert len(grids) == 11
