@@ -10,6 +10,8 @@ from torch import Tensor
 
 # Of a value: bfloat16's.
 MOST_BYTES = 2
+# Where products in FP8 need a matrix to begin, and others are fastest.
+ALIGNED = 256
 
 
 class Expandable(Protocol):
@@ -37,8 +39,9 @@ class Turns:
     """
 
     def __init__(self, weights: Iterable[Expandable], device: torch.device) -> None:
-        most = max(torch.Size(weight.shape).numel() for weight in weights)
-        self._places = torch.empty(2, most * MOST_BYTES, dtype=torch.uint8, device=device)
+        most = max(torch.Size(weight.shape).numel() for weight in weights) * MOST_BYTES
+        most = -(-most // ALIGNED) * ALIGNED
+        self._places = torch.empty(2, most, dtype=torch.uint8, device=device)
         self._aside = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._followers: dict[int, tuple[Expandable, torch.dtype] | None] = {}
         self._last = 0
