@@ -47,7 +47,7 @@ def set_key(config: Content, path: str, value: Any) -> None:
     config[last] = value
 
 
-@pytest.mark.parametrize("run", ["config", "quickstart", "extended"])
+@pytest.mark.parametrize("run", ["config", "quickstart", "extended", "frontier"])
 def test_shipped_configurations_are_valid(run: str) -> None:
     check(load("datasets", run))
 
@@ -78,7 +78,8 @@ def test_variants_are_every_width_of_every_method(config: Content) -> None:
     set_key(config, "methods/mixed", {"levels": "lloyd", "budget": [2.5, 3]})
     named = [f"{method}/{b}bit" for method in ("uniform", "ot") for b in (2, 4, 8, 16)]
     variants = [str(variant) for variant in check(config).variants]
-    assert variants == ["full", *named, "mixed/2.5bit", "mixed/3bit"]
+    refined = ["refined/2bit", "refined/1bit"]
+    assert variants == ["full", *named, *refined, "mixed/2.5bit", "mixed/3bit"]
 
 
 def test_group_granularity_becomes_one_word(config: Content) -> None:
@@ -358,7 +359,7 @@ def test_splits_that_are_none(config: Content, layout: Content, message: str) ->
 
 
 def test_null_takes_a_row_away(config: Content) -> None:
-    assert list(check(merged(config, {"methods": {"ot": None}})).methods) == ["uniform"]
+    assert list(check(merged(config, {"methods": {"ot": None}})).methods) == ["uniform", "refined"]
     assert "celeba" not in check(merged(config, {"presets": {"celeba": None}})).presets
 
 

@@ -334,7 +334,7 @@ MATRIX = [
 
 
 PAGES = "report_table report_overview"
-SCORED = f"collect compare plot_metrics*3 theory {PAGES}"
+SCORED = "collect compare plot_metrics*3 theory report_table*3 report_overview"
 NEW_VARIANT = (
     "sample sample_grids evaluate downstream fidelity distances plot_levels plot_samples "
     f"plot_fidelity {SCORED}"
@@ -354,7 +354,7 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
         "quantize_peer sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 "
         "fidelity*3 distances*2 collect plot_metrics*6 plot_levels plot_samples plot_curves "
         "plot_allocation plot_fidelity theory*2 sweep_variant collect_sweep plot_sweep*2 "
-        f"benchmark_dataset {PAGES}",
+        "benchmark_dataset report_table*3 report_overview",
     ),
     f"{REFINED}.bits": ([2, 3], NEW_REFINED),
     f"{PEER}.bits": ([2, 3], NEW_PEER),
@@ -413,9 +413,9 @@ LOST = {
     "sweep.md": ("sweep", "collect_sweep plot_sweep"),
     "speed/*": ("benchmark", "benchmark_dataset"),
     "checks/tiny_idx.json": ("check", "check_preset"),
-    "report/summary.html": ("all", "report_table"),
+    "report/[!o]*.html": ("all", "report_table"),
     "report/overview.html": ("all", "report_overview"),
-    "comparisons.*": ("all", "compare"),
+    "comparisons.*": ("all", "compare report_table"),
     "results.csv": ("all", f"collect compare plot_metrics theory {PAGES}"),
     "summary.md": ("all", f"collect compare plot_metrics theory {PAGES}"),
     "*_results.json": ("all", f"collect compare plot_metrics theory {PAGES}"),

@@ -47,7 +47,7 @@ def test_report_shows_figures_under_captions(finished: Workflow) -> None:
         page = archive.read("report/report.html").decode()
     metrics = ("fid", "is", "accuracy")
     names = [*metrics, *(f"{name}_bits" for name in metrics), "samples", "levels", "curves"]
-    tables = {"summary.csv", "summary.html", "overview.html"}
+    tables = {"summary.csv", "summary.html", "comparisons.html", "results.html", "overview.html"}
     assert shown == {f"digits_{name}.png" for name in names} | tables | {"report.html"}
     assert "The samples of digits over what the weights take" in page.replace("\\n", " ")
     assert "few_images" in page

@@ -1,6 +1,10 @@
 # What `snakemake --report` shows besides figures: the page it opens on (../report/workflow.rst), and
 # tables that sort and search.
-TABLES = {"summary": "all variants"}
+TABLES = {
+    "summary": "all variants",
+    "comparisons": "pairs compared",
+    "results": "all measurements",
+}
 
 
 rule report_table:

@@ -20,7 +20,8 @@ MARKERS = ("o", "s", "^", "*", "P", "v", "X", "D", "<", ">", "p", "h")
 # Points; these look smaller than others of their size.
 SIZES = {"*": 10.0, "P": 7.0, "X": 7.0}
 SIZE = 6.0
-# A family has a colour and begins at a marker of its own: print without colours tells it, too.
+# A family has a colour and begins at a marker of its own: print without colours tells it, too. Those
+# beyond as many as there are markers have them hollow.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "blue": ("ot", "ot-row", "ot-matrices"),
     "orange": ("uniform", "uniform-row", "uniform-matrices", "uniform-mse"),
@@ -48,6 +49,13 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "lloyd-refined-fixed",
         "lloyd-refined-data-free",
         "lloyd-refined-brief",
+        "refined-3",
+        "refined-2",
+        "refined-2-1000",
+        "refined-2-5000",
+        "refined-1",
+        "refined-half",
+        "refined-vectors",
     ),
     "green": (
         "compensated",
@@ -56,6 +64,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "compensated-data-free",
         "mixed",
         "mixed-compensated",
+        "priced-4",
+        "priced-3",
+        "priced-2",
     ),
     "purple": (
         "pwl-row",
@@ -80,7 +91,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
 }
 KNOWN = {
-    name: (colour, MARKERS[(first + place) % len(MARKERS)])
+    name: (colour, MARKERS[(first + place) % len(MARKERS)], place >= len(MARKERS))
     for first, (colour, names) in enumerate(FAMILIES.items())
     for place, name in enumerate(names)
 }
@@ -98,9 +109,11 @@ def method_style(method: str) -> dict[str, Any]:
     and what a hash of the name comes to, so that two may look alike.
     """
     if method in KNOWN:
-        colour, marker = KNOWN[method]
-        edge = {"markeredgecolor": "white", "markeredgewidth": 0.5}
-        return {"color": COLOURS[colour], "marker": marker, "markersize": _size(marker)} | edge
+        colour, marker, hollow = KNOWN[method]
+        style = {"color": COLOURS[colour], "marker": marker, "markersize": _size(marker)}
+        if hollow:
+            return style | {"markerfacecolor": "white"}
+        return style | {"markeredgecolor": "white", "markeredgewidth": 0.5}
     number = int.from_bytes(sha256(method.encode()).digest()[:4], "big")
     around, colour_place = divmod(number, len(COLOURS))
     marker = MARKERS[around % len(MARKERS)]
