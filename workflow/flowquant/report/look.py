@@ -20,8 +20,8 @@ MARKERS = ("o", "s", "^", "*", "P", "v", "X", "D", "<", ">", "p", "h")
 # Points; these look smaller than others of their size.
 SIZES = {"*": 10.0, "P": 7.0, "X": 7.0}
 SIZE = 6.0
-# A family has a colour and begins at a marker of its own: print without colours tells it, too. Those
-# beyond as many as there are markers have them hollow.
+# A family has a colour and begins at a marker of its own: print without colours tells it, too.
+# Those beyond the first dozen have hollow ones.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "blue": ("ot", "ot-row", "ot-matrices"),
     "orange": ("uniform", "uniform-row", "uniform-matrices", "uniform-mse"),
