@@ -1,5 +1,6 @@
 """Metrics against closed forms and against torch-fidelity's own."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,3 +71,20 @@ def test_as_torch_fidelity() -> None:
     found = inside_manifold(a, b, radii(b, 3)), inside_manifold(b, a, radii(a, 3))
     assert found == pytest.approx(calculate_precision_recall_part(a, b, 3), abs=1e-7)
     assert 0 < found[0] < 1
+
+
+def test_resamples_of_variants_are_pairs() -> None:
+    """What is nearly the same differs by little in every resample, but not with another seed."""
+    a, real = gaussian(200, [0.3] * 4, [1.2] * 4, 0), gaussian(500, [0.0] * 4, [1.0] * 4, 1)
+    of_real = RealFeatures(real, radii(real.double(), 3), neighbours=3, digest="")
+    settings = replace(METRICS, resamples=30)
+
+    def resampled(features: Tensor, seed: int) -> Tensor:
+        found = image_metrics(features, None, of_real, settings, seed, torch.device("cpu"))
+        assert found["is_mean"] is found["is_std"] is None  # without logits
+        return torch.tensor(found["fid_resampled"])
+
+    whole, moved, other = resampled(a, 0), resampled(a + 0.01, 0), resampled(a + 0.01, 1)
+    assert len(whole) == 30
+    assert (moved - whole).std() < 0.1 * whole.std()
+    assert (other - whole).std() > whole.std()

@@ -26,7 +26,7 @@ class MetricsConfig:
     resamples: Natural = 200
     """Bootstrap resamples of samples, whose FIDs give intervals; 0 for none."""
 
-    directions: Count = 500
+    directions: Count = 1000
     """Random directions that the sliced Wasserstein distance averages over."""
 
 

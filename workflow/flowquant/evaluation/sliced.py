@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance of features, as MIND compares them (arXiv:2605.06797)."""
+"""Sliced Wasserstein distance of features, which MIND is made of (Berthet et al., 2026)."""
 
 import torch
 from torch import Tensor
@@ -12,8 +12,9 @@ def sliced_w2(features: Tensor, real: Tensor, directions: int) -> float:
 
     SW₂ = (E_θ W₂²(⟨θ, x⟩, ⟨θ, y⟩))^½ over random directions θ, uniform on the unit sphere and the
     same on every device; in one dimension W₂ is exact, from sorted values, also of unequal numbers
-    of images. It is in units of the features, as FID's root is, needs no covariance, and is
-    therefore no worse defined for few images. POT computes it.
+    of images. It is in units of the features, as FID's root is, and needs no covariance, which few
+    images leave singular. POT computes it. MIND (arXiv:2605.06797) is 3·F·SW₂², of 1,000
+    directions and of as many real images as samples.
     """
     import ot
 
