@@ -353,8 +353,8 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
         "train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 "
         "quantize_peer sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 "
         "fidelity*3 distances*2 collect compare plot_metrics*6 plot_levels plot_samples "
-        "plot_curves plot_allocation plot_fidelity theory*2 sweep_variant collect_sweep plot_sweep*2 "
-        "benchmark_dataset report_table*3 report_overview",
+        "plot_curves plot_allocation plot_fidelity theory*2 sweep_variant collect_sweep "
+        "plot_sweep*2 benchmark_dataset report_table*3 report_overview",
     ),
     f"{REFINED}.bits": ([2, 3], NEW_REFINED),
     f"{PEER}.bits": ([2, 3], NEW_PEER),

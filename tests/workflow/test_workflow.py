@@ -125,6 +125,8 @@ def test_another_training_seed_adds_a_model(finished: Workflow) -> None:
         "collect": 1,
         "compare": 1,
         "plot_metrics": 3,
+        "report_table": 3,
+        "report_overview": 1,
         "all": 1,
     }
     plan = finished.snakemake("--dry-run", "-p", config=config["base"])
