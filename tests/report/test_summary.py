@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from flowquant.config.variants import Variant
-from flowquant.report.summary import average, by_variant, evaluated, nest, table_rows
+from flowquant.report.summary import (
+    COLUMNS,
+    LARGER,
+    as_markdown,
+    average,
+    by_variant,
+    evaluated,
+    nest,
+    table_rows,
+)
 from flowquant.report.tidy import observations
 from scored import scored
 
@@ -62,3 +72,15 @@ def test_nesting() -> None:
 def test_rows_group_by_variant() -> None:
     rows = [{"dataset": d, "variant": v} for d, v in (("b", FULL), ("a", OT), ("a", FULL))]
     assert list(by_variant(rows)) == [("a", FULL), ("a", OT), ("b", FULL)]
+
+
+def test_the_largest_files_stand_first_and_why_one_exceeds_full_precision() -> None:
+    def row(name: str, size: int) -> dict[str, Any]:
+        told = {"dataset": "a", "variant": Variant.parse(name, "here"), "bytes": size}
+        rest = {"extractor": "e", "caveats": "", "n": 9, "seeds": "0", "training_seeds": "0"}
+        return dict.fromkeys(COLUMNS) | rest | told
+
+    table = as_markdown([row("full", 100), row("ot/2bit", 10), row("ot/16bit", 120)])
+    assert re.findall(r"^\| a \| (\S+)", table, re.MULTILINE) == ["ot/16bit", "full", "ot/2bit"]
+    assert LARGER in table
+    assert LARGER not in as_markdown([row("full", 100), row("ot/2bit", 10)])
