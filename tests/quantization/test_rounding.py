@@ -6,7 +6,7 @@ import torch
 from flowquant.quantization.rounding import _Nearest, round_columns
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("count", [1, 2, 5, 40])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("columns", [1, 7])
 def test_the_kernel_rounds_as_columns_one_by_one_do(columns: int, shared: bool, count: int) -> None:

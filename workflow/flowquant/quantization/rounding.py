@@ -14,6 +14,8 @@ from flowquant.runtime.device import has_triton
 BLOCK = 64
 # Of more levels the nearest is searched for, not counted.
 MOST_COUNTED = 16
+# Of more levels the kernel, which looks at one after another, is no help.
+MOST_FUSED = 64
 
 
 def rounded_in_order(
@@ -30,7 +32,7 @@ def rounded_in_order(
     """
     n, rows = values.shape
     tables, found = _Nearest.of(levels, rows), []
-    fused = values.is_cuda and levels.shape[1] <= MOST_COUNTED and has_triton()
+    fused = values.is_cuda and levels.shape[1] <= MOST_FUSED and has_triton()
     for start in range(0, n, BLOCK):
         part = slice(start, start + BLOCK)
         inner, own = factor[part, part].T.contiguous(), errors[part]

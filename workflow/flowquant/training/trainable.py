@@ -14,7 +14,7 @@ from flowquant.training.rate import entropy, soft_shares, temperatures
 
 # Up to so many levels a level's gradient is summed under a mask, which is faster than scattering
 # into few places, and always adds in the same order.
-FEW_LEVELS = 16
+FEW_LEVELS = 32
 
 
 class _Expand(torch.autograd.Function):
