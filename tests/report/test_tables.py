@@ -8,7 +8,14 @@ import pytest
 
 from flowquant.config.variants import Variant
 from flowquant.report.results import Result
-from flowquant.report.tables import markdown, read_results, read_table, shown, write_table
+from flowquant.report.tables import (
+    markdown,
+    read_json_lines,
+    read_results,
+    read_table,
+    shown,
+    write_table,
+)
 from flowquant.runtime.errors import UserError
 
 COLUMNS = ("dataset", "variant", "seeds", "fid", "accuracy")
@@ -107,3 +114,21 @@ def test_markdown() -> None:
     ]
     with pytest.raises(ValueError, match="argument"):
         markdown(["variant", "FID"], [["full"]])
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ('{"a": 1}\n{"a": \n', r"lines, line 2: found .*; expected rows"),
+        ("\xff", "lines: found .*; expected rows"),
+        (None, "lines: found .*; expected rows"),
+    ],
+)
+def test_lines_of_json_that_are_none(tmp_path: Path, content: str | None, found: str) -> None:
+    path = tmp_path / "lines"
+    if content is not None:
+        path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=found):
+        list(read_json_lines(path, "rows"))
+    path.write_text('{"a": 1}\n{"a": 2}\n')
+    assert [content for _, content in read_json_lines(path, "rows")] == [{"a": 1}, {"a": 2}]

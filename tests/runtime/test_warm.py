@@ -196,7 +196,8 @@ def test_what_asks_for_nothing_leaves_no_trace(warm: Warm, said: bytes) -> None:
         if said:
             socket.send_fds(link, [said], [file.fileno()])
     assert warm.job("say")["served"]
-    assert len(list(files.iterdir())) == held
+    # Fewer, if the job before was not quite over when they were counted.
+    assert len(list(files.iterdir())) <= held
 
 
 def test_jobs_run_side_by_side(warm: Warm) -> None:

@@ -138,7 +138,7 @@ MATRIX = [
         "dataset classifier " + MODEL,
         {"channels": 3, "size": 16},
     ),
-    Rows(f"{PRESET}.condition", "dataset classifier " + MODEL, {"count": 11}),
+    Rows(f"{PRESET}.condition", "dataset classifier sample_real " + MODEL, {"count": 11}),
     Rows(
         f"{PRESET}.network",
         MODEL,

@@ -57,6 +57,7 @@ rule sample_real:
         runtime="10m",
     params:
         images=RUN.samples,
+        condition=RUN.condition_options,
         code=RUN.code("sample_real"),
     message:
         "{wildcards.dataset}: drawing real images, seed {wildcards.seed}"
@@ -64,7 +65,7 @@ rule sample_real:
         stage(
             "sample_real",
             "--data={input} --output={output} --dataset={wildcards.dataset} "
-            "--count={params.images} --seed={wildcards.seed}",
+            "--count={params.images} --seed={wildcards.seed} {params.condition}",
         )
 
 

@@ -249,8 +249,12 @@ class Run:
         return [
             *options("source", type(source), source),
             *options("image", ImageConfig, preset.image),
-            *options("condition", ConditionConfig, preset.condition),
+            *self.condition_options(wildcards),
         ]
+
+    def condition_options(self, wildcards: Wildcards) -> Words:
+        """What labels are."""
+        return options("condition", ConditionConfig, self.preset(wildcards).condition)
 
     def model_options(self, wildcards: Wildcards) -> Words:
         """What a model is: all that its weights need to become a flow."""
@@ -303,7 +307,7 @@ class Run:
         preset = self.preset(wildcards)
         return [
             *options("image", ImageConfig, preset.image),
-            *options("condition", ConditionConfig, preset.condition),
+            *self.condition_options(wildcards),
             *options("settings", ClassifierConfig, preset.classifier),
         ]
 

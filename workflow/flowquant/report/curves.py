@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from flowquant.report.tables import REMEDY
-from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import read_text
-from flowquant.runtime.forms import fit, parse_json
+from flowquant.report.tables import REMEDY, read_json_lines
+from flowquant.runtime.forms import fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +37,11 @@ def read_curve(path: Path, form: type[Line]) -> list[Line]:
     Raises:
         UserError: if the file is unreadable or a line is of another form.
     """
-    lines = []
-    for number, text in enumerate(read_text(path).splitlines(), 1):
-        where, expected = f"{path}, line {number}", f"a {form.__name__.lower()} with its loss"
-        try:
-            content = parse_json(text)
-        except ValueError as error:
-            raise UserError(where, found=str(error), expected=expected, remedy=REMEDY) from error
-        lines.append(fit(where, form, content, expected=expected, remedy=REMEDY))
-    return lines
+    expected = f"a {form.__name__.lower()} with its loss"
+    return [
+        fit(where, form, content, expected=expected, remedy=REMEDY)
+        for where, content in read_json_lines(path, expected)
+    ]
 
 
 def smoothed(values: Sequence[float], window: int) -> list[float]:

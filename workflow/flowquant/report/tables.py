@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +13,7 @@ from flowquant.config.variants import Variant
 from flowquant.report.results import Result
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.files import atomic, read_json, read_text, refuse_no_numbers
+from flowquant.runtime.forms import parse_json
 
 Row = dict[str, Any]
 REMEDY = "Delete the file and run the workflow again to have it remade."
@@ -26,6 +27,21 @@ def read_results(paths: Iterable[Path], form: type[Result]) -> list[Row]:
     """
     found = [(path, read_json(path, form)) for path in paths]
     return [asdict(r) | {"variant": Variant.parse(r.variant, path)} for path, r in found]
+
+
+def read_json_lines(path: Path, expected: str) -> Iterator[tuple[str, Any]]:
+    """Where each line stands, for messages, and what it says.
+
+    Raises:
+        UserError: if the file is unreadable, or a line is no JSON; it says what was expected.
+    """
+    where = str(path)
+    try:
+        for number, line in enumerate(read_text(path).splitlines(), 1):
+            where = f"{path}, line {number}"
+            yield where, parse_json(line)
+    except (OSError, ValueError) as error:
+        raise UserError(where, found=str(error), expected=expected, remedy=REMEDY) from error
 
 
 def read_table(

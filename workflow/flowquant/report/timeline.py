@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from pathlib import Path
 
-from flowquant.report.tables import REMEDY
+from flowquant.report.tables import REMEDY, read_json_lines
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import read_text
-from flowquant.runtime.forms import fit, parse_json
+from flowquant.runtime.forms import fit
 
 
 @dataclass(frozen=True)
@@ -86,12 +85,8 @@ def _read_notes(path: Path) -> tuple[list[Claim], dict[tuple[int, int], float]]:
     """What jobs noted: when they had which devices, and by run and process when they ended."""
     claims: list[Claim] = []
     ends: dict[tuple[int, int], float] = {}
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        where, expected = f"{path}, line {number}", "what a job notes of the devices it has"
-        try:
-            content = parse_json(line)
-        except ValueError as error:
-            raise UserError(where, found=str(error), expected=expected, remedy=REMEDY) from error
+    expected = "what a job notes of the devices it has"
+    for where, content in read_json_lines(path, expected):
         if isinstance(content, dict) and "ended" in content:
             end = fit(where, End, content, expected=expected, remedy=REMEDY)
             ends[end.run, end.process] = end.ended

@@ -4,13 +4,16 @@ from pathlib import Path
 
 import torch
 
-from flowquant.data.dataset import read_dataset
+from flowquant.config.model import ConditionConfig
+from flowquant.data.dataset import check_labels, read_dataset
 from flowquant.runtime import random
 from flowquant.runtime.errors import UserError
 from flowquant.sampling.samples import Origin, write_samples
 
 
-def sample_real(data: Path, output: Path, dataset: str, count: int, seed: int) -> None:
+def sample_real(
+    data: Path, output: Path, dataset: str, count: int, seed: int, condition: ConditionConfig
+) -> None:
     """Write ``count`` distinct training images as the variant ``real``.
 
     Args:
@@ -19,11 +22,13 @@ def sample_real(data: Path, output: Path, dataset: str, count: int, seed: int) -
         dataset: Name to write into the samples file.
         count: Number of images: as many as each variant samples.
         seed: Of the draw.
+        condition: What the labels are.
 
     Raises:
-        UserError: if there are too few training images.
+        UserError: if there are too few training images, or their labels are others.
     """
     train, _ = read_dataset(data)
+    check_labels(data, train.labels, condition)
     if count > len(train):
         raise UserError(
             "sampling.per_class",
