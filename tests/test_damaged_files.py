@@ -122,7 +122,9 @@ def originals() -> dict[str, tuple[Path, Reader]]:
         "features": (features, partial(read_features, extractor="classifier", weights=data)),
         "hessians": (
             hessians,
-            lambda path: read_hessians(path, "a" * 64, read_model(model)[0]),
+            lambda path: read_hessians(
+                path, "a" * 64, read_model(model)[0], read_model(model)[1].condition
+            ),
         ),
         "dataset": (data, lambda path: (read_dataset(path), read_validation(path))),
     }

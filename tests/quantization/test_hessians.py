@@ -136,21 +136,24 @@ def test_a_file_has_them_all(tmp_path: Path) -> None:
     network, config = of_family("dit", tmp_path)
     found = observed("model", network, config.flow, points(), matrices(network))
     path, weights = tmp_path / "hessians.safetensors", dict(network.state_dict())
+    known = config.condition
     write_hessians(path, found, {"source_sha256": "a" * 64, "points": 40})
-    again = read_hessians(path, "a" * 64, weights)
+    again = read_hessians(path, "a" * 64, weights, known)
     assert all(a.equal(b) for a, b in zip(again.points, found.points, strict=True))
     for name, moments in found.layers.items():
         assert again.layers[name].hessian.equal(moments.hessian)
         assert again.layers[name].mean.equal(moments.mean)
     with pytest.raises(UserError, match=r"hessians\.safetensors: found Hessians of another model"):
-        read_hessians(path, "b" * 64, weights)
+        read_hessians(path, "b" * 64, weights, known)
     first = next(iter(found.layers))
     with pytest.raises(UserError, match=f"unexpected: {first}.hessian"):
-        read_hessians(path, "a" * 64, {n: w for n, w in weights.items() if n != first})
+        read_hessians(path, "a" * 64, {n: w for n, w in weights.items() if n != first}, known)
     with pytest.raises(UserError, match="of another form"):
-        read_hessians(path, "a" * 64, weights | {first: torch.zeros(3, 5)})
+        read_hessians(path, "a" * 64, weights | {first: torch.zeros(3, 5)}, known)
     with pytest.raises(UserError, match=r"found weights that nothing .* some\.weight"):
         again.of("model", "some.weight")
+    with pytest.raises(UserError, match=r"found conditions of shape .*; expected 1 class, from 0"):
+        read_hessians(path, "a" * 64, weights, replace(known, count=1))
 
 
 def test_too_few_points_say_how_many_suffice(tmp_path: Path) -> None:

@@ -165,9 +165,9 @@ def test_weights_that_are_not_known_to_be_matrices(observed: Path, tmp_path: Pat
 
 
 def test_a_hessian_that_is_none(observed: Path, tmp_path: Path) -> None:
-    weights, _ = read_model(tmp_path / "model.safetensors")
+    weights, config = read_model(tmp_path / "model.safetensors")
     source = sha256(tmp_path / "model.safetensors")
-    found = read_hessians(observed, source, weights)
+    found = read_hessians(observed, source, weights, config.condition)
     layers = {n: Moments(-moments.hessian, moments.mean) for n, moments in found.layers.items()}
     write_hessians(
         observed, Hessians(found.points, layers), {"source_sha256": source, "points": 64}

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from flowquant.config.model import FlowConfig
+from flowquant.config.model import ConditionConfig, FlowConfig
 from flowquant.models.path import velocity
 from flowquant.quantization.gram import Gram
 from flowquant.quantization.inputs import Inputs, Product
@@ -177,13 +177,16 @@ def write_hessians(path: Path, hessians: Hessians, provenance: Mapping[str, Any]
     write_tensors(path, tensors, provenance, HESSIANS)
 
 
-def read_hessians(path: Path, source_sha256: str, weights: Mapping[str, Tensor]) -> Hessians:
+def read_hessians(
+    path: Path, source_sha256: str, weights: Mapping[str, Tensor], condition: ConditionConfig
+) -> Hessians:
     """Read what `write_hessians` wrote, memory-mapped.
 
     Args:
         path: The file.
         source_sha256: SHA-256 of the file of the model whose they must be.
         weights: Its weights.
+        condition: What its points are conditioned on.
 
     Raises:
         UserError: if the file is unreadable, is none, or is of another model.
@@ -205,5 +208,21 @@ def read_hessians(path: Path, source_sha256: str, weights: Mapping[str, Tensor])
     check_tensors(path, tensors, forms, HESSIANS.described, HESSIANS.remedy)
     check_finite(path, tensors, HESSIANS.remedy)
     points = tuple(tensors[name] for name in [*POINTS, *CONDITION])
+    _check_condition(path, points[-1], condition)
     layers = {n: Moments(tensors[f"{n}.hessian"], tensors[f"{n}.mean"]) for n in names}
     return Hessians(points, layers)  # type: ignore[arg-type]
+
+
+def _check_condition(path: Path, found: Tensor, condition: ConditionConfig) -> None:
+    """Refuse classes [P] or attributes [P, A] that the model does not know."""
+    attributes = condition.kind == "attributes"
+    most = 1 if attributes else condition.count - 1
+    shape = (condition.count,) if attributes else ()
+    if found.shape[1:] != shape or int(found.min()) < 0 or int(found.max()) > most:
+        raise UserError(
+            path,
+            found=f"conditions of shape {tuple(found.shape)} "
+            f"from {int(found.min())} to {int(found.max())}",
+            expected=f"{condition.count} {condition.kind}, from 0 to {most}",
+            remedy=HESSIANS.remedy,
+        )

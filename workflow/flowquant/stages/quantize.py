@@ -115,7 +115,7 @@ def quantize(
                 remedy="Leave `--hessians` out, or import the checkpoint as a model first.",
             )
         given = widths if isinstance(widths, dict) else dict.fromkeys(sorted(names), widths)
-        found = read_hessians(hessians, source, weights)
+        found = read_hessians(hessians, source, weights, config.condition)
         quantized = compensate_weights(model, moved, config, method, given, compensate, found)
     quantized |= _embedders(model, moved, config, method)
     tensors = {

@@ -80,7 +80,9 @@ def sensitivity(
             ]
         )
 
-    found = read_hessians(hessians, sha256(model), weights) if hessians else None
+    found = None
+    if hessians is not None:
+        found = read_hessians(hessians, sha256(model), weights, config.condition)
 
     def quantized(name: str, width: float) -> Layer:
         """The layer of a weight, as the method has it."""
