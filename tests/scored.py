@@ -14,7 +14,6 @@ def scored(value: float = 1.0, **more: Any) -> dict[str, Any]:
         "fid_at": {"500": value + 1, "1000": value},
         "extractor": "classifier",
         "weights_sha256": "0" * 64,
-        "labels_sha256": "1" * 64,
         "features": 512,
         "n_real": 10_000,
         **more,

@@ -37,8 +37,8 @@ def empty(path: Path, rng: random.Random) -> bool:
 def truncated(path: Path, rng: random.Random) -> bool:
     content = path.read_bytes()
     _replaced(path, content[: rng.randrange(1, len(content))])
-    # Rows at the end of a text may be missed by nobody.
-    return MUST if path.suffix not in (".csv", ".txt") else MAY
+    # Rows at the end of a text may be missed by nobody, those of a picture by who looks at it.
+    return MUST if path.suffix not in (".csv", ".txt", ".png", ".svg") else MAY
 
 
 def flipped(path: Path, rng: random.Random) -> bool:
@@ -98,9 +98,13 @@ def endless(path: Path, rng: random.Random) -> bool:
 
 def another(path: Path, rng: random.Random) -> bool:
     """A good file of a kind that is not this one's."""
-    png = picture(8, 8)
-    others = [b'{"a": 1}\n', b"a,b\n1,2\n", png, (8).to_bytes(8, "little") + b"{}      "]
-    _replaced(path, rng.choice(others))
+    others = {
+        ".json": b'{"a": 1}\n',
+        ".csv": b"a,b\n1,2\n",
+        ".png": picture(8, 8),
+        ".safetensors": (8).to_bytes(8, "little") + b"{}      ",
+    }
+    _replaced(path, rng.choice([text for kind, text in others.items() if kind != path.suffix]))
     return MUST
 
 

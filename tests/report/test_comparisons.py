@@ -109,7 +109,7 @@ def test_without_resamples_and_seeds_there_is_no_interval() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("start", "another"), ("labels_sha256", "2"), ("weights_sha256", "2"), ("n", 999)],
+    [("start", "another"), ("weights_sha256", "2"), ("n", 999)],
 )
 def test_samples_that_are_no_pair_are_refused(key: str, value: Any) -> None:
     results = evaluated(FIDS)

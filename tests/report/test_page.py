@@ -176,7 +176,18 @@ def test_a_page_of_a_table(summary: Path, tmp_path: Path) -> None:
 
 
 def test_a_picture_says_what_it_is(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"PNG")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     assert picture(tmp_path / "a.png", 'of "x"').startswith(
         '<img alt="of &quot;x&quot;" src="data:image/png'
     )
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.svg"])
+def test_a_picture_that_is_none(name: str, tmp_path: Path) -> None:
+    for content in (b"", b"another"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=f"{name}: found no such picture; expected a picture"):
+            picture(tmp_path / name, "x")
+    (tmp_path / name).unlink()
+    with pytest.raises(UserError, match=name):
+        picture(tmp_path / name, "x")

@@ -17,7 +17,7 @@ COLUMNS = (
     *("n", "training_seeds", "sampling_seeds", "over"),
 )
 # What two variants' samples have in common if they were drawn alike and scored alike.
-SHARED = ("n", "start", "labels_sha256", "weights_sha256")
+SHARED = ("n", "start", "weights_sha256")
 
 Pair = tuple[Variant, Variant]
 

@@ -7,7 +7,13 @@ from mimetypes import guess_type
 from pathlib import Path
 from string import Template
 
+from flowquant.report.tables import REMEDY
+from flowquant.runtime.errors import UserError
+from flowquant.runtime.files import read_bytes
+
 Cell = str | tuple[str, float]
+# What browsers show, by suffix, and what is near the beginning of such files.
+BEGINNINGS = {".png": b"\x89PNG\r\n", ".svg": b"<svg"}
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; margin: 1rem; }
 h1 { font-size: 1.5rem; margin: 0 0 .5rem; }
@@ -97,7 +103,19 @@ def sortable_page(title: str, name: str, table: str, hidden: Sequence[int] = ())
 
 
 def picture(path: Path, alternative: str) -> str:
-    """An ``img`` with the file's content in it, in short lines, for reStructuredText's sake."""
+    """An ``img`` with a PNG or SVG in it, in short lines, for reStructuredText's sake.
+
+    Raises:
+        UserError: if the file is unreadable, or begins as no such picture does.
+    """
     kind = guess_type(path.name)[0]
-    content = encodebytes(path.read_bytes()).decode()
-    return f'<img alt="{escape(alternative)}" src="data:{kind};base64,{content}">'
+    try:
+        content = read_bytes(path)
+        if BEGINNINGS[path.suffix] not in content[:1000]:
+            raise ValueError("no such picture")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            path, found=str(error), expected=f"a picture, {path.suffix}", remedy=REMEDY
+        ) from error
+    text = encodebytes(content).decode()
+    return f'<img alt="{escape(alternative)}" src="data:{kind};base64,{text}">'

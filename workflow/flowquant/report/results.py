@@ -34,7 +34,7 @@ class Evaluation(OfSamples):
     """What `evaluate` wrote.
 
     ``fid_resampled`` are FIDs of bootstrap resamples, the same of all variants with this seed and
-    ``labels_sha256``; ``fid_at`` those of fewer samples, by their number; ``fid_infinity`` is None
+    ``start``; ``fid_at`` those of fewer samples, by their number; ``fid_infinity`` is None
     where there are too few. An extractor without logits has no Inception Score.
     """
 
@@ -42,7 +42,6 @@ class Evaluation(OfSamples):
     extractor: str
     features: Counted
     weights_sha256: str
-    labels_sha256: str
     fid: float
     fid_resampled: list[float]
     fid_at: dict[str, float]

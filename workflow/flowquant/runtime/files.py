@@ -228,16 +228,25 @@ def read_json(path: Path, form: type[T]) -> T:
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8, up to `MOST_TEXT`.
+    """A text file in UTF-8.
 
     Raises:
-        OSError, ValueError: if it is missing, larger or other than UTF-8.
+        OSError, ValueError: as `read_bytes`, or if it is other than UTF-8.
+    """
+    return read_bytes(path).decode()
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file, up to `MOST_TEXT`.
+
+    Raises:
+        OSError, ValueError: if it is missing or larger.
     """
     with regular(path).open("rb") as file:
         content = file.read(MOST_TEXT + 1)
     if len(content) > MOST_TEXT:
         raise ValueError(f"more than {MOST_TEXT:,} bytes")
-    return content.decode()
+    return content
 
 
 def sha256(path: Path) -> str:

@@ -11,7 +11,6 @@ from flowquant.report.caveats import warn_of_few_images
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import write_json
 from flowquant.runtime.names import DeviceName
-from flowquant.runtime.tensors import content_sha256
 from flowquant.sampling.samples import read_samples
 
 
@@ -30,8 +29,8 @@ def evaluate(
         samples: Samples file.
         real: Features of the real test images, by the same extractor and weights.
         weights: The extractor's weights.
-        output: JSON to write: whose samples, how many and of which labels, which extractor
-            with how many features, and the metrics (`Evaluation`).
+        output: JSON to write: whose samples, how many, which extractor with how many features,
+            and the metrics (`Evaluation`).
         extractor: Which network.
         metrics: Settings of the metrics.
         device: Where to compute.
@@ -39,7 +38,7 @@ def evaluate(
     Raises:
         UserError: if the real features come from other weights.
     """
-    images, labels, origin = read_samples(samples)
+    images, _, origin = read_samples(samples)
     of_real, target = read_features(real, extractor, weights), choose_device(device)
     features, logits = extract(images, extractor, weights, target)
     check_comparable(real, of_real, features)
@@ -52,7 +51,6 @@ def evaluate(
         "extractor": extractor,
         "features": size,
         "weights_sha256": of_real.digest,
-        "labels_sha256": content_sha256({"labels": labels}, {}),
         **image_metrics(features, logits, of_real, metrics, origin.seed, target),
     }
     write_json(output, report)

@@ -13,13 +13,10 @@ from flowquant.report.overview import (
     provenance,
     versions,
 )
-from flowquant.report.page import page, picture
+from flowquant.report.page import BEGINNINGS, page, picture
 from flowquant.report.tables import Row, read_table
 from flowquant.report.timeline import device_kinds
 from flowquant.runtime.files import write_text
-
-# What browsers show.
-PICTURES = (".svg", ".png")
 
 
 def report_overview(
@@ -52,7 +49,7 @@ def report_overview(
         pictures = [
             f"<figure>{picture(files[place], f'{dataset}: {what}')}</figure>"
             for files, what in ((figures, "FID over stored size"), (samples, "samples"))
-            if files and files[place].suffix in PICTURES
+            if files and files[place].suffix in BEGINNINGS
         ]
         sections += [
             f"<h2>{escape(dataset)}</h2>",
