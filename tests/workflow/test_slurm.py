@@ -235,7 +235,8 @@ def test_a_cancelled_job_keeps_its_state_and_resumes_with_more_memory(runs: Runs
     assert (first.state, second.state) == ("CANCELLED", "COMPLETED")
     assert (first.memory, second.memory) == ("16000M", "32000M")
     folder = runs.whole.folder
-    log = folder / f".snakemake/slurm_logs/rule_train/digits/{first.number}.log"
+    # In a folder named by the wildcards, of which that of the training seed is empty here.
+    log = folder / f".snakemake/slurm_logs/rule_train/digits_/{first.number}.log"
     assert f"asked to stop: kept the state in {RUN}/checkpoints/digits.pt" in log.read_text()
     assert "resuming after step" in (folder / TRAINING_LOG).read_text()
 
