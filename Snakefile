@@ -9,6 +9,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/inputs.smk"
 include: "workflow/rules/check.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/train.smk"
