@@ -132,7 +132,11 @@ def test_every_family(device: torch.device, family: str, images: int) -> None:
 
 
 def test_packed_weights_in_fp8(device: torch.device) -> None:
-    """As the expanded ones in FP8, and near the packed ones in bfloat16."""
+    """As near the packed ones in bfloat16 as the expanded ones in FP8 are.
+
+    Not nearer to these: what is rounded to 3 bits of mantissa differs wholly by the last digit of
+    an activation's scale.
+    """
     if torch.cuda.get_device_capability() < (8, 9):
         pytest.skip("this GPU has no FP8")
     expanded, packed = networks(MODEL, 2)
@@ -140,8 +144,8 @@ def test_packed_weights_in_fp8(device: torch.device) -> None:
     sampler, found = sampled(packed, MODEL, 100, device, precision="fp8")
     assert sampler._saturated is not None
     assert sampler._graph is not None
-    assert 1e-4 < distance(found, plain) < 8e-2
-    assert distance(found, sampled(expanded, MODEL, 100, device, precision="fp8")[1]) < 2e-2
+    rounded = sampled(expanded, MODEL, 100, device, precision="fp8")[1]
+    assert 1e-4 < distance(found, plain) < 1.5 * distance(rounded, plain) < 8e-2
 
 
 def test_sampling_holds_the_packed_weights_and_two_expanded(device: torch.device) -> None:

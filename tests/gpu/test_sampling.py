@@ -57,7 +57,8 @@ def sampler(
 ) -> Sampler:
     network = load_network(weights(model), model)
     found = Sampler(network, model.flow, SolverConfig(**{"steps": 5, **settings}), device)
-    found._launched = launched
+    # One of steps of its own choice is never captured.
+    found._launched |= launched
     return found
 
 
@@ -153,7 +154,7 @@ def test_a_network_that_was_in_fp8_goes_back(device: torch.device) -> None:
 def test_a_batch_that_memory_does_not_hold_is_halved(
     device: torch.device, precision: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    count = 16_384
+    count = 65_536
     labels = torch.arange(count) % 3
     solver = SolverConfig(steps=2, precision=precision)
 
@@ -163,14 +164,15 @@ def test_a_batch_that_memory_does_not_hold_is_halved(
 
     wanted = images(256)
     torch.cuda.empty_cache()
+    # cuBLAS takes 32 MiB for itself in each stream.
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(
-        (torch.cuda.memory_reserved() + 48e6) / total, device
+        (torch.cuda.memory_reserved() + 128e6) / total, device
     )
     try:
         capsys.readouterr()
         found = images(count)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
-    assert "out of memory: resuming with batches of 8192" in "".join(capsys.readouterr())
+    assert "out of memory: resuming with batches of 32768" in "".join(capsys.readouterr())
     assert (found.int() - wanted.int()).abs().float().mean() < 0.5

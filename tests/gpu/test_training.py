@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ def test_a_fused_layers_gradients(device: torch.device, tokens: int, activation:
     exact.load_state_dict(layer.state_dict())
     layer.bfloat16()
     exact.load_state_dict(layer.state_dict())
+    plain = deepcopy(layer)
     x = torch.randn(6, tokens, 96, device=device).bfloat16()
     grad = torch.randn_like(x)
     given, wanted = x.clone().requires_grad_(), x.double().requires_grad_()
@@ -93,13 +95,17 @@ def test_a_fused_layers_gradients(device: torch.device, tokens: int, activation:
     assert distance(found, expected) < 1e-2
     found.backward(grad)
     expected.backward(grad.double())
+    plain(x).backward(grad)
     assert given.grad is not None
     assert wanted.grad is not None
     assert distance(given.grad, wanted.grad) < 3e-2
-    for (name, mine), leaf in zip(layer.named_parameters(), exact.parameters(), strict=True):
-        # Of one token there is nothing to attend to; a bias of keys changes nothing.
+    parameters = layer.named_parameters(), exact.parameters(), plain.parameters()
+    for (name, mine), leaf, theirs in zip(*parameters, strict=True):
+        # Of one token there is nothing to attend to; a bias of keys changes nothing. What is near
+        # the kink of a ReLU falls on its other side in bfloat16, in PyTorch's own as well.
         if tokens > 1 and "in_proj" not in name:
-            assert distance(mine.grad, leaf.grad) < 4e-2, name
+            ours = distance(mine.grad, leaf.grad)
+            assert ours < 1e-2 + 1.2 * distance(theirs.grad, leaf.grad) < 0.1, name
 
 
 def test_dropout_draws_anew_at_every_pass_and_keeps_its_share(device: torch.device) -> None:
