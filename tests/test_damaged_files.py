@@ -43,7 +43,17 @@ WRONG: tuple[Any, ...] = (None, True, "2", -1, 0, 17, 10**30, 1.5, [], {}, [[]])
 FLIPS = 40
 MOST_CHANGES = 150
 KINDS = (
-    *("model", "variant", "packed", "header", "saved", "coded", "coded header", "vectors"),
+    *(
+        "model",
+        "variant",
+        "packed",
+        "header",
+        "saved",
+        "coded",
+        "coded header",
+        "vectors",
+        "common",
+    ),
     *("samples", "classifier", "features", "dataset", "hessians"),
 )
 Reader = Callable[[Path], Any]
@@ -57,6 +67,14 @@ class Tied(nn.Module):
         self.layer, self.again = nn.Linear(8, 8), nn.Linear(8, 8)
         self.again.weight = self.layer.weight
         self.register_buffer("steps", torch.tensor(3001))
+
+
+class Pair(nn.Module):
+    """Two weights, of which one may be read where the other no longer can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 16), nn.Linear(16, 8)
 
 
 def inspected(path: Path) -> Any:
@@ -93,6 +111,8 @@ def originals() -> dict[str, tuple[Path, Reader]]:
     vectors = folder / "vectors.safetensors"
     small = flowquant.quantize(wide, 1, levels={"vector": 4}, granularity="scaled")
     flowquant.save(small, vectors)
+    common = folder / "common.safetensors"
+    flowquant.save(flowquant.quantize(Pair(), 1, granularity="network"), common)
     assert {"weight.coded", "weight.frequencies"} <= read_tensors(coded)[0].keys()
     images = torch.randint(256, (6, 1, 8, 8), dtype=torch.uint8)
     write_samples(samples, images, torch.arange(6) % 3, Origin("tiny", "full", 3, 8.0))
@@ -116,6 +136,7 @@ def originals() -> dict[str, tuple[Path, Reader]]:
         "saved": (saved, lambda path: flowquant.load(path, into=Tied())),
         "coded": (coded, lambda path: flowquant.load(path, into=nn.Linear(64, 32))),
         "vectors": (vectors, lambda path: flowquant.load(path, into=nn.Linear(64, 32))),
+        "common": (common, lambda path: flowquant.load(path, into=Pair())),
         "coded header": (coded, inspected),
         "samples": (samples, read_samples),
         "classifier": (classifier, read_classifier),

@@ -227,6 +227,11 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ),
     (
         "methods/ot",
+        {"levels": "lloyd", "granularity": "network", "budget": 3},
+        "ot.granularity`: found network beside a budget, which gives tensors widths of their own",
+    ),
+    (
+        "methods/ot",
         {"levels": {"vector": 4}, "scope": "matrices", "granularity": "row", "compensate": {}},
         "ot.compensate`: found `levels: vector:4` and `granularity: row`; expected vectors that",
     ),

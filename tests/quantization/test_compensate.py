@@ -17,7 +17,7 @@ from flowquant.models.family import matrices
 from flowquant.models.model import build_network, load_network, read_model
 from flowquant.models.path import interpolate, velocity
 from flowquant.models.transformer import Encoder, EncoderLayer
-from flowquant.quantization.codebook import Codebook, Quantized, expand_all
+from flowquant.quantization.codebook import Codebook, Quantized, expand_all, stored_bits
 from flowquant.quantization.compensate import compensate_weights
 from flowquant.quantization.hessians import Hessians, observed
 from flowquant.quantization.module import quantize_contents
@@ -88,6 +88,26 @@ def test_a_trained_network_errs_far_less() -> None:
         found = [velocity_error(made, network, config) for made in (plain, each, sequence)]
         assert found[1] < 0.5 * found[0]
         assert found[2] < 0.7 * found[1]
+
+
+@pytest.mark.parametrize("settings", [EACH, CompensationConfig()], ids=["each", "sequence"])
+def test_layers_that_have_a_codebook_in_common_keep_it(settings: CompensationConfig) -> None:
+    weights, config = trained()
+    network, hessians = prepared(weights, config)
+    names = matrices(network)
+    method = MethodConfig(levels="vector:4", granularity="network", scope="matrices")
+    plain = quantize_contents("model", weights, names, method, 1)
+    widths = dict.fromkeys(sorted(names), 1)
+    made = compensate_weights("model", weights, config, method, widths, settings, hessians)
+    books = [made[name] for name in sorted(names)]
+    first = plain[min(names)]
+    assert isinstance(first, Codebook)
+    for book in books:
+        assert isinstance(book, Codebook)
+        assert book.common
+        assert book.levels.equal(first.levels)
+    assert stored_bits(made) == stored_bits(plain)
+    assert velocity_error(made, network, config) < 0.6 * velocity_error(plain, network, config)
 
 
 @pytest.mark.parametrize("sequential", [True, False])

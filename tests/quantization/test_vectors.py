@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import flowquant
 from flowquant.config.method import MethodConfig
-from flowquant.quantization.apply import check_vectors, quantize_tensor
+from flowquant.quantization.apply import check_widths, quantize_tensor
 from flowquant.quantization.codebook import Codebook, bits_of
 from flowquant.quantization.packed_file import PackedTensor, read_packed, write_quantized
 from flowquant.quantization.packed_header import PACKED
@@ -279,7 +279,7 @@ def test_what_cannot_be_vectors_is_one_message(
 ) -> None:
     weights = {"w": torch.zeros(shape), "b": torch.zeros(3)}
     with pytest.raises(UserError, match=message):
-        check_vectors("model", weights, method(f"vector:{d}"), {"w": bits, "b": None})
+        check_widths("model", weights, method(f"vector:{d}"), {"w": bits, "b": None})
     module = nn.Linear(shape[1], shape[0])
     # What no module can have is refused before any is looked at.
     if bits * d > 16:
@@ -287,4 +287,4 @@ def test_what_cannot_be_vectors_is_one_message(
     with pytest.raises(UserError, match=message.replace(": w", ": weight")):
         flowquant.quantize(module, bits, levels={"vector": d}, granularity="scaled")
     # Levels of single values are not asked.
-    check_vectors("model", weights, method("lloyd"), {"w": bits})
+    check_widths("model", weights, method("lloyd"), {"w": bits})

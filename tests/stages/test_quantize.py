@@ -46,7 +46,7 @@ def run(folder: Path, bits: int = 2, **changes: Any) -> tuple[Path, dict[str, An
     return output, json.loads(report.read_text())
 
 
-@pytest.mark.parametrize("granularity", ["tensor", "row", "group:16", "scaled"])
+@pytest.mark.parametrize("granularity", ["tensor", "row", "group:16", "scaled", "network"])
 @pytest.mark.parametrize(
     "levels", ["uniform", "equal_mass", "pwl", "log2", "uniform_mse", "normal_float", "lloyd"]
 )

@@ -88,8 +88,10 @@ def prepared(folder: Path, config: ModelConfig, bits: int = 2, **changes: Any) -
         (2, {"granularity": "scaled"}),
         (4, {"granularity": "scaled", "levels": "entropy:0.2", "coding": "ans"}),
         (1, {"granularity": "scaled", "levels": "vector:4"}),
+        (2, {"granularity": "network"}),
+        (1, {"granularity": "network", "levels": "vector:4"}),
     ],
-    ids=["scaled", "entropy", "vectors"],
+    ids=["scaled", "entropy", "vectors", "common", "common vectors"],
 )
 def test_scales_and_vectors_are_refined(
     settings: RefineConfig, bits: int, changes: dict[str, Any], tmp_path: Path

@@ -57,8 +57,8 @@ def _granularity_schema(schema: dict[str, Any]) -> None:
     group = {"type": "integer", "minimum": 2, "description": "Values in a group"}
     del schema["type"], schema["pattern"]
     schema |= {
-        "anyOf": [{"enum": ["tensor", "row", "scaled"]}, _one("group", group)],
-        READS: "`tensor`, `row`, `scaled`, or `{group: g}` with g ≥ 2",
+        "anyOf": [{"enum": ["tensor", "row", "scaled", "network"]}, _one("group", group)],
+        READS: "`tensor`, `row`, `scaled`, `network`, or `{group: g}` with g ≥ 2",
     }
 
 
@@ -107,7 +107,7 @@ Granularity = Annotated[
     str,
     Field(
         strict=True,
-        pattern=r"^(tensor|row|scaled|group:([2-9]|[1-9][0-9]+))$",
+        pattern=r"^(tensor|row|scaled|network|group:([2-9]|[1-9][0-9]+))$",
         json_schema_extra=_granularity_schema,
     ),
     BeforeValidator(_word),
@@ -128,14 +128,14 @@ class MethodConfig:
     k-means; ``{entropy: λ}``: at most 2^bits levels of least squared error ÷ variance + λ · bits of
     entropy, for ``coding: ans`` (.4: 1.1 bits of a Gaussian value, .2: 1.6, .12: 2, .03: 3);
     ``{vector: d}``: an index for d neighbours of a row, into 2^(bits·d) vectors of least squared
-    error, k-means in d dimensions, with ``granularity: scaled``, so that bits may be fewer than 1;
-    or a function of your own
-    (docs/howto/levels.md)."""
+    error, k-means in d dimensions, with ``granularity: scaled`` or ``network``, so that bits may be
+    fewer than 1; or a function of your own (docs/howto/levels.md)."""
 
     granularity: Granularity = "tensor"
     """Values that share levels: a whole ``tensor``, each ``row`` (index of axis 0), or ``{group:
     g}``, g consecutive values of a row (a row that ``group`` does not divide is one group);
-    ``scaled``: the whole tensor's, times a scale of each row."""
+    ``scaled``: the whole tensor's, times a scale of each row; ``network``: those of all quantized
+    tensors, stored once, times a scale of each row."""
 
     scope: Annotated[ScopeName, Field(json_schema_extra={RENAMED: {"linear": "matrices"}})] = "all"
     """``all`` parameters (the paper), or only ``matrices``: the weights of linear layers, attention
@@ -193,7 +193,7 @@ class MethodConfig:
     @property
     def shared(self) -> bool:
         """Whether all rows of a matrix share its levels."""
-        return self.granularity in ("tensor", "scaled")
+        return self.granularity in ("tensor", "scaled", "network")
 
     @property
     def own(self) -> bool:
@@ -300,6 +300,13 @@ class MethodRow(MethodConfig):
                 found="bits beside a budget",
                 expected="one of the two",
                 remedy="Leave out `bits`: a budget chooses among `sensitivity.widths`.",
+            )
+        if self.granularity == "network":
+            refuse(
+                "granularity",
+                found="network beside a budget, which gives tensors widths of their own",
+                expected="levels that are a tensor's own",
+                remedy="Set `granularity: scaled`, or `bits` in place of the budget.",
             )
         names = [f"{budget:g}" for budget in self.budget]
         twice = next((name for name in names if names.count(name) > 1), None)

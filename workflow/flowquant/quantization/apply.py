@@ -16,7 +16,13 @@ from flowquant.config.method import MethodConfig
 from flowquant.config.model import ModelConfig
 from flowquant.models.family import embedding_matrices, matrices
 from flowquant.models.model import empty_network
-from flowquant.quantization.codebook import Codebook, group_size, row_size, with_levels
+from flowquant.quantization.codebook import (
+    Codebook,
+    group_size,
+    row_size,
+    with_levels,
+    worthwhile,
+)
 from flowquant.quantization.levels import quantizer_of
 from flowquant.quantization.lloyd import FEW_GROUPS
 from flowquant.runtime.errors import UserError, some
@@ -32,11 +38,19 @@ def quantize_tensor(tensor: Tensor, method: MethodConfig, bits: float) -> Codebo
     Raises:
         OverflowError: if a level is beyond the range of ``levels_dtype``.
     """
-    return _quantize_alike([tensor], method, bits)[0]
+    return quantize_together([tensor], method, bits)[0]
 
 
-def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: float) -> list[Codebook]:
-    """Quantize tensors whose groups are of one size in one call."""
+def quantize_together(
+    tensors: Sequence[Tensor], method: MethodConfig, bits: float
+) -> list[Codebook]:
+    """Quantize tensors whose groups are of one size, or all of a network, in one call.
+
+    Raises:
+        OverflowError: as `quantize_tensor`.
+    """
+    if method.granularity == "network":
+        return _with_common_levels(tensors, method, bits)
     size = group_size(tuple(tensors[0].shape), method.granularity)
     scaled = method.granularity == "scaled"
     groups = [(_normal(t) if scaled else t).reshape(-1, size) for t in tensors]
@@ -53,11 +67,29 @@ def _quantize_alike(tensors: Sequence[Tensor], method: MethodConfig, bits: float
     return books
 
 
-def _normal(tensor: Tensor) -> Tensor:
-    """Rows [S, n ÷ S] of one mean square, the whole tensor's; those of zeros stay what they are."""
+def _with_common_levels(
+    tensors: Sequence[Tensor], method: MethodConfig, bits: float
+) -> list[Codebook]:
+    """Quantize tensors as if they were one, all of whose rows are of one mean square."""
+    values = torch.cat([_normal(tensor, 1.0).flatten() for tensor in tensors])
+    found = quantizer_of(method.levels)(values[None], 2 ** round(bits * method.vector))
+    whole = Codebook(*found, tuple(values.shape), method.coding, common=True).compact()
+    dtype = DTYPES[method.levels_dtype]
+    whole = with_levels(whole, dtype)
+    sizes = [tensor.numel() // method.vector for tensor in tensors]
+    parts = zip(tensors, whole.indices.split(sizes, dim=1), strict=True)
+    books = [(replace(whole, indices=own, shape=tuple(t.shape)), t) for t, own in parts]
+    return [with_levels(_scaled(book, tensor), dtype) for book, tensor in books]
+
+
+def _normal(tensor: Tensor, square: float | None = None) -> Tensor:
+    """Rows [S, n ÷ S] of one mean square, if none is given the whole tensor's.
+
+    Those of zeros stay what they are.
+    """
     rows = tensor.reshape(-1, row_size(tuple(tensor.shape)))
     squares = rows.double().square().mean(1, keepdim=True)
-    factors = (squares.mean() / squares).sqrt()
+    factors = ((squares.mean() if square is None else square) / squares).sqrt()
     return (rows * torch.where(squares > 0, factors, 1.0)).to(tensor.dtype)
 
 
@@ -69,7 +101,7 @@ def _scaled(book: Codebook, tensor: Tensor) -> Codebook:
     return replace(book, scales=((rows * chosen).sum(1) / squares).float())
 
 
-def check_vectors(
+def check_widths(
     where: object,
     weights: Mapping[str, Tensor],
     method: MethodConfig,
@@ -77,14 +109,26 @@ def check_vectors(
 ) -> None:
     """Check that the tensors to quantize consist of vectors, and of as many as a codebook has.
 
+    Those that share a codebook must have one width.
+
     Raises:
-        UserError: naming the tensors at fault.
+        UserError: naming the tensors or widths at fault.
     """
+    given = {n: (bits, tuple(weights[n].shape)) for n, bits in sorted(widths.items()) if bits}
+    network = method.granularity == "network"
+    if network and len(found := {f"{bits:g}" for bits, _ in given.values()}) > 1:
+        raise UserError(
+            where,
+            found=f"`granularity: network` and widths of {some(sorted(found))} bits",
+            expected="one width for the tensors that share a codebook",
+            remedy="Give all the same bits, or set `granularity: scaled`.",
+        )
     d = method.vector
     if d == 1:
         return
-    given = {n: (bits, tuple(weights[n].shape)) for n, bits in sorted(widths.items()) if bits}
     sizes = {n: group_size(shape, method.granularity) for n, (_, shape) in given.items()}
+    # Those of a codebook, in all.
+    points = {n: sum(sizes.values()) if network else size for n, size in sizes.items()}
     problems = {
         f"rows that {d} does not divide": [
             name for name, (_, shape) in given.items() if min(sizes[name], row_size(shape)) % d
@@ -93,9 +137,9 @@ def check_vectors(
             f"{n}, {b:g}·{d}" for n, (b, _) in given.items() if b * d > 16
         ],
         "more codes than vectors": [
-            f"{n}, 2^{round(b * d)} for {sizes[n] // d}"
+            f"{n}, 2^{round(b * d)} for {points[n] // d}"
             for n, (b, _) in given.items()
-            if 2 ** round(b * d) > sizes[n] // d
+            if 2 ** round(b * d) > points[n] // d
         ],
     }
     for problem, names in problems.items():
@@ -163,10 +207,8 @@ def quantize_weights(
         bits = widths.get(names[0])
         if bits is None:
             return [as_float(name, weights[name], method) for name in names]
-        return [
-            book if book.worth_packing else book.expand().to(book.levels.dtype)
-            for book in _quantize_alike([weights[name] for name in names], method, bits)
-        ]
+        books = quantize_together([weights[name] for name in names], method, bits)
+        return list(worthwhile(dict(zip(names, books, strict=True))).values())
 
     together = any(tensor.is_cuda for tensor in weights.values())
     batches = _batches(weights, method, widths, together)
@@ -191,14 +233,17 @@ def _batches(
 ) -> list[list[str]]:
     """Names of the tensors that are quantized in one call.
 
-    ``together``: tensors whose groups have one size, on a GPU, where kernel launches dominate.
-    Otherwise each tensor by itself, on a CPU, in whose cache it stays.
+    All of a network that has one codebook; otherwise ``together`` those whose groups have one size,
+    on a GPU, where kernel launches dominate, and on a CPU each by itself, in whose cache it stays.
     """
     batches: dict[Hashable, list[str]] = defaultdict(list)
     for name, tensor in weights.items():
         bits = widths.get(name)
         size = group_size(tuple(tensor.shape), method.granularity)
         groups = tensor.numel() // size
+        if bits is not None and method.granularity == "network":
+            batches["network"].append(name)
+            continue
         if not together or bits is None:
             batches[name] = [name]
             continue

@@ -27,6 +27,8 @@ class Codebook:
         coding: How indices are stored, where that is smaller than packing them.
         scales: Factors of S consecutive parts of the tensor alike in size, of the levels' type [S];
             d divides a part.
+        common: Whether the levels are those of all tensors of the network for which this is so: one
+            group, stored once.
     """
 
     levels: Tensor
@@ -34,6 +36,7 @@ class Codebook:
     shape: tuple[int, ...]
     coding: CodingName = "none"
     scales: Tensor | None = None
+    common: bool = False
 
     def expand(self) -> Tensor:
         """The quantized values, float32 ``shape``: each level times its scale, in float32."""
@@ -68,15 +71,11 @@ class Codebook:
 
     @property
     def stored_bits(self) -> int:
-        """Bits of packed or coded indices and levels, whole bytes."""
+        """Bits of packed or coded indices and of levels that are not common, whole bytes."""
         coded, packed = self.coded, packed_bytes(self.indices.numel(), self.bits)
         index_bytes = packed if coded is None else coded.bytes
-        return 8 * index_bytes + bits_of(self.levels) + bits_of(self.scales)
-
-    @property
-    def worth_packing(self) -> bool:
-        """Whether indices and levels take less room than the values they stand for."""
-        return self.stored_bits < 8 * self.levels.element_size() * self.count
+        own_levels = None if self.common else self.levels
+        return 8 * index_bytes + bits_of(own_levels) + bits_of(self.scales)
 
     def compact(self) -> Codebook:
         """The same values without the levels that no value uses or that equal another.
@@ -121,7 +120,7 @@ class Stored(Protocol):
 
     @property
     def stored_bits(self) -> int:
-        """Bits of packed or coded indices and levels, whole bytes."""
+        """Bits of packed or coded indices and of levels that are not common, whole bytes."""
         ...
 
     @property
@@ -129,15 +128,25 @@ class Stored(Protocol):
         """Number of values."""
         ...
 
+    @property
+    def levels(self) -> Tensor:
+        """Levels or vectors."""
+        ...
+
+    @property
+    def common(self) -> bool:
+        """Whether levels are those of all tensors for which this is so."""
+        ...
+
 
 def group_size(shape: tuple[int, ...], granularity: str) -> int:
-    """Values that share levels: all (``tensor``, ``scaled``), a row, or ``group:g``.
+    """Values that share levels: all (``tensor``, ``scaled``, ``network``), a row, or ``group:g``.
 
     A row that g does not divide is one group.
     """
     total = torch.Size(shape).numel()
     row = row_size(shape)
-    if granularity in ("tensor", "scaled"):
+    if granularity in ("tensor", "scaled", "network"):
         return total
     if granularity == "row":
         return row
@@ -197,13 +206,31 @@ def values_of(content: Stored | Tensor) -> int:
 
 
 def stored_bits(quantized: Mapping[str, Stored | Tensor]) -> int:
-    """Bits that are stored for all tensors, without names and metadata."""
-    return sum(bits_of(content) for content in quantized.values())
+    """Bits that are stored for all tensors, without names and metadata; common levels once."""
+    books = (content for content in quantized.values() if not isinstance(content, Tensor))
+    common = next((book.levels for book in books if book.common), None)
+    return bits_of(common) + sum(bits_of(content) for content in quantized.values())
 
 
 def effective_bits(quantized: Mapping[str, Stored | Tensor]) -> float:
     """Stored bits (indices, levels and whatever stayed float) ÷ number of parameters."""
     return stored_bits(quantized) / sum(values_of(content) for content in quantized.values())
+
+
+def worthwhile(books: Mapping[str, Codebook]) -> dict[str, Codebook | Tensor]:
+    """Codebooks as they are stored: as their values, in the levels' type, where these take less.
+
+    Either all have common levels, which are stored all as codebooks or all as values, or none has.
+    """
+    common = any(book.common for book in books.values())
+    parts = [books] if common else [{name: book} for name, book in books.items()]
+    contents: dict[str, Codebook | Tensor] = {}
+    for part in parts:
+        plain = sum(8 * book.levels.element_size() * book.count for book in part.values())
+        worth = stored_bits(part) < plain
+        for name, book in part.items():
+            contents[name] = book if worth else book.expand().to(book.levels.dtype)
+    return contents
 
 
 def expand(content: Codebook | Tensor) -> Tensor:

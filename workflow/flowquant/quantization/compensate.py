@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,12 +19,13 @@ from flowquant.models.model import load_network
 from flowquant.models.path import velocity
 from flowquant.quantization.apply import (
     as_float,
-    check_vectors,
+    check_widths,
     one_thread_each,
     quantize_tensor,
+    quantize_together,
     within_range,
 )
-from flowquant.quantization.codebook import Codebook
+from flowquant.quantization.codebook import Codebook, worthwhile
 from flowquant.quantization.compensation import compensated
 from flowquant.quantization.damping import IndefiniteError, damped, solved
 from flowquant.quantization.gram import Gram
@@ -55,8 +56,7 @@ def compensated_layer(
     name: str,
     weights: Mapping[str, Tensor],
     moments: Moments,
-    method: MethodConfig,
-    bits: float,
+    start: Codebook,
     damping: float,
 ) -> Layer:
     """A layer quantized by itself, its inputs those of the full-precision network.
@@ -65,8 +65,7 @@ def compensated_layer(
         name: The weight's name.
         weights: The network's, float32 by name.
         moments: Those of its inputs, on its device.
-        method: The quantizer.
-        bits: Bits a value.
+        start: The weight's codebook by rounding alone.
         damping: As in `compensated`.
 
     Raises:
@@ -74,7 +73,6 @@ def compensated_layer(
         OverflowError: as `compensated`.
     """
     weight, bias = weights[name], bias_of(name, weights)
-    start = quantize_tensor(weight, method, bits)
     if bias is None:
         return Layer(compensated(weight, moments.hessian, start, damping), None)
     book = compensated(weight, moments.centred, start, damping)
@@ -107,24 +105,23 @@ def compensate_weights(
             beyond the range of its stored type, or vectors do not fit.
     """
     _check_shared(where, method)
-    check_vectors(where, weights, method, widths)
+    check_widths(where, weights, method, widths)
     device = next(iter(weights.values())).device
     bar: tqdm[Any] = tqdm(
         total=len(widths), desc="compensating", unit="tensor", leave=False, disable=None
     )
     with bar, usable(where):
+        start = _starts(weights, method, widths)
         if settings.sequential:
             network = load_network(weights, config)
-            work = _InSequence(where, weights, method, widths, settings.damping, bar)
+            work = _InSequence(where, weights, start, widths, settings.damping, bar)
             points = [part.to(device) for part in hessians.points]
             layers = work.run(network, config.flow, points)
         else:
 
             def compensate(name: str) -> Layer:
                 moments = hessians.of(where, name).to(device)
-                return compensated_layer(
-                    name, weights, moments, method, widths[name], settings.damping
-                )
+                return compensated_layer(name, weights, moments, start(name), settings.damping)
 
             layers = {}
             with (
@@ -136,6 +133,17 @@ def compensate_weights(
                     layers[name] = layer
                     bar.update()
         return stored(weights, layers, method)
+
+
+def _starts(
+    weights: Mapping[str, Tensor], method: MethodConfig, widths: Mapping[str, float]
+) -> Callable[[str], Codebook]:
+    """The codebook by rounding alone of a weight, by name: common ones are all made beforehand."""
+    if method.granularity != "network" or not widths:
+        return lambda name: quantize_tensor(weights[name], method, widths[name])
+    names = [name for name in weights if name in widths]
+    books = quantize_together([weights[name] for name in names], method, widths[names[0]])
+    return dict(zip(names, books, strict=True)).__getitem__
 
 
 def _check_shared(where: object, method: MethodConfig) -> None:
@@ -158,16 +166,12 @@ def stored(
         OverflowError: if a value is beyond the range of ``float_dtype``.
     """
     biases = {bias_of(name, weights): layer.bias for name, layer in layers.items()}
-    contents: dict[str, Codebook | Tensor] = {}
+    contents = worthwhile({name: layer.weight for name, layer in layers.items()})
     for name, tensor in weights.items():
-        if name in layers:
-            book = layers[name].weight
-            worth = book.worth_packing
-            contents[name] = book if worth else book.expand().to(book.levels.dtype)
-        else:
+        if name not in layers:
             bias = biases.get(name)
             contents[name] = as_float(name, tensor if bias is None else bias, method)
-    return contents
+    return {name: contents[name] for name in weights}
 
 
 @contextmanager
@@ -203,7 +207,7 @@ class _InSequence:
 
     where: object
     weights: Mapping[str, Tensor]
-    method: MethodConfig
+    start: Callable[[str], Codebook]
     widths: Mapping[str, float]
     damping: float
     bar: tqdm[Any]
@@ -278,7 +282,7 @@ class _InSequence:
         target = None
         if product.groups == 1:
             target = weight + solved(damped(hessian, self.damping), drift.T).T
-        start = quantize_tensor(self.weights[name], self.method, self.widths[name])
+        start = self.start(name)
         with one_thread_each():
             book = compensated(self.weights[name], hessian, start, self.damping, target)
         self.layers[name] = Layer(book, None)

@@ -33,8 +33,8 @@ def measure(content: Codebook | Tensor, original: Tensor) -> dict[str, Any]:
 def describe(content: Codebook | Tensor, original: Tensor, granularity: str) -> dict[str, Any]:
     """A report's entry for a tensor: values, bytes, errors, bits a value, levels and groups.
 
-    ``granularity`` is the method's; embedders have scales in any case, and of a tensor that stayed
-    float the entry says ``float``.
+    ``granularity`` is the method's; embedders have scales of their own in any case, and of a tensor
+    that stayed float the entry says ``float``.
     """
     entry = {"values": values_of(content), **measure(content, original)}
     if isinstance(content, Codebook):
@@ -43,6 +43,6 @@ def describe(content: Codebook | Tensor, original: Tensor, granularity: str) -> 
             "bits": content.bits,
             "levels": levels,
             "groups": groups,
-            "granularity": granularity if content.scales is None else "scaled",
+            "granularity": granularity if content.common or content.scales is None else "scaled",
         }
     return entry | {"bits": 8 * content.element_size(), "granularity": "float"}

@@ -20,7 +20,7 @@ from flowquant.config.method import (
     whole_bits,
 )
 from flowquant.models.family import is_ours, matrices
-from flowquant.quantization.apply import check_vectors, chosen, quantize_weights, within_range
+from flowquant.quantization.apply import check_widths, chosen, quantize_weights, within_range
 from flowquant.quantization.codebook import Codebook, Quantized, expand
 from flowquant.quantization.packed_file import PackedTensor
 from flowquant.quantization.record import Record, attach, record_of
@@ -61,7 +61,8 @@ def quantize(
         bits: Bits a value: width of an index, 1…16; with ``levels={"vector": d}`` a dth of it.
         levels: The quantizer (config/README.md, `methods`).
         granularity: Values that share levels: a whole ``tensor``, each ``row`` (index of axis 0: an
-            output channel, or of a transposed convolution an input channel), or ``{"group": g}``.
+            output channel, or of a transposed convolution an input channel), ``{"group": g}``, or,
+            with a scale of each row, ``scaled``: a tensor, or ``network``: all that are quantized.
         scope: Which parameters: those that multiply, or ``all``.
         keep: Name patterns of parameters to leave alone, ``*`` matching anything.
         least_values: Parameters with fewer values stay float.
@@ -152,7 +153,7 @@ def quantize_contents(
     """
     moved = {n: tensor.float() if n in names else tensor for n, tensor in weights.items()}
     given = widths if isinstance(widths, Mapping) else dict.fromkeys(names, widths)
-    check_vectors(where, moved, method, given)
+    check_widths(where, moved, method, given)
     with within_range(where):
         return quantize_weights(moved, method, given)
 

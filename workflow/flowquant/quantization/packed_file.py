@@ -37,6 +37,7 @@ class PackedTensor:
         shape: Shape of the tensor.
         coding: How indices are stored in a file, where that is smaller than packing them.
         scales: Of the levels' type [S], or none.
+        common: Whether levels are those of all tensors for which this is so.
     """
 
     packed: Tensor
@@ -45,12 +46,13 @@ class PackedTensor:
     shape: tuple[int, ...]
     coding: CodingName = "none"
     scales: Tensor | None = None
+    common: bool = False
 
     @classmethod
     def of(cls, codebook: Codebook) -> PackedTensor:
         """A codebook, packed."""
         packed = pack(codebook.indices, codebook.bits)
-        how = codebook.coding, codebook.scales
+        how = codebook.coding, codebook.scales, codebook.common
         return cls(packed, codebook.levels, codebook.bits, codebook.shape, *how)
 
     @property
@@ -70,15 +72,16 @@ class PackedTensor:
 
     @property
     def stored_bits(self) -> int:
-        """Bits of packed or coded indices and levels."""
+        """Bits of packed or coded indices and of levels that are not common."""
         index_bytes = self.packed.numel() if self.coded is None else self.coded.bytes
-        return 8 * index_bytes + bits_of(self.levels) + bits_of(self.scales)
+        own_levels = None if self.common else self.levels
+        return 8 * index_bytes + bits_of(own_levels) + bits_of(self.scales)
 
     def unpack(self) -> Codebook:
         """The codebook."""
         indices = unpack(self.packed, self.bits, self.count // self.dimension)
         indices = indices.view(len(self.levels), -1)
-        return Codebook(self.levels, indices, self.shape, self.coding, self.scales)
+        return Codebook(self.levels, indices, self.shape, self.coding, self.scales, self.common)
 
 
 def values(content: PackedTensor | Tensor) -> Tensor:
@@ -111,6 +114,8 @@ def write_quantized(
         if content.scales is not None:
             parts["scales"] = content.scales
             entries[name]["scales"], version = len(content.scales), PACKED.version
+        if content.common:
+            entries[name]["common"], version = True, PACKED.version
         if (coded := content.coded) is not None:
             parts |= {"coded": coded.stream, "frequencies": coded.frequencies}
             entries[name]["coding"], version = content.coding, PACKED.version
@@ -118,7 +123,8 @@ def write_quantized(
             parts["indices"] = pack(content.indices, content.bits)
         else:
             parts["indices"] = content.packed
-        tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
+        names = PackedEntry(**entries[name]).parts(name)
+        tensors |= {names[part]: tensor for part, tensor in parts.items()}
     described = {
         "packed": entries,
         "effective_bits": effective_bits(quantized),
@@ -157,15 +163,18 @@ def read_packed(
     _check_names(path, described, forms)
     for name, entry in described.packed.items():
         del forms[name]
-        forms |= {f"{name}.{part}": form for part, form in _forms(entry).items()}
+        forms |= _forms(name, entry)
     check_tensors(path, tensors, forms, "the tensors of its network, each packed or float", REMEDY)
     # A buffer of another program's network may hold an infinity of its own, as masks do.
     own = described.model is not None
     finite = {n: t for n, t in tensors.items() if own or n.endswith((".levels", ".scales"))}
     check_finite(path, finite, REMEDY)
     packed: dict[str, PackedTensor | Tensor] = {}
+    used: set[str] = set()
     for name, entry in described.packed.items():
-        parts = {part: tensors.pop(f"{name}.{part}") for part in entry.parts}
+        names = entry.parts(name)
+        used |= {*names.values()}
+        parts = {part: tensors[own] for part, own in names.items()}
         indices = _packed(path, name, entry, parts)
         content = PackedTensor(
             indices,
@@ -174,22 +183,25 @@ def read_packed(
             tuple(entry.shape),
             described.method.coding,
             parts.get("scales"),
+            entry.common,
         )
-        _check_levels(path, name, content)
+        _check_levels(path, name, content, entry.vector)
         packed[name] = content
-    return {**packed, **tensors}, file.metadata
+    plain = {name: tensor for name, tensor in tensors.items() if name not in used}
+    return {**packed, **plain}, file.metadata
 
 
-def _forms(entry: PackedEntry) -> dict[str, str]:
-    """Forms of the tensors that hold a quantized one."""
+def _forms(name: str, entry: PackedEntry) -> dict[str, str]:
+    """Forms of the tensors that hold a quantized one, by their names."""
+    vector = f", {entry.vector}" if entry.vector > 1 else ""
     every = {
         "indices": f"uint8 [{packed_bytes(entry.indices, entry.bits)}]",
         "coded": "uint8 [*]",
         "frequencies": "uint16 [*]",
-        "levels": f"{LEVELS} [*, *]" if entry.vector == 1 else f"{LEVELS} [*, *, {entry.vector}]",
+        "levels": f"{LEVELS} [{1 if entry.common else '*'}, *{vector}]",
         "scales": f"{LEVELS} [{entry.scales}]",
     }
-    return {part: every[part] for part in entry.parts}
+    return {own: every[part] for part, own in entry.parts(name).items()}
 
 
 def _packed(path: Path, name: str, entry: PackedEntry, parts: Mapping[str, Tensor]) -> Tensor:
@@ -212,7 +224,7 @@ def _packed(path: Path, name: str, entry: PackedEntry, parts: Mapping[str, Tenso
 
 def _foreign_forms(described: PackedMetadata, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Forms of the weights of a network that is not known: as the file has them."""
-    parts = {f"{name}.{part}" for name, e in described.packed.items() for part in e.parts}
+    parts = {own for name, e in described.packed.items() for own in e.parts(name).values()}
     plain = {name: form_of(tensor) for name, tensor in tensors.items() if name not in parts}
     return plain | {name: f"{LEVELS} {entry.shape}" for name, entry in described.packed.items()}
 
@@ -264,19 +276,21 @@ def _check_names(path: Path, described: PackedMetadata, forms: Mapping[str, str]
         )
 
 
-def _check_levels(path: Path, name: str, content: PackedTensor) -> None:
-    """Check that a tensor's levels fit its values and its indices."""
+def _check_levels(path: Path, name: str, content: PackedTensor, d: int) -> None:
+    """Check that a tensor's levels fit its values and its indices, each for d values."""
     groups, available = content.levels.shape[:2]
     most = 2**content.bits
     # A vector lies within a group and within a part that has a scale of its own.
     parts = {groups, 1 if content.scales is None else len(content.scales)}
-    if any(content.count % (part * content.dimension) for part in parts) or available > most:
+    # Common levels may have the form that another tensor says.
+    fit = content.dimension == d and not any(content.count % (part * d) for part in parts)
+    if not fit or available > most:
         scaled = "" if content.scales is None else f" and {len(content.scales)} scales"
         raise UserError(
             path,
             found=f"{name} with levels {list(content.levels.shape)}{scaled} for {content.count} "
             f"values of {content.bits} bits",
-            expected=f"groups and parts alike in size, of at most {most} levels",
+            expected=f"groups and parts alike in size, of at most {most} levels for {d} values",
             remedy=REMEDY,
         )
     # With a level for every index of this width, no index can be too large.

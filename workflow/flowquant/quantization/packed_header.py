@@ -12,14 +12,16 @@ from flowquant.config.model import ModelConfig
 from flowquant.runtime.header import Kind
 
 Size = Annotated[int, Field(ge=1)]
+# The name of levels that are no parameter's own.
+COMMON_LEVELS = ".levels"
 
 
 @dataclass(frozen=True)
 class PackedEntry:
     """A quantized parameter.
 
-    Its shape and the width of an index; how indices are stored; how many values one stands for, and
-    how many scales there are.
+    Its shape and the width of an index; how indices are stored; how many values one stands for, how
+    many scales there are, and whether its levels are those that the network has in common.
     """
 
     shape: list[Size]
@@ -27,6 +29,7 @@ class PackedEntry:
     coding: CodingName = "none"
     vector: Size = 1
     scales: Annotated[int, Field(ge=0)] = 0
+    common: bool = False
 
     @property
     def count(self) -> int:
@@ -38,11 +41,12 @@ class PackedEntry:
         """Number of indices."""
         return self.count // self.vector
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The ends of the names of the tensors that hold it."""
+    def parts(self, name: str) -> dict[str, str]:
+        """The tensors that hold the parameter of a name: theirs by what they are."""
         indices = ("indices",) if self.coding == "none" else ("coded", "frequencies")
-        return (*indices, "levels", *(("scales",) if self.scales else ()))
+        parts = *indices, "levels", *(("scales",) if self.scales else ())
+        own = {part: f"{name}.{part}" for part in parts}
+        return own | {"levels": COMMON_LEVELS} if self.common else own
 
 
 @dataclass(frozen=True)

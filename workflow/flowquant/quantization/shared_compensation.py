@@ -35,7 +35,8 @@ def compensated_shared(
     Args:
         wanted: Values to come near to, float32 [R, n].
         hessian: Float32 [n, n].
-        start: The codebook by rounding alone, with a scale of each row or without.
+        start: The codebook by rounding alone, with a scale of each row or without. Common levels,
+            which are other tensors' too, stay what they are.
         damping: Share of the Hessian's mean diagonal that is added to it, and of that of the
             levels' system, which holds them where they are.
 
@@ -55,7 +56,8 @@ def compensated_shared(
         indices = problem.rounded(levels, scales)
         for _ in range(REVISIONS):
             indices = problem.revised(levels, scales, indices)
-            levels = problem.refitted(levels, scales, indices).to(kind).float()
+            if not start.common:
+                levels = problem.refitted(levels, scales, indices).to(kind).float()
             if start.scales is not None:
                 scales = problem.rescaled(levels, scales, indices).to(kind).float()
         error = problem.error(levels, scales, indices)
@@ -67,7 +69,7 @@ def compensated_shared(
                 scales=None if start.scales is None else scales[:, 0],
             )
             best, least = book, error
-    return with_levels(in_order(best).compact(), kind)
+    return with_levels(best if start.common else in_order(best).compact(), kind)
 
 
 def in_order(book: Codebook) -> Codebook:

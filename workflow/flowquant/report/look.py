@@ -55,6 +55,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "refined-2-5000",
         "refined-1",
         "refined-vectors",
+        "common-vectors-refined",
     ),
     "green": (
         "compensated",
@@ -77,6 +78,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "vectors-8",
         "pwl",
         "log2",
+        "common-vectors",
     ),
     "grey": (
         "hqq",

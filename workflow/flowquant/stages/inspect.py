@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from flowquant.quantization.packed_header import PACKED, PackedMetadata
+from flowquant.quantization.packed_header import COMMON_LEVELS, PACKED, PackedMetadata
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.header import REMEDY, Entry, Header, read_header
 
@@ -60,7 +60,7 @@ def _tensors(file: Path, header: Header[PackedMetadata]) -> dict[str, dict[str, 
     """What the header says of each tensor: shape, bits, granularity, levels, values, bytes."""
     found: dict[str, dict[str, Any]] = {}
     entries, described = header.entries, header.described
-    parts = {f"{n}.{part}" for n, entry in described.packed.items() for part in entry.parts}
+    parts = {own for n, entry in described.packed.items() for own in entry.parts(n).values()}
     if missing := parts - entries.keys():
         raise UserError(
             file,
@@ -69,27 +69,28 @@ def _tensors(file: Path, header: Header[PackedMetadata]) -> dict[str, dict[str, 
             remedy=REMEDY,
         )
     for name, entry in described.packed.items():
-        held = {part: entries[f"{name}.{part}"] for part in entry.parts}
+        names, method = entry.parts(name), described.method.granularity
+        held = {part: entries[own] for part, own in names.items()}
         found[name] = {
             "shape": entry.shape,
             "bits": entry.bits,
-            "granularity": described.method.granularity,
+            "granularity": method if entry.common or not entry.scales else "scaled",
             "levels": "×".join(map(str, held["levels"].shape)),
             "values": entry.count,
-            "bytes": sum(part.bytes for part in held.values()),
+            "bytes": sum(entries[own].bytes for own in names.values() if own != COMMON_LEVELS),
         }
         if entry.coding != "none":
             stored = held["coded"].bytes + held["frequencies"].bytes
             entropy = _entropy(file, held["frequencies"])
             found[name] |= {"coded": 8 * stored / entry.indices, "entropy": entropy}
     for name, plain in entries.items():
-        if name not in parts:
+        if name not in parts or name == COMMON_LEVELS:
             found[name] = {
                 "shape": plain.shape,
                 "bits": 8 * plain.bytes // max(1, plain.values),
                 "granularity": "float" if "float" in plain.kind else plain.kind,
                 "levels": "–",
-                "values": plain.values,
+                "values": 0 if name == COMMON_LEVELS else plain.values,
                 "bytes": plain.bytes,
             }
     # In the order of the model, where it was kept.

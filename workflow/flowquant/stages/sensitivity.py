@@ -16,7 +16,7 @@ from flowquant.models.path import velocity
 from flowquant.quantization.apply import (
     DTYPES,
     as_float,
-    check_vectors,
+    check_widths,
     quantize_embedders,
     quantize_tensor,
     selected,
@@ -91,11 +91,12 @@ def sensitivity(
                 return Layer(quantize_tensor(parameters[name], method, width), None)
         moments = found.of(model, name).to(torch_device)
         with usable(model):
-            return compensated_layer(name, parameters, moments, method, width, compensate.damping)
+            start = quantize_tensor(parameters[name], method, width)
+            return compensated_layer(name, parameters, moments, start, compensate.damping)
 
     target = velocities()
     chosen = sorted(selected(weights, config, method))
-    check_vectors(model, weights, method, dict.fromkeys(chosen, max(trials.widths)))
+    check_widths(model, weights, method, dict.fromkeys(chosen, max(trials.widths)))
     tensors: dict[str, Any] = {}
     for name in tqdm(chosen, desc="sensitivity", unit="tensor"):
         changed = [n for n in (name, bias_of(name, weights)) if n is not None]

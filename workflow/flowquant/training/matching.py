@@ -61,7 +61,7 @@ class Matching(Optimization):
         learned = {name for name, p in self.student.named_parameters() if p.requires_grad}
         floats = [tensor.requires_grad_() for n, tensor in self.floats.items() if n in learned]
         scales = [scales for scales in self.trainable.scales if scales.numel()]
-        self._levels = [*self.trainable.levels, *scales]
+        self._levels = [*self.trainable.tables, *scales]
         groups = [[*self._levels, *floats]]
         self._peaks = [config.learning_rate]
         if self.trainable.values:

@@ -57,6 +57,7 @@ class Member(NamedTuple):
     shape: tuple[int, ...]
     dtype: torch.dtype
     coding: CodingName
+    common: bool
 
 
 class TrainableLevels:
@@ -70,9 +71,10 @@ class TrainableLevels:
         device: Where to hold them.
         originals: The weights that were quantized, by name, to train them.
 
-    Attributes: lists with an entry for each stack, of R groups of n values with L levels.
+    Attributes: lists with an entry for each stack, of R groups of n values with L levels; and
+        tables: What levels there are, each tensor once.
         members: Whose groups they are, in order.
-        levels: float32 [R, L], or vectors [R, L, d].
+        levels: float32 [R, L], or vectors [R, L, d]; common ones [1, …], one tensor for all stacks.
         indices: The level of each value or d of them, int64 [R, n ÷ d].
         scales: Of parts of each group, float32 [R, S], or [0, 0] where there are none.
         values: Trained values, float32 [R, n]; an empty list if they are not trained.
@@ -88,11 +90,14 @@ class TrainableLevels:
         for name, content in quantized.items():
             if isinstance(content, Codebook):
                 scales = 0 if content.scales is None else len(content.scales)
-                form = content.indices.shape[1], content.levels.shape[1:], scales
-                alike[form].append((name, content))
+                lengths = content.indices.shape[1], content.levels.shape[1:], scales
+                alike[lengths, content.common].append((name, content))
         self.members = [
             [
-                Member(name, len(book.levels), book.shape, book.levels.dtype, book.coding)
+                Member(
+                    *(name, len(book.levels), book.shape, book.levels.dtype, book.coding),
+                    common=book.common,
+                )
                 for name, book in books
             ]
             for books in alike.values()
@@ -101,10 +106,16 @@ class TrainableLevels:
             torch.cat([book.indices for _, book in books]).long().to(device)
             for books in alike.values()
         ]
-        self.levels = [
-            torch.cat([book.levels.float() for _, book in books]).to(device).requires_grad_()
-            for books in alike.values()
-        ]
+        self.levels: list[Tensor] = []
+        tables: dict[Hashable, Tensor] = {}
+        for form, books in alike.items():
+            common = books[0][1].common
+            key = "common" if common else form
+            if key not in tables:
+                parts = [book.levels.float() for _, book in (books[:1] if common else books)]
+                tables[key] = torch.cat(parts).to(device).requires_grad_()
+            self.levels.append(tables[key])
+        self.tables = list(tables.values())
         self.scales = [
             torch.stack([_scales(book) for _, book in books]).to(device).requires_grad_()
             for books in alike.values()
@@ -129,8 +140,8 @@ class TrainableLevels:
         """Weights by name, float32, with gradients to levels and trained values."""
         weights, self._taken = {}, []
         for index, members in enumerate(self.members):
-            levels, indices, scales = self.levels[index], self.indices[index], self.scales[index]
-            values = None
+            indices, scales, values = self.indices[index], self.scales[index], None
+            levels = _each(self.levels[index], indices)
             if self.values:
                 values = _unscaled(self.values[index], scales.detach())
                 if levels.dim() == 2:
@@ -185,7 +196,7 @@ class TrainableLevels:
         changed, total = 0, 0
         stacked = zip(stacks, self.levels, self.indices, self.scales, strict=True)
         for values, levels, indices, scales in stacked:
-            found = _nearest(_unscaled(values, scales), levels)
+            found = _nearest(_unscaled(values, scales), _each(levels, indices))
             changed += int((found != indices).sum())
             total += indices.numel()
             # In place: a captured step holds on to this very tensor.
@@ -198,11 +209,11 @@ class TrainableLevels:
         if self.values:
             self._assign(self.values)
         books = {}
-        for members, scales, *stacks in zip(
+        for members, scales, held, chosen in zip(
             self.members, self.scales, self.levels, self.indices, strict=True
         ):
             sizes = [member.groups for member in members]
-            parts = [stack.cpu().split(sizes) for stack in stacks]
+            parts = [stack.cpu().split(sizes) for stack in (_each(held, chosen), chosen)]
             # A codebook with scales is one group.
             own = scales.cpu() if scales.numel() else [None] * len(members)
             for member, levels, indices, scale in zip(members, *parts, own, strict=True):
@@ -212,8 +223,14 @@ class TrainableLevels:
                     member.shape,
                     member.coding,
                     None if scale is None else scale.to(member.dtype),
+                    member.common,
                 )
         return books
+
+
+def _each(levels: Tensor, indices: Tensor) -> Tensor:
+    """Levels of each of the groups that have indices, [R, …], whether own or common ones [1, …]."""
+    return levels.expand(len(indices), *levels.shape[1:])
 
 
 def _scales(book: Codebook) -> Tensor:
