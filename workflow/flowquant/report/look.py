@@ -56,6 +56,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "refined-1",
         "refined-vectors",
         "common-vectors-refined",
+        "refined-2-4800",
+        "refined-half",
     ),
     "green": (
         "compensated",
