@@ -30,7 +30,7 @@ def top(work, per):
 def sampler_of(network, model, precision, steps=20):
     return Sampler(network, model.flow, SolverConfig(steps=steps, precision=precision), dev)
 
-for name, model in MODELS.items():
+for name, model in ((n, MODELS[n]) for n in (sys.argv[2:] or MODELS)):
     torch.manual_seed(0)
     weights = {k: v.detach() for k, v in build_network(model).state_dict().items()}
     shape = (model.image.channels, model.image.size, model.image.size)
