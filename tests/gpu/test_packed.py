@@ -1,4 +1,4 @@
-"""Packed weights on a GPU: the kernels, memory that stays, and the captured step."""
+"""Packed weights on a GPU: the kernel, memory that stays, and the captured step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowquant.config.method import MethodConfig
@@ -25,6 +24,7 @@ from near import distance
 from tiny import TINY_MODEL, TINY_NETWORK, TINY_NETWORKS
 
 pytest.importorskip("triton")
+FAMILIES = [name for name in TINY_NETWORKS if name != "custom"]
 OUT, IN = 144, 96
 KINDS = [(1, 0, 1), (OUT, 0, 1), (3 * OUT, 0, 1), (1, OUT, 1), (1, 0, 4), (1, OUT, 8), (OUT, 0, 2)]
 # Wide enough for products in FP8 and for many tokens: 16 an image.
@@ -47,19 +47,11 @@ def weight(device: torch.device, bits: int, groups: int, parts: int, vector: int
     ("bits", "kind"),
     [*((bits, KINDS[1]) for bits in (1, 2, 3, 4, 5, 8, 11)), *((3, kind) for kind in KINDS)],
 )
-def test_kernels(device: torch.device, bits: int, kind: tuple[int, int, int]) -> None:
+def test_the_kernel(device: torch.device, bits: int, kind: tuple[int, int, int]) -> None:
     packed = weight(device, bits, *kind)
     for dtype in (torch.float32, torch.bfloat16):
         exact = packed._expand_in_chunks(dtype)
         assert packed.expand(dtype).equal(exact)
-    exact = packed._expand_in_chunks(torch.float32).bfloat16().double()
-    bias = torch.randn(OUT, device=device).bfloat16()
-    for tokens in (1, 49, 64, 65, 128, 129, 1000):
-        x = torch.randn(tokens, IN, device=device).bfloat16()
-        wanted = F.linear(x.double(), exact, bias.double())
-        assert distance(packed.linear(x, bias), wanted) < 8e-3
-        if tokens in (64, 129):
-            assert distance(packed.linear(x, bias, relu=True), wanted.relu()) < 8e-3
 
 
 def quantized(model: ModelConfig, bits: int, **settings: Any) -> dict[str, Codebook | Tensor]:
@@ -109,7 +101,7 @@ def sampled(
     ("bits", "granularity"),
     [
         *((bits, "row") for bits in (1, 2, 3, 4, 8)),
-        *((3, granularity) for granularity in ("tensor", "scaled", "group:16")),
+        *((3, granularity) for granularity in ("tensor", "scaled", "network", "group:16")),
     ],
 )
 @pytest.mark.parametrize("images", [1, 100])
@@ -121,7 +113,22 @@ def test_the_captured_step(device: torch.device, bits: int, granularity: str, im
     assert distance(found, wanted) < 2e-2
 
 
-@pytest.mark.parametrize("family", [name for name in TINY_NETWORKS if name != "custom"])
+@pytest.mark.parametrize(
+    ("family", "bits", "levels"),
+    [("transformer", 1, "vector:4"), *((family, 2, "lloyd") for family in FAMILIES)],
+)
+def test_one_codebook_for_all(device: torch.device, family: str, bits: int, levels: str) -> None:
+    model = replace(TINY_MODEL, network=TINY_NETWORKS[family])
+    expanded, packed = networks(model, bits, granularity="network", levels=levels)
+    held = [module.levels for module in packed.modules() if isinstance(module, PackedWeight)]
+    assert len(held) >= 5
+    assert all(levels.equal(held[0]) for levels in held)
+    sampler, found = sampled(packed, model, 20, device)
+    assert sampler._graph is not None
+    assert distance(found, sampled(expanded, model, 20, device)[1]) < 3e-2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("images", [1, 100])
 def test_every_family(device: torch.device, family: str, images: int) -> None:
     model = replace(TINY_MODEL, network=TINY_NETWORKS[family])
@@ -135,7 +142,7 @@ def test_packed_weights_in_fp8(device: torch.device) -> None:
     """As near the packed ones in bfloat16 as the expanded ones in FP8 are.
 
     Not nearer to these: what is rounded to 3 bits of mantissa differs wholly by the last digit of
-    an activation's scale.
+    an activation's scale. So small a network of random weights is changed by a tenth.
     """
     if torch.cuda.get_device_capability() < (8, 9):
         pytest.skip("this GPU has no FP8")
@@ -145,7 +152,7 @@ def test_packed_weights_in_fp8(device: torch.device) -> None:
     assert sampler._saturated is not None
     assert sampler._graph is not None
     rounded = sampled(expanded, MODEL, 100, device, precision="fp8")[1]
-    assert 1e-4 < distance(found, plain) < 1.5 * distance(rounded, plain) < 8e-2
+    assert 1e-4 < distance(found, plain) < 1.5 * distance(rounded, plain) < 0.25
 
 
 def test_sampling_holds_the_packed_weights_and_two_expanded(device: torch.device) -> None:
@@ -179,6 +186,6 @@ def test_without_triton_pytorch_expands(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expanded, packed = networks(MODEL, 3)
-    monkeypatch.setattr(packed_network, "_kernels_compile", lambda device: False)
+    monkeypatch.setattr(packed_network, "_kernel_compiles", lambda device: False)
     found = sampled(packed, MODEL, 100, device)[1]
     assert distance(found, sampled(expanded, MODEL, 100, device)[1]) < 2e-2

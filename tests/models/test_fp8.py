@@ -119,7 +119,7 @@ def test_packed_weights_become_e4m3_directly(
     granularity: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the expanded weight does: the same scale, and each value rounded once."""
-    monkeypatch.setattr("flowquant.quantization.packed_network._kernels_serve", lambda device: True)
+    monkeypatch.setattr("flowquant.quantization.packed_network._kernel_serves", lambda device: True)
     method = MethodConfig(
         levels="lloyd", granularity=granularity, scope="matrices", keep=(), least_values=5
     )

@@ -1,13 +1,9 @@
-"""The kernels that read packed weights, through Triton's interpreter, against PyTorch's way."""
+"""The kernel that expands packed weights, through Triton's interpreter, against PyTorch's way."""
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from flowquant.quantization import packed_kernel
 from flowquant.quantization.packed_file import PackedTensor
-from flowquant.quantization.packed_kernel import packed_linear
 from flowquant.quantization.packed_network import PackedWeight
 from flowquant.quantization.packing import pack
 
@@ -43,31 +39,3 @@ def test_e4m3_is_expanded_times_a_factor(e4m3: None) -> None:
     plain = torch.empty(OUT, IN)
     packed.expand_into(plain)
     assert plain.equal(packed.expand())
-
-
-@pytest.mark.parametrize(("bits", "tokens"), [(1, 1), (2, 67), (3, 20), (4, 20), (8, 67), (11, 1)])
-@pytest.mark.parametrize("kind", KINDS)
-def test_products(bits: int, kind: tuple[int, int, int], tokens: int) -> None:
-    packed = weight(bits, *kind)
-    x, bias = torch.randn(tokens, IN), torch.randn(OUT)
-    given = packed.packed, packed.levels, packed.scales, bits, OUT
-    wanted = F.linear(x, packed.expand(), bias)
-    found = packed_linear(x, *given, bias)
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-    rectified = packed_linear(x, *given, bias, relu=True)
-    torch.testing.assert_close(rectified, wanted.relu(), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(
-        packed_linear(x.view(tokens, 1, IN), *given, None),
-        F.linear(x, packed.expand())[:, None],
-        rtol=1e-4,
-        atol=1e-4,
-    )
-
-
-def test_outputs_and_inputs_that_no_tile_divides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_kernel, "TILES", [(16, 32, 4, 2)] * 2)
-    indices, levels = torch.randint(8, (21 * 50,)), torch.randn(21, 8)
-    packed = PackedWeight(PackedTensor(pack(indices, 3), levels, 3, (21, 50)))
-    x: Tensor = torch.randn(5, 50)
-    found = packed_linear(x, packed.packed, levels, None, 3, 21, None)
-    torch.testing.assert_close(found, F.linear(x, packed.expand()), rtol=1e-4, atol=1e-4)

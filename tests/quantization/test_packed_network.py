@@ -215,14 +215,12 @@ def test_fused_layers_take_packed_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for CPUs")
-@pytest.mark.parametrize("few", [0, 10**6])
 @pytest.mark.parametrize("granularity", ["row", "scaled"])
-def test_as_on_a_gpu_by_kernels_and_in_turns(
-    few: int, granularity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_as_on_a_gpu_by_the_kernel_and_in_turns(
+    granularity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Few tokens by the packed weights; many by weights expanded into memory that stays."""
-    monkeypatch.setattr(packed_network, "_kernels_serve", lambda device: True)
-    monkeypatch.setattr(packed_network, "FEW_TOKENS", few)
+    """By weights expanded into memory that stays."""
+    monkeypatch.setattr(packed_network, "_kernel_serves", lambda device: True)
     expanded, packed = relu_network(tmp_path, granularity)
     inputs = torch.randn(3, 1, 8, 8), torch.rand(3), torch.tensor([0, 1, 2])
     for network in (expanded, packed):
@@ -240,7 +238,7 @@ def test_as_on_a_gpu_by_kernels_and_in_turns(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for CPUs")
 def test_only_products_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that takes several weights has each in memory of its own."""
-    monkeypatch.setattr(packed_network, "_kernels_serve", lambda device: True)
+    monkeypatch.setattr(packed_network, "_kernel_serves", lambda device: True)
     books = [quantize_tensor(torch.randn(6, 4, 3, 3), method("row", "matrices"), 2) for _ in "abc"]
     first, *others = weights = [PackedWeight(PackedTensor.of(book)) for book in books]
     take_turns(nn.ModuleList(weights))
@@ -268,18 +266,18 @@ def test_without_a_gpu_nothing_is_kept_expanded(tmp_path: Path) -> None:
     assert all(m.turns is None for m in packed.modules() if isinstance(m, PackedWeight))
 
 
-def test_a_gpu_that_kernels_do_not_compile_for_has_pytorch_expand(
+def test_a_gpu_that_the_kernel_does_not_compile_for_has_pytorch_expand(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Said once, in a line; the kernels fail here, too, for want of the GPU."""
+    """Said once, in a line; the kernel fails here, too, for want of the GPU."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("no code for this GPU\nptxas …")
 
     monkeypatch.setattr("flowquant.quantization.packed_kernel.expand_into", fail)
-    packed_network._kernels_compile.cache_clear()
+    packed_network._kernel_compiles.cache_clear()
     for _ in range(2):
-        assert not packed_network._kernels_compile(torch.device("cpu"))
+        assert not packed_network._kernel_compiles(torch.device("cpu"))
     said = "packed weights are expanded by PyTorch: no code for this GPU\n"
     assert capsys.readouterr().err == said
-    packed_network._kernels_compile.cache_clear()
+    packed_network._kernel_compiles.cache_clear()

@@ -28,10 +28,10 @@ def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
     mixed = attend.out_proj(attention(attend.project(x), attend.heads))
     x = add_norm(x, mixed, layer.norm1.weight, layer.norm1.bias, layer.norm1.eps)
     wide: Any = layer.linear1
-    if layer.activation is F.relu and isinstance(wide.weight, Tensor):
-        hidden = linear_relu(x, wide.weight, wide.bias)
-    elif layer.activation is F.relu:  # by a weight that is packed
-        hidden = wide.weight.linear(x, wide.bias, relu=True)
+    if layer.activation is F.relu:
+        packed = not isinstance(wide.weight, Tensor)
+        weight = wide.weight.dense(x.dtype) if packed else wide.weight
+        hidden = linear_relu(x, weight, wide.bias)
     else:
         hidden = layer.activation(layer.linear1(x))
     y = layer.linear2(hidden)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from flowquant.config.model import ModelConfig
 from flowquant.models.family import CONVOLUTIONS
 from flowquant.models.model import empty_network
-from flowquant.models.products import linear_relu
 from flowquant.models.transformer import SelfAttention
 from flowquant.quantization.codebook import dimension
 from flowquant.quantization.expansion import MOST_BYTES, Turns
@@ -26,17 +25,15 @@ from flowquant.runtime.device import has_triton
 # Values expanded at a time: few enough that temporary indices are small compared with the weight,
 # and on a CPU stay in its cache.
 CHUNK = {"cpu": 1 << 16, "cuda": 1 << 22}
-# Up to so many tokens a GPU multiplies by weights as they are packed; more are worth expanding for.
-FEW_TOKENS = 128
 
 
 class PackedWeight(nn.Module):
     """A layer's weight, packed in memory, in the place of its parameter.
 
     To torch's functions it is the weight: one that is called with it is called with the expanded
-    weight, in the type that the other inputs are computed in, and `F.linear` of few tokens on a GPU
-    with a kernel that reads indices. So a layer stays what it is, and a network in use takes the
-    room of its file and one expanded weight, or two where they take `turns`.
+    weight, in the type that the other inputs are computed in. So a layer stays what it is, and a
+    network in use takes the room of its file and one expanded weight, or two where they take
+    `turns`.
 
     Args:
         weight: The codebook, packed.
@@ -74,30 +71,12 @@ class PackedWeight(nn.Module):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Called by torch in place of ``function`` with a packed weight among its arguments."""
-        if function is F.linear:
-            x, weight, *rest = args
-            return weight.linear(x, *rest, **kwargs or {})
         dtype = _compute_dtype(args[0])
         # What is no product may keep the weight, or take several: those are not for now alone.
-        product = getattr(function, "__name__", "").startswith("conv")
+        product = function is F.linear or getattr(function, "__name__", "").startswith("conv")
         way = PackedWeight.dense if product else PackedWeight.expand
         expanded = [way(arg, dtype) if isinstance(arg, PackedWeight) else arg for arg in args]
         return function(*expanded, **kwargs or {})
-
-    def linear(self, x: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
-        """`F.linear` by this weight, perhaps ReLU of it: for few tokens as the weight is packed."""
-        dtype = _compute_dtype(x)
-        # In float32, the kernel's products take many times the registers there are.
-        few = x.numel() <= FEW_TOKENS * x.shape[-1] and dtype != torch.float32
-        if few and _kernels_serve(self.packed.device):
-            from flowquant.quantization.packed_kernel import packed_linear
-
-            held = self.packed, self.levels, self.scales, self.bits, self.shape[0]
-            return packed_linear(x.to(dtype), *held, bias, relu)
-        if relu and bias is not None and not torch.is_autocast_enabled(x.device.type):
-            return linear_relu(x, self.dense(dtype), bias)
-        product = F.linear(x, self.dense(dtype), bias)
-        return product.relu_() if relu else product
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         """The weight for now: the next that is asked for may take its place."""
@@ -107,14 +86,14 @@ class PackedWeight(nn.Module):
 
     def expand(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The weight."""
-        if _kernels_serve(self.packed.device):
+        if _kernel_serves(self.packed.device):
             weight = torch.empty(self.shape, dtype=dtype, device=self.packed.device)
             self.expand_into(weight)
             return weight
         return self._expand_in_chunks(dtype)
 
     def expand_into(self, out: Tensor) -> None:
-        """Write the weight by a kernel."""
+        """Write the weight by the kernel."""
         from flowquant.quantization.packed_kernel import expand_into
 
         factor = self.factor if out.dtype == torch.float8_e4m3fn else None
@@ -202,24 +181,23 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-def _kernels_serve(device: torch.device) -> bool:
-    """Whether the kernels are to be used on a device."""
-    return device.type == "cuda" and not torch.compiler.is_compiling() and _kernels_compile(device)
+def _kernel_serves(device: torch.device) -> bool:
+    """Whether the kernel is to be used on a device."""
+    return device.type == "cuda" and not torch.compiler.is_compiling() and _kernel_compiles(device)
 
 
 @cache
-def _kernels_compile(device: torch.device) -> bool:
-    """Whether the kernels compile for a GPU; says so, once, where they do not."""
+def _kernel_compiles(device: torch.device) -> bool:
+    """Whether the kernel compiles for a GPU; says so, once, where it does not."""
     if not has_triton():
         return False
-    from flowquant.quantization.packed_kernel import expand_into, packed_linear
+    from flowquant.quantization.packed_kernel import expand_into
 
     packed = torch.zeros(48, dtype=torch.uint8, device=device)
     levels = torch.zeros(1, 8, dtype=torch.float16, device=device)
-    x = torch.zeros(1, 16, dtype=torch.bfloat16, device=device)
+    out = torch.empty(8, 16, dtype=torch.bfloat16, device=device)
     try:
-        expand_into(x.new_empty(8, 16), packed, levels, None, 3)
-        packed_linear(x, packed, levels, None, 3, 8, None)
+        expand_into(out, packed, levels, None, 3)
     except Exception as error:  # whatever Triton or its compiler raises on a GPU unknown to it
         why = str(error).partition("\n")[0]
         print(f"packed weights are expanded by PyTorch: {why}", file=sys.stderr)
@@ -230,7 +208,7 @@ def _kernels_compile(device: torch.device) -> bool:
 def take_turns(network: nn.Module) -> None:
     """Let a network's packed weights be expanded, on a GPU, into memory that stays."""
     weights = [module for module in network.modules() if isinstance(module, PackedWeight)]
-    if not weights or not _kernels_serve(weights[0].packed.device):
+    if not weights or not _kernel_serves(weights[0].packed.device):
         return
     turns = Turns(weights, weights[0].packed.device)
     for weight in weights:

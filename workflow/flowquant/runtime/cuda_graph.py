@@ -2,12 +2,23 @@
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 
 import torch
 from torch import Tensor
 
 # What is compiled or allocated at first use, and optimisers' moments, must be there before.
 WARMUP_RUNS = 3
+
+
+@cache
+def _aside(device: int) -> torch.cuda.Stream:
+    """The stream that all warm-ups and captures of a device run on.
+
+    For every stream that products ran on, versions of torch keep a workspace of cuBLAS, up to
+    32 MiB, for ever: were there a stream for each capture, every retry would find less memory.
+    """
+    return torch.cuda.Stream(device)
 
 
 class UncapturableError(RuntimeError):
@@ -30,7 +41,7 @@ def capture(
         UncapturableError: if ``work`` runs but cannot be captured; then, too, no trace is left.
     """
     before = {id(tensor): (tensor, tensor.detach().clone()) for tensor in changed()}
-    aside = torch.cuda.Stream()
+    aside = _aside(torch.cuda.current_device())
     try:
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -39,7 +50,7 @@ def capture(
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         prepare(graph)
-        _record(graph, work)
+        _record(graph, work, aside)
     finally:
         with torch.no_grad():
             for tensor in changed():
@@ -50,7 +61,9 @@ def capture(
     return graph
 
 
-def _record(graph: torch.cuda.CUDAGraph, work: Callable[[], object]) -> None:
+def _record(
+    graph: torch.cuda.CUDAGraph, work: Callable[[], object], aside: torch.cuda.Stream
+) -> None:
     generator = torch.cuda.default_generators[torch.cuda.current_device()]
     state = generator.clone_state()
     failure: BaseException | None = None
@@ -60,7 +73,7 @@ def _record(graph: torch.cuda.CUDAGraph, work: Callable[[], object]) -> None:
         # meanwhile.
         with (
             torch.cuda.stream(torch.cuda.current_stream()),
-            torch.cuda.graph(graph, capture_error_mode="thread_local"),
+            torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"),
         ):
             try:
                 work()
