@@ -20,7 +20,14 @@ from flowquant.config.classifier import ArchitectureConfig
 from flowquant.config.method import MethodConfig
 from flowquant.data.dataset import read_dataset, read_validation
 from flowquant.evaluation.classifier import build_classifier, read_classifier, write_classifier
-from flowquant.evaluation.features import read_features, write_features
+from flowquant.evaluation.features import (
+    SampledFeatures,
+    SampledMetadata,
+    read_features,
+    read_sampled,
+    write_features,
+    write_sampled,
+)
 from flowquant.models.model import load_network, read_model
 from flowquant.quantization.allocation import Allocation, Sensitivity
 from flowquant.quantization.hessians import observed, read_hessians, write_hessians
@@ -30,7 +37,7 @@ from flowquant.quantization.variant import load_variant
 from flowquant.report import results
 from flowquant.report.tables import read_results
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import read_json
+from flowquant.runtime.files import read_json, sha256
 from flowquant.runtime.header import read_header
 from flowquant.runtime.tensors import content_sha256, packed_metadata, read_tensors
 from flowquant.sampling.samples import Origin, read_samples, write_samples
@@ -54,7 +61,7 @@ KINDS = (
         "vectors",
         "common",
     ),
-    *("samples", "classifier", "features", "dataset", "hessians"),
+    *("samples", "classifier", "features", "sampled features", "dataset", "hessians"),
 )
 Reader = Callable[[Path], Any]
 
@@ -119,6 +126,10 @@ def originals() -> dict[str, tuple[Path, Reader]]:
     architecture = ArchitectureConfig(name="squeezenet1_1", image=TINY_MODEL.image, classes=3)
     write_classifier(classifier, build_classifier(architecture), architecture)
     write_features(features, torch.randn(6, 4), torch.rand(6).double(), "classifier", data, 3)
+    sampled = folder / "sampled.safetensors"
+    made = SampledMetadata("classifier", "a" * 64, Origin("tiny", "full", 3, 8.0))
+    seen = SampledFeatures(torch.randn(6, 4), torch.randn(6, 3), torch.arange(6) % 3, made)
+    write_sampled(sampled, seen)
     hessians = folder / "hessians.safetensors"
     network = load_network(*read_model(model))
     points = torch.randn(32, 1, 8, 8), torch.rand(32), torch.arange(32) % 3
@@ -140,7 +151,8 @@ def originals() -> dict[str, tuple[Path, Reader]]:
         "coded header": (coded, inspected),
         "samples": (samples, read_samples),
         "classifier": (classifier, read_classifier),
-        "features": (features, partial(read_features, extractor="classifier", weights=data)),
+        "features": (features, partial(read_features, extractor="classifier", digest=sha256(data))),
+        "sampled features": (sampled, read_sampled),
         "hessians": (
             hessians,
             lambda path: read_hessians(

@@ -11,6 +11,7 @@ from flowquant.config.model import ImageConfig
 from flowquant.evaluation.classifier import (
     build_classifier,
     check_judges,
+    check_sees,
     classify,
     predict,
     read_classifier,
@@ -46,23 +47,26 @@ def test_predictions_do_not_depend_on_the_batch_or_on_the_file(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "expected"),
+    ("labels", "expected"),
     [
-        ((3, 8), [0, 1], r"one of images \[3, 8, 8\]"),
-        ((1, 12), [0, 1], r"one of images \[1, 12, 12\]"),
-        ((1, 8), [0, 12], r"one that knows the labels 0 to 12"),
-        ((1, 8), [-1, 0], r"one that knows the labels -1 to 0"),
-        ((1, 8), [[0, 1], [1, 1]], r"the samples have attributes"),
+        ([0, 12], r"one that knows the labels 0 to 12"),
+        ([-1, 0], r"one that knows the labels -1 to 0"),
+        ([[0, 1], [1, 1]], r"the samples have attributes"),
     ],
 )
-def test_what_a_classifier_cannot_judge(
-    images: tuple[int, int], labels: list[Any], expected: str
-) -> None:
-    config = ArchitectureConfig(name="resnet18", image=ImageConfig(channels=1, size=8), classes=10)
-    channels, size = images
-    shown = torch.zeros(2, channels, size, size, dtype=torch.uint8)
+def test_what_a_classifier_cannot_judge(labels: list[Any], expected: str) -> None:
+    config = ArchitectureConfig(name="resnet18", image=IMAGE, classes=10)
     with pytest.raises(UserError, match=rf"c\.safetensors: found a classifier of .*{expected}"):
-        check_judges(Path("c.safetensors"), config, shown, torch.tensor(labels))
+        check_judges(Path("c.safetensors"), config, torch.tensor(labels))
+
+
+@pytest.mark.parametrize(("channels", "size"), [(3, 8), (1, 12)])
+def test_what_a_classifier_cannot_see(channels: int, size: int) -> None:
+    config = ArchitectureConfig(name="resnet18", image=IMAGE, classes=10)
+    shown = torch.zeros(2, channels, size, size, dtype=torch.uint8)
+    expected = rf"c\.safetensors: found a classifier of .*\[{channels}, {size}, {size}\]"
+    with pytest.raises(UserError, match=expected):
+        check_sees(Path("c.safetensors"), config, shown)
 
 
 def test_a_damaged_classifier_is_not_used(tmp_path: Path) -> None:

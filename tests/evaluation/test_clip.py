@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_clip import CLIPVisual
 
-from flowquant.evaluation.features import extract
+from flowquant.evaluation.extract import extract
 from flowquant.runtime.errors import UserError
 
 CPU = torch.device("cpu")

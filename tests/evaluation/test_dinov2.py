@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flowquant.evaluation.dinov2 import positions
-from flowquant.evaluation.features import extract
+from flowquant.evaluation.extract import extract
 from flowquant.runtime.errors import UserError
 from project import oracle
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.models import EfficientNet_B0_Weights
 
-from flowquant.evaluation.features import extract
+from flowquant.evaluation.extract import extract
 from flowquant.runtime.errors import UserError
 from flowquant.stages.extractor_weights import extractor_weights
 

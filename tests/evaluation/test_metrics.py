@@ -16,7 +16,7 @@ METRICS = MetricsConfig(kid_subsets=5, kid_subset_size=1000, is_splits=2, resamp
 
 def measure(features: Tensor, logits: Tensor, real: Tensor) -> dict[str, Any]:
     of_real = RealFeatures(real, radii(real.double(), 3), neighbours=3, digest="")
-    return image_metrics(features, logits, of_real, METRICS, 0, torch.device("cpu"))
+    return image_metrics(features, logits, of_real, METRICS, 0)
 
 
 def gaussian(n: int, mean: list[float], std: list[float], seed: int) -> Tensor:
@@ -80,7 +80,7 @@ def test_resamples_of_variants_are_pairs() -> None:
     settings = replace(METRICS, resamples=30)
 
     def resampled(features: Tensor, seed: int) -> Tensor:
-        found = image_metrics(features, None, of_real, settings, seed, torch.device("cpu"))
+        found = image_metrics(features, None, of_real, settings, seed)
         assert found["is_mean"] is found["is_std"] is None  # without logits
         return torch.tensor(found["fid_resampled"])
 

@@ -17,6 +17,7 @@ from flowquant.runtime.errors import UserError
 from flowquant.runtime.tensors import write_tensors
 from flowquant.sampling.samples import Origin, write_samples
 from flowquant.stages.evaluate import evaluate
+from flowquant.stages.features import features
 from flowquant.stages.real_features import real_features
 from tiny import write_tiny_dataset
 
@@ -45,13 +46,17 @@ def test_samples_equal_to_real_images_are_perfect(
         device="cpu",
     )
     write_samples(tmp_path / "s.safetensors", images, split.labels, Origin("squares", "full", 4))
+    features(
+        samples=tmp_path / "s.safetensors",
+        weights=classifier,
+        output=tmp_path / "features.safetensors",
+        extractor="classifier",
+        device="cpu",
+    )
     given: dict[str, Any] = {
-        "samples": tmp_path / "s.safetensors",
+        "features": tmp_path / "features.safetensors",
         "real": tmp_path / "real.safetensors",
-        "weights": classifier,
-        "extractor": "classifier",
         "metrics": METRICS,
-        "device": "cpu",
     }
     evaluate(**given, output=tmp_path / "out.json")
     found = json.loads((tmp_path / "out.json").read_text())

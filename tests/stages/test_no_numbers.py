@@ -20,6 +20,7 @@ from flowquant.evaluation.frechet import Reference
 from flowquant.runtime.errors import UserError
 from flowquant.sampling.samples import Origin, write_samples
 from flowquant.stages import distances, downstream, evaluate, fidelity, refine, sensitivity, sweep
+from flowquant.stages.features import features
 from flowquant.stages.quantize import quantize
 from flowquant.stages.real_features import real_features
 from flowquant.training.refinement import Refinement
@@ -37,7 +38,7 @@ CPU: dict[str, Any] = {"device": "cpu"}
 def inputs(tmp_path: Path) -> dict[str, Path]:
     """What the stages after training and quantizing read."""
     paths = {"model": write_tiny_model(tmp_path), "data": write_tiny_dataset(tmp_path)}
-    for name in ("quantized", "classifier", "samples", "real"):
+    for name in ("quantized", "classifier", "samples", "features", "real"):
         paths[name] = tmp_path / f"{name}.safetensors"
     quantize(
         model=paths["model"],
@@ -52,6 +53,13 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     draws = torch.Generator().manual_seed(0)
     images = torch.randint(256, (12, 1, 8, 8), generator=draws).to(torch.uint8)
     write_samples(paths["samples"], images, torch.arange(12) % 3, Origin("tiny", "m/2bit", 0))
+    features(
+        samples=paths["samples"],
+        weights=paths["classifier"],
+        output=paths["features"],
+        extractor="classifier",
+        **CPU,
+    )
     real_features(
         data=paths["data"],
         weights=paths["classifier"],
@@ -65,12 +73,6 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
 
 def measured(stage: str, inputs: dict[str, Path], output: Path) -> Callable[[], None]:
     """A call of the stage, on the inputs."""
-    scored: dict[str, Any] = {
-        "real": inputs["real"],
-        "weights": inputs["classifier"],
-        "extractor": "classifier",
-        "output": output,
-    }
     pair: dict[str, Any] = {
         "model": inputs["model"],
         "quantized": inputs["quantized"],
@@ -78,13 +80,13 @@ def measured(stage: str, inputs: dict[str, Path], output: Path) -> Callable[[], 
     }
     return {
         "evaluate": lambda: evaluate.evaluate(
-            samples=inputs["samples"],
+            features=inputs["features"],
+            real=inputs["real"],
+            output=output,
             metrics=MetricsConfig(kid_subsets=1, kid_subset_size=10, is_splits=1, resamples=1),
-            **scored,
-            **CPU,
         ),
         "downstream": lambda: downstream.downstream(
-            samples=inputs["samples"], classifier=inputs["classifier"], output=output, **CPU
+            features=inputs["features"], classifier=inputs["classifier"], output=output
         ),
         "fidelity": lambda: fidelity.fidelity(
             model_samples=inputs["samples"],
@@ -117,6 +119,10 @@ def measured(stage: str, inputs: dict[str, Path], output: Path) -> Callable[[], 
         ),
         "sweep": lambda: sweep.sweep(
             model=inputs["model"],
+            real=inputs["real"],
+            weights=inputs["classifier"],
+            output=output,
+            extractor="classifier",
             seed=0,
             settings=SweepConfig(
                 solvers=("euler",),
@@ -126,7 +132,6 @@ def measured(stage: str, inputs: dict[str, Path], output: Path) -> Callable[[], 
                 guidance=1.0,
                 precision="float32",
             ),
-            **scored,
             **SAID,
             **CPU,
         ),

@@ -21,6 +21,7 @@ from flowquant.models.model import build_network, write_model
 from flowquant.report.caveats import MEANINGS
 from flowquant.stages.collect_sweep import collect_sweep
 from flowquant.stages.evaluate import evaluate
+from flowquant.stages.features import features
 from flowquant.stages.plot_sweep import plot_sweep
 from flowquant.stages.real_features import real_features
 from flowquant.stages.sample import sample
@@ -103,15 +104,9 @@ def test_a_row_is_what_sampling_and_evaluation_give(
         device="cpu",
     )
     metrics = MetricsConfig(kid_subsets=1, kid_subset_size=10, is_splits=1, resamples=0)
-    evaluate(
-        samples=samples,
-        real=real,
-        weights=weights,
-        output=score,
-        extractor="classifier",
-        metrics=metrics,
-        device="cpu",
-    )
+    seen = tmp_path / "features.safetensors"
+    features(samples=samples, weights=weights, output=seen, extractor="classifier", device="cpu")
+    evaluate(features=seen, real=real, output=score, metrics=metrics)
     scored = json.loads(score.read_text())
     assert rows[3]["fid"] == pytest.approx(scored["fid"])
     assert rows[3]["evaluations"] == scored["evaluations"] == 4

@@ -32,7 +32,7 @@ def test_a_peer_goes_through_the_whole_workflow(mine: Workflow) -> None:
     assert jobs.pop("quantize_peer") == 2
     more = {rule: count - without[rule] for rule, count in jobs.items()}
     assert {rule: n for rule, n in more.items() if n} == dict.fromkeys(
-        ("sample", "evaluate", "downstream"), 2
+        ("sample", "features", "evaluate", "downstream"), 2
     )
     done = mine.snakemake(config=config)
     assert done.returncode == 0, done.stdout[-5000:]

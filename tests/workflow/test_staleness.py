@@ -26,6 +26,8 @@ OTHERS = (
     *(f"results/data/{name}.safetensors" for name in (*PRESETS, "digits")),
     *(f"{RUN}/sampling/{name}/full/seed0.safetensors" for name in PRESETS),
 )
+# What they make is there only until it has been read.
+TEMPORARY = {"features"}
 # Targets are no results, and stale with anything.
 NO_RESULTS = {*TARGETS, "check", "models", "quantized", "evaluations"}
 
@@ -336,12 +338,12 @@ MATRIX = [
 PAGES = "report_table report_overview"
 SCORED = "collect compare plot_metrics*3 theory report_table*3 report_overview"
 NEW_VARIANT = (
-    "sample sample_grids evaluate downstream fidelity distances plot_levels plot_samples "
+    "sample sample_grids features evaluate downstream fidelity distances plot_levels plot_samples "
     f"plot_fidelity {SCORED}"
 )
 NEW_PEER = (
-    "quantize_peer sample sample_grids evaluate downstream fidelity plot_samples plot_fidelity "
-    f"{SCORED}"
+    "quantize_peer sample sample_grids features evaluate downstream fidelity plot_samples "
+    f"plot_fidelity {SCORED}"
 )
 NEW_REFINED = f"{NEW_VARIANT} quantize_to_refine refine plot_curves"
 OTHER_POINTS = f"{NEW_REFINED} hessians sensitivity allocate plot_allocation"
@@ -351,10 +353,10 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
     "datasets": (
         ["tiny_idx", "digits"],
         "train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 "
-        "quantize_peer sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 "
-        "fidelity*3 distances*2 collect compare plot_metrics*6 plot_levels plot_samples "
-        "plot_curves plot_allocation plot_fidelity theory*2 sweep_variant collect_sweep "
-        "plot_sweep*2 benchmark_dataset report_table*3 report_overview",
+        "quantize_peer sample*4 sample_real sample_grids real_features features*5 evaluate*5 "
+        "downstream*4 fidelity*3 distances*2 collect compare plot_metrics*6 plot_levels "
+        "plot_samples plot_curves plot_allocation plot_fidelity theory*2 sweep_variant "
+        "collect_sweep plot_sweep*2 benchmark_dataset report_table*3 report_overview",
     ),
     f"{REFINED}.bits": ([2, 3], NEW_REFINED),
     f"{PEER}.bits": ([2, 3], NEW_PEER),
@@ -367,18 +369,18 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
     f"{MIXED}.compensate.source": ("trajectories", OTHER_POINTS),
     "seeds": (
         [0, 1],
-        f"sample*4 sample_real sample_grids downstream*4 evaluate*5 fidelity*3 {SCORED}",
+        f"sample*4 sample_real sample_grids features*5 downstream*4 evaluate*5 fidelity*3 {SCORED}",
     ),
     # What there is of the first training seed stays as it is.
     "training_seeds": (
         [0, 1],
         "train hessians sensitivity allocate quantize_to_refine*2 refine*2 quantize_peer sample*4 "
-        f"sample_grids downstream*4 evaluate*4 fidelity*3 {SCORED}",
+        f"sample_grids features*4 downstream*4 evaluate*4 fidelity*3 {SCORED}",
     ),
     "evaluation.extractors": (
         ["inception-v3-compat", "classifier"],
-        "extractor_weights real_features evaluate*5 sweep_variant collect_sweep plot_sweep "
-        f"benchmark_dataset {SCORED}",
+        "extractor_weights real_features features*5 evaluate*5 sweep_variant collect_sweep "
+        f"plot_sweep benchmark_dataset {SCORED}",
     ),
     "evaluation.floor": (False, SCORED),
     "sweep.variants": (["full", "refined/2bit"], "sweep_variant collect_sweep plot_sweep"),
@@ -390,9 +392,9 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
     "run": (
         "another",
         "check_preset train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 "
-        "quantize_peer sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 "
-        "fidelity*3 distances*2 plot_levels plot_samples plot_curves plot_allocation plot_fidelity "
-        f"{SCORED} "
+        "quantize_peer sample*4 sample_real sample_grids real_features features*5 evaluate*5 "
+        "downstream*4 fidelity*3 distances*2 plot_levels plot_samples plot_curves plot_allocation "
+        f"plot_fidelity {SCORED} "
         "sweep_variant collect_sweep plot_sweep benchmark_dataset",
     ),
 }
@@ -419,8 +421,19 @@ LOST = {
     "results.csv": ("all", f"collect compare plot_metrics theory {PAGES}"),
     "summary.md": ("all", f"collect compare plot_metrics theory {PAGES}"),
     "*_results.json": ("all", f"collect compare plot_metrics theory {PAGES}"),
-    "evaluation/**/seed0.*.json": ("all", f"evaluate collect compare plot_metrics theory {PAGES}"),
-    "downstream/**/*.json": ("all", f"downstream collect compare plot_metrics theory {PAGES}"),
+    "evaluation/*/real/seed0.*.json": (
+        "all",
+        f"features evaluate collect compare plot_metrics theory {PAGES}",
+    ),
+    # Features are made anew, and with them all that is scored by them.
+    "evaluation/*/[!r]*/**/seed0.*.json": (
+        "all",
+        f"features evaluate downstream collect compare plot_metrics theory {PAGES}",
+    ),
+    "downstream/**/*.json": (
+        "all",
+        f"features evaluate downstream collect compare plot_metrics theory {PAGES}",
+    ),
     "fidelity/**/*.json": (
         "all",
         f"fidelity collect compare plot_fidelity plot_metrics theory {PAGES}",
@@ -461,7 +474,10 @@ class Graph(NamedTuple):
     inputs: dict[Job, set[str]]
 
     def after(self, stale: str) -> Counter[str]:
-        """Jobs of each rule that are stale where those are that ``stale`` names."""
+        """Jobs of each rule that are stale where those are that ``stale`` names.
+
+        They bring those that make temporary files for them, and so all that reads these.
+        """
         pending = []
         for word in stale.split():
             rule, _, name = word.partition("@")
@@ -477,8 +493,13 @@ class Graph(NamedTuple):
             job = pending.pop()
             if job not in found:
                 found.add(job)
-                made = self.outputs[job]
-                pending += [next for next, needed in self.inputs.items() if made & needed]
+                made, needed = self.outputs[job], self.inputs[job]
+                pending += [next for next, files in self.inputs.items() if made & files]
+                pending += [
+                    maker
+                    for maker, files in self.outputs.items()
+                    if maker.rule in TEMPORARY and files & needed
+                ]
         return Counter(job.rule for job in found)
 
 

@@ -120,6 +120,7 @@ def test_another_training_seed_adds_a_model(finished: Workflow) -> None:
         "quantize": 2,
         "sample": 3,
         "sample_grids": 1,
+        "features": 3,
         "evaluate": 3,
         "downstream": 3,
         "collect": 1,
@@ -155,6 +156,8 @@ def test_the_papers_graph(finished: Workflow) -> None:
     assert jobs["sample"] == 4 * 9
     assert jobs["evaluate"] == 4 * 10  # and the real floor
     assert jobs["downstream"] == jobs["sample"] - 9  # CelebA has no classifier
+    # By Inception, and by classifiers.
+    assert jobs["features"] == jobs["evaluate"] + jobs["downstream"]
     assert jobs["extractor_weights"] == 1
     assert not (finished.folder / "data").exists()
 

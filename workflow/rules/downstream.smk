@@ -1,6 +1,6 @@
 rule downstream:
     input:
-        samples=IMAGES,
+        features=FEATURES.replace("{extractor}", "classifier"),
         classifier=rules.classifier.output.classifier,
     output:
         "<run>/downstream/{dataset}{training}/{variant}/seed{seed}.json",
@@ -11,10 +11,8 @@ rule downstream:
     conda:
         ENVIRONMENT
     resources:
-        gpu=RUN.gpus,
-        device=CONFIG.device,
         mem_mb=RUN.memory(4000),
-        runtime="30m",
+        runtime="10m",
     params:
         code=RUN.code("downstream"),
     message:
@@ -22,8 +20,7 @@ rule downstream:
     shell:
         stage(
             "downstream",
-            "--samples={input.samples} --classifier={input.classifier} --output={output} "
-            "--device={resources.device}",
+            "--features={input.features} --classifier={input.classifier} --output={output}",
         )
 
 

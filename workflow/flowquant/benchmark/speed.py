@@ -27,7 +27,7 @@ from flowquant.config.training import TrainingConfig
 from flowquant.data.dataset import place
 from flowquant.data.pixels import to_uint8
 from flowquant.evaluation.classifier import build_classifier, write_classifier
-from flowquant.evaluation.features import load_extractor, run_extractor
+from flowquant.evaluation.extract import load_extractor, run_extractor
 from flowquant.models.model import load_network
 from flowquant.models.path import initial_noise
 from flowquant.runtime.device import has_fp8

@@ -153,10 +153,6 @@ class ClassifierFeatures(nn.Module):
         self.path = path
         self.network, self.config = read_classifier(path)
 
-    def check_sees(self, images: Tensor) -> None:
-        """`check_sees` of this classifier."""
-        check_sees(self.path, self.config, images)
-
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 [B, 3, H, W], grey ones thrice the same → features and logits."""
         return penultimate(self.network, images[:, : self.config.image.channels])
@@ -178,13 +174,13 @@ def check_sees(path: Path, config: ArchitectureConfig, images: Tensor) -> None:
         )
 
 
-def check_judges(path: Path, config: ArchitectureConfig, images: Tensor, labels: Tensor) -> None:
+def check_judges(path: Path, config: ArchitectureConfig, labels: Tensor) -> None:
     """Check that a classifier can say whether images have their labels, int64 [N].
 
     Raises:
-        UserError: as `check_sees`; or if there are no classes, or others than the classifier's.
+        UserError: naming the file of the classifier, ``path``, if the labels are no classes, or
+            others than the classifier's.
     """
-    check_sees(path, config, images)
     is_class = labels.dim() == 1
     if not is_class or not 0 <= int(labels.min()) <= int(labels.max()) < config.classes:
         raise UserError(

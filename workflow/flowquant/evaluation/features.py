@@ -1,119 +1,18 @@
-"""Features of images for FID and other metrics: by which network, read from where, kept how."""
+"""Files of features of images, real ones and samples."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
-from flowquant.config.extractors import PUBLISHED, ExtractorName
-from flowquant.evaluation.classifier import ClassifierFeatures
-from flowquant.evaluation.clip import ClipFeatures
-from flowquant.evaluation.dinov2 import DinoFeatures
-from flowquant.evaluation.efficientnet import EfficientNetFeatures
-from flowquant.evaluation.inception import inception
+from flowquant.config.extractors import ExtractorName, classifies
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import sha256
 from flowquant.runtime.header import Kind
 from flowquant.runtime.tensors import read_file, write_tensors
-
-# What makes a network of a file of weights: images uint8 [B, 3, H, W] → features [B, F], and
-# logits [B, classes] if it classifies.
-EXTRACTORS: dict[ExtractorName, Callable[[Path], nn.Module]] = {
-    "inception-v3-compat": inception,
-    "dinov2-vit-s-14": partial(DinoFeatures, network="vit_small_patch14_dinov2"),
-    "dinov2-vit-b-14": partial(DinoFeatures, network="vit_base_patch14_dinov2"),
-    "dinov2-vit-l-14": partial(DinoFeatures, network="vit_large_patch14_dinov2"),
-    "clip-vit-b-32": ClipFeatures,
-    "clip-vit-b-16": ClipFeatures,
-    "clip-vit-l-14": ClipFeatures,
-    "efficientnet-lite0": EfficientNetFeatures,
-    "classifier": ClassifierFeatures,
-}
-
-# Images at a time. Public networks enlarge them to 224 pixels and more: of these a CPU's caches
-# hold few, and EfficientNet takes half the time that it takes of batches of 64.
-MANY, FEW = 256, 8
-
-
-def extract(
-    images: Tensor,
-    extractor: ExtractorName,
-    weights: Path,
-    device: torch.device,
-    batch: int | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Features [N, F] and logits [N, classes] of images uint8 [N, C, H, W], float32 on the CPU.
-
-    C is 1 or 3. The weights are the extractor's; one that does not classify has no logits.
-
-    Raises:
-        UserError: if the weights are unreadable, a classifier's of other images, or give features
-            that are no numbers; or if the extractor asks for a package that is not installed.
-    """
-    network = load_extractor(extractor, weights, device)
-    if batch is None:
-        batch = FEW if device.type == "cpu" and extractor != "classifier" else MANY
-    found = run_extractor(network, images, device, batch)
-    if not all(part is None or bool(part.isfinite().all()) for part in found):
-        raise UserError(
-            weights,
-            found="NaN or infinite features of some images",
-            expected="weights of a network that has learned",
-            remedy="Train the classifier anew with a lower `classifier.learning_rate`, or name "
-            "other weights under `evaluation.weights`.",
-        )
-    return found
-
-
-def load_extractor(extractor: ExtractorName, weights: Path, device: torch.device) -> nn.Module:
-    """The network for `run_extractor`; raises as `extract` does."""
-    try:
-        network = EXTRACTORS[extractor](weights)
-    except UserError:
-        raise
-    except ImportError as error:
-        assert extractor != "classifier"
-        raise UserError(
-            f"configuration key `evaluation.extractors`: {extractor}",
-            found=f"no package {error.name}",
-            expected="it to be installed",
-            remedy=f"Install it: `{PUBLISHED[extractor].install}`.",
-        ) from error
-    except Exception as error:  # whatever other weights make of a network
-        assert extractor != "classifier"
-        raise UserError(
-            weights,
-            found=f"no plain weights of {extractor} ({type(error).__name__})",
-            expected=f"the published {PUBLISHED[extractor].file}",
-            remedy="Delete the file to have it fetched again, or name the right one under "
-            f"`evaluation.weights.{extractor}.path`.",
-        ) from error
-    return network.eval().requires_grad_(False).to(device)
-
-
-@torch.inference_mode()
-def run_extractor(
-    network: nn.Module, images: Tensor, device: torch.device, batch: int, verbose: bool = True
-) -> tuple[Tensor, Tensor | None]:
-    """What `extract` returns, by a network of `load_extractor`.
-
-    Raises:
-        UserError: if the network is a classifier of other images.
-    """
-    if isinstance(network, ClassifierFeatures):
-        network.check_sees(images)
-    seen = [
-        [found.float().cpu() for found in network(part.to(device).expand(-1, 3, -1, -1))]
-        for part in tqdm(images.split(batch), desc="features", disable=not verbose)
-    ]
-    features, *logits = (torch.cat(parts) for parts in zip(*seen, strict=True))
-    return features, logits[0] if logits else None
+from flowquant.sampling.samples import Origin
 
 
 @dataclass(frozen=True)
@@ -160,21 +59,15 @@ def write_features(
     write_tensors(path, {"features": features, "radii": radii}, asdict(metadata), FEATURES)
 
 
-def read_features(path: Path, extractor: ExtractorName, weights: Path) -> RealFeatures:
-    """Read what `write_features` wrote.
+def read_features(path: Path, extractor: ExtractorName, digest: str) -> RealFeatures:
+    """Read what `write_features` wrote, by an extractor whose weights have this SHA-256.
 
     Raises:
         UserError: if the file is unreadable, or its features come from another network or weights.
     """
-    content, digest = read_file(path, FEATURES), sha256(weights)
+    content = read_file(path, FEATURES)
     made = content.described
-    if (made.extractor, made.weights_sha256) != (extractor, digest):
-        raise UserError(
-            path,
-            found=f"features by {made.extractor} with weights {made.weights_sha256}",
-            expected=f"features by {extractor} with weights {digest}, those of {weights}",
-            remedy="Delete the file and run the workflow again.",
-        )
+    check_made_by(path, made, extractor, digest)
     tensors = content.tensors
     if made.neighbours >= len(tensors["features"]):
         raise UserError(
@@ -198,4 +91,82 @@ def check_comparable(path: Path, real: RealFeatures, features: Tensor) -> None:
             found=f"features of {real.features.shape[1]} numbers",
             expected=f"features of {features.shape[1]}, as the extractor gives them",
             remedy=FEATURES.remedy,
+        )
+
+
+@dataclass(frozen=True)
+class SampledMetadata:
+    """Which network's features a file holds, and of which samples."""
+
+    extractor: ExtractorName
+    weights_sha256: str
+    origin: Origin
+
+
+SAMPLED = Kind(
+    "file of features of samples",
+    "`features`",
+    SampledMetadata,
+    {"features": "float32 [N, F]", "labels": "int64 [N] or uint8 [N, A]"},
+    {"logits": "float32 [N, C]"},
+)
+
+
+@dataclass(frozen=True)
+class SampledFeatures:
+    """What `features` wrote: features of samples, float32 [N, F], and their labels.
+
+    These are the classes, int64 [N], or attributes, uint8 [N, A], that were asked for. A network
+    that classifies gives ``logits`` too, float32 [N, C].
+    """
+
+    features: Tensor
+    logits: Tensor | None
+    labels: Tensor
+    made: SampledMetadata
+
+
+def write_sampled(path: Path, sampled: SampledFeatures) -> None:
+    """Write features of samples."""
+    tensors = {"features": sampled.features, "labels": sampled.labels}
+    if sampled.logits is not None:
+        tensors["logits"] = sampled.logits
+    write_tensors(path, tensors, asdict(sampled.made), SAMPLED)
+
+
+def read_sampled(path: Path) -> SampledFeatures:
+    """Read what `write_sampled` wrote.
+
+    Raises:
+        UserError: if the file is unreadable or holds something else.
+    """
+    content = read_file(path, SAMPLED)
+    tensors, made = content.tensors, content.described
+    if classifies(made.extractor) != ("logits" in tensors):
+        raise UserError(
+            path,
+            found=f"{' and '.join(sorted(tensors))} by {made.extractor}",
+            expected=SAMPLED.described,
+            remedy=SAMPLED.remedy,
+        )
+    return SampledFeatures(tensors["features"], tensors.get("logits"), tensors["labels"], made)
+
+
+def check_made_by(
+    path: Path,
+    made: FeaturesMetadata | SampledMetadata,
+    extractor: ExtractorName,
+    digest: str,
+) -> None:
+    """Refuse features of another extractor, or of other weights than those with this SHA-256.
+
+    Raises:
+        UserError: naming the file of the features, ``path``.
+    """
+    if (made.extractor, made.weights_sha256) != (extractor, digest):
+        raise UserError(
+            path,
+            found=f"features by {made.extractor} with weights {made.weights_sha256}",
+            expected=f"features by {extractor} with weights {digest}",
+            remedy="Delete the file and run the workflow again.",
         )

@@ -3,38 +3,33 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from flowquant.evaluation.classifier import check_judges, predict, read_classifier
+from flowquant.evaluation.classifier import CLASSIFIER, check_judges
+from flowquant.evaluation.features import check_made_by, read_sampled
 from flowquant.evaluation.scores import scores
-from flowquant.runtime.device import choose_device
-from flowquant.runtime.files import write_json
-from flowquant.runtime.names import DeviceName
-from flowquant.sampling.samples import read_samples
+from flowquant.runtime.files import sha256, write_json
+from flowquant.runtime.header import read_header
 
 
-def downstream(
-    samples: Path, classifier: Path, output: Path, batch: int = 512, device: DeviceName = "auto"
-) -> None:
-    """Classify samples at the very size and scaling of the classifier's training images.
+def downstream(features: Path, classifier: Path, output: Path) -> None:
+    """Compare the likeliest classes of samples with the requested ones.
 
     Args:
-        samples: Samples file with classes.
+        features: What the classifier made of samples with classes.
         classifier: Classifier file.
         output: JSON to write: whose samples, how many, and the scores.
-        batch: Images at a time.
-        device: Where to compute.
 
     Raises:
-        UserError: if the classifier is of other images or classes.
+        UserError: if the features are of another network, or the classifier of other classes.
     """
-    images, labels, origin = read_samples(samples)
-    network, config = read_classifier(classifier)
-    check_judges(classifier, config, images, labels)
-    target = choose_device(device)
-    predicted = predict(network.to(target), images, target, batch)
+    sampled = read_sampled(features)
+    check_made_by(features, sampled.made, "classifier", sha256(classifier))
+    config = read_header(classifier, CLASSIFIER).described.architecture
+    check_judges(classifier, config, sampled.labels)
+    assert sampled.logits is not None
     report = {
-        **asdict(origin),
-        "n": len(images),
+        **asdict(sampled.made.origin),
+        "n": len(sampled.labels),
         "classifier": config.name,
-        **scores(labels, predicted),
+        **scores(sampled.labels, sampled.logits.argmax(1)),
     }
     write_json(output, report)

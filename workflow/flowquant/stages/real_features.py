@@ -4,7 +4,8 @@ from pathlib import Path
 
 from flowquant.config.extractors import ExtractorName
 from flowquant.data.dataset import read_dataset
-from flowquant.evaluation.features import extract, write_features
+from flowquant.evaluation.extract import extract
+from flowquant.evaluation.features import write_features
 from flowquant.evaluation.metrics import radii
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.errors import UserError

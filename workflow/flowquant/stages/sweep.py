@@ -7,13 +7,14 @@ from pathlib import Path
 
 from flowquant.config.extractors import ExtractorName
 from flowquant.config.sampling import BATCH, SolverConfig, SweepConfig
-from flowquant.evaluation.features import check_comparable, extract, read_features
+from flowquant.evaluation.extract import extract
+from flowquant.evaluation.features import check_comparable, read_features
 from flowquant.evaluation.frechet import Reference
 from flowquant.models.solver import STEPS
 from flowquant.quantization.variant import load_variant
 from flowquant.report.caveats import warn_of_few_images
 from flowquant.runtime.device import choose_device
-from flowquant.runtime.files import write_json
+from flowquant.runtime.files import sha256, write_json
 from flowquant.runtime.names import DeviceName
 from flowquant.sampling.generate import generate, labels_to_sample
 
@@ -75,7 +76,7 @@ def sweep(
     """
     network, config = load_variant(model, packed)
     labels = labels_to_sample(config.condition, settings.per_class, settings.condition, data)
-    of_real = read_features(real, extractor, weights)
+    of_real = read_features(real, extractor, sha256(weights))
     target = choose_device(device)
     reference = Reference(of_real.features, target)
     rows, size = [], of_real.features.shape[1]

@@ -17,7 +17,7 @@ from flowquant.evaluation.classifier import (
     read_classifier,
     write_classifier,
 )
-from flowquant.evaluation.features import EXTRACTORS, extract
+from flowquant.evaluation.extract import EXTRACTORS, extract
 from flowquant.runtime.errors import UserError
 
 CPU = torch.device("cpu")

@@ -1,0 +1,93 @@
+rule extractor_weights:
+    output:
+        "results/data/{extractor}.pth",
+    log:
+        "results/data/logs/{extractor}.log",
+    wildcard_constraints:
+        extractor=names(PUBLISHED),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=RUN.memory(1000),
+        runtime="30m",
+    params:
+        weights=RUN.weights_options,
+        code=RUN.code("extractor_weights"),
+    message:
+        "fetching the weights of {wildcards.extractor}"
+    shell:
+        stage(
+            "extractor_weights",
+            "{wildcards.extractor} --path={output} {params.weights}",
+        )
+
+
+rule real_features:
+    input:
+        data=rules.dataset.output,
+        weights=RUN.extractor_weights,
+    output:
+        "<run>/evaluation/{dataset}/{extractor}.features.safetensors",
+    log:
+        "<logs>/real_features/{dataset}/{extractor}.log",
+    benchmark:
+        "<benchmarks>/real_features/{dataset}/{extractor}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        gpu=RUN.gpus,
+        device=CONFIG.device,
+        mem_mb=RUN.memory(8000),
+        runtime="1h",
+    params:
+        neighbours=CONFIG.evaluation.metrics.neighbours,
+        code=RUN.code("real_features"),
+    message:
+        "{wildcards.dataset}: features of the real test images by {wildcards.extractor}"
+    shell:
+        stage(
+            "real_features",
+            "--data={input.data} --weights={input.weights} --output={output} "
+            "--extractor={wildcards.extractor} --neighbours={params.neighbours} "
+            "--device={resources.device}",
+        )
+
+
+# Features of samples, by each extractor and by the dataset's own classifier. They would take more
+# room than the samples, and go once all that is scored by them is.
+FEATURES = (
+    "<run>/features/{dataset}{training}/{variant}/seed{seed}.{extractor}.safetensors"
+)
+
+
+rule features:
+    input:
+        samples=IMAGES,
+        weights=RUN.extractor_weights,
+    output:
+        temp(FEATURES),
+    log:
+        "<logs>/features/{dataset}{training}/{variant}/seed{seed}.{extractor}.log",
+    benchmark:
+        "<benchmarks>/features/{dataset}{training}/{variant}/seed{seed}.{extractor}.tsv"
+    wildcard_constraints:
+        variant=names(["real", *RUN.variants]),
+        extractor=names([*RUN.extractors, "classifier"]),
+    conda:
+        ENVIRONMENT
+    resources:
+        gpu=RUN.gpus,
+        device=CONFIG.device,
+        mem_mb=RUN.memory(8000),
+        runtime="1h",
+    params:
+        code=RUN.code("features"),
+    message:
+        "{wildcards.dataset}{wildcards.training}: features of {wildcards.variant}, "
+        "seed {wildcards.seed}, by {wildcards.extractor}"
+    shell:
+        stage(
+            "features",
+            "--samples={input.samples} --weights={input.weights} --output={output} "
+            "--extractor={wildcards.extractor} --device={resources.device}",
+        )
