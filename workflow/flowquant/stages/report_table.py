@@ -30,6 +30,8 @@ def report_table(table: Path, title: str, output: Path) -> None:
         raise UserError(
             table, found=str(error), expected="a table in CSV", remedy=REMEDY
         ) from error
+    if len(columns) == 1:  # as any line of text has
+        raise UserError(table, found="one column", expected="a table in CSV", remedy=REMEDY)
     for number, row in enumerate(rows, 2):
         if len(row) != len(columns):
             raise UserError(
