@@ -86,10 +86,11 @@ def type_changed(tensors: Tensors, rng: random.Random) -> bool:
 def shape_changed(tensors: Tensors, rng: random.Random) -> bool:
     name = _pick(tensors, rng)
     tensor = tensors[name]
-    shapes = [tensor[None], tensor.reshape(-1), tensor[:0], tensor[:1], torch.cat([tensor, tensor])]
-    shapes += [tensor.transpose(0, -1)] if tensor.dim() > 1 else []
-    shapes = [t for t in shapes if t.shape != tensor.shape] if tensor.dim() else [tensor[None]]
-    tensors[name] = rng.choice(shapes).clone()
+    shapes = [tensor[None]]
+    if tensor.dim():
+        shapes += [tensor.reshape(-1), tensor[:0], tensor[:1], torch.cat([tensor, tensor])]
+        shapes += [tensor.transpose(0, -1)]
+    tensors[name] = rng.choice([t for t in shapes if t.shape != tensor.shape]).clone()
     return MUST
 
 
