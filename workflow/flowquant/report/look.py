@@ -54,7 +54,6 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "refined-2-1000",
         "refined-2-5000",
         "refined-1",
-        "refined-vectors",
         "common-vectors-refined",
         "refined-2-4800",
         "refined-half",
