@@ -1,11 +1,11 @@
-"""The model that is committed draws clothes, and its card says of it what was measured."""
+"""The models that are committed draw clothes, and their cards say of them what was measured."""
 
 import os
 import re
 import shlex
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,36 @@ from flowquant.runtime.digest import PACKAGE
 from flowquant.runtime.header import read_header
 from project import ROOT
 
-MODEL = ROOT / "models/fmnist-2bit.safetensors"
-CARD = MODEL.with_suffix(".md").read_text(encoding="utf-8")
 RUN = ROOT / "results/h200/fmnist_frontier"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A committed model and what it is of: a variant of a configuration, refined so long."""
+
+    name: str
+    variant: str
+    configuration: str
+    steps: int
+
+    @property
+    def path(self) -> Path:
+        return ROOT / f"models/{self.name}.safetensors"
+
+    @property
+    def card(self) -> str:
+        return self.path.with_suffix(".md").read_text(encoding="utf-8")
+
+    @property
+    def shown(self) -> NDArray[np.uint8]:
+        return np.asarray(Image.open(self.path.with_suffix(".png")))
+
+
+MODELS = [
+    Model("fmnist-2bit", "refined-2/5bit", "config.yaml", 16_000),
+    Model("fmnist-1bit", "refined-1/1bit", "config_refined.yaml", 35_000),
+]
+of_each = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 
 # Fashion-MNIST's 60,000 training images: how bright each class is on average in the 4×4 squares of
 # 7×7 pixels, row by row. The nearest of these tells the class of 59 % of its test images.
@@ -52,13 +79,18 @@ def commands(text: str) -> list[str]:
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A folder in which the model is where it is in the project."""
-    (tmp_path / "models").symlink_to(MODEL.parent)
+    (tmp_path / "models").symlink_to(ROOT / "models")
     return tmp_path
 
 
-def test_the_command_draws_clothes(place: Path) -> None:
-    (command,) = commands(CARD)
-    assert commands((ROOT / "README.md").read_text(encoding="utf-8")) == [command]
+def test_the_readme_has_a_cards_command() -> None:
+    (command,) = commands((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert commands(MODELS[0].card) == [command]
+
+
+@of_each
+def test_the_command_draws_clothes(place: Path, model: Model) -> None:
+    (command,) = commands(model.card)
     done = subprocess.run(
         [sys.executable, "-m", "flowquant", *shlex.split(command)],
         cwd=place,
@@ -68,9 +100,7 @@ def test_the_command_draws_clothes(place: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    drawn, shown = (
-        np.asarray(Image.open(path)) for path in (place / "grid.png", MODEL.with_suffix(".png"))
-    )
+    drawn, shown = np.asarray(Image.open(place / "grid.png")), model.shown
     # Ten rows of five images of 28×28 pixels, each twice as large, a line between them.
     assert drawn.shape == shown.shape == (10 * 57 + 1, 5 * 57 + 1)
     # Another machine rounds otherwise.
@@ -90,8 +120,9 @@ def look_like_clothes(grid: NDArray[np.uint8]) -> None:
     assert (nearest == np.arange(10)[:, None]).mean() > 0.45
 
 
-def test_what_is_no_clothes_does_not_pass() -> None:
-    shown = np.asarray(Image.open(MODEL.with_suffix(".png")))
+@of_each
+def test_what_is_no_clothes_does_not_pass(model: Model) -> None:
+    shown = model.shown
     look_like_clothes(shown)
     noise = np.random.default_rng(0).integers(0, 256, shown.shape, dtype=np.uint8)
     # Of other classes than were asked for.
@@ -100,30 +131,36 @@ def test_what_is_no_clothes_does_not_pass() -> None:
             look_like_clothes(wrong)
 
 
-def test_the_card_from_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@of_each
+def test_the_card_from_python(place: Path, monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
     monkeypatch.chdir(place)
     names: dict[str, torch.Tensor] = {}
-    exec("\n".join(re.findall(r"^```python\n(.*?)^```", CARD, re.M | re.S)), names)
+    exec("\n".join(re.findall(r"^```python\n(.*?)^```", model.card, re.M | re.S)), names)
     images = names["images"]
     assert images.shape == (2, 1, 28, 28)
     bright = images.numpy().reshape(2, 4, 7, 4, 7).mean((2, 4)).reshape(2, 1, 16)
     assert np.square(bright - MEANS).sum(2).argmin(1).tolist() == [7, 9]
 
 
-def test_the_card_has_the_figures_of_the_run() -> None:
+@of_each
+def test_the_card_has_the_figures_of_the_run(model: Model) -> None:
     measured = (RUN / "summary.md").read_text(encoding="utf-8").splitlines()
-    rows = re.findall(r"^\| fmnist .*$", CARD, re.M)
+    rows = re.findall(r"^\| fmnist .*$", model.card, re.M)
     assert len(rows) == 4
     assert set(rows) <= set(measured)
-    (row,) = [row for row in rows if "| refined-2/5bit |" in row]
-    assert f"| {MODEL.stat().st_size:,} |" in row
-    assert f"{MODEL.stat().st_size:,} bytes" in CARD
+    (row,) = [row for row in rows if f"| {model.variant} |" in row]
+    size = model.path.stat().st_size
+    assert f"| {size:,} |" in row
+    assert f"{size:,} bytes" in model.card
 
 
-def test_the_file_is_of_the_configuration_that_the_card_names() -> None:
-    given = merged(read_yaml(ROOT / "config/datasets.yaml"), read_yaml(RUN / "config.yaml"))
-    run = Run.read(given, ROOT)
-    row, file = run.configuration.methods["refined-2"], read_header(MODEL, PACKED).metadata
+@of_each
+def test_the_file_is_of_the_configuration_that_the_card_names(model: Model) -> None:
+    assert f"](../{(RUN / model.configuration).relative_to(ROOT)})" in model.card
+    given = read_yaml(RUN / model.configuration)
+    run = Run.read(merged(read_yaml(ROOT / "config/datasets.yaml"), given), ROOT)
+    name = model.variant.partition("/")[0]
+    row, file = run.configuration.methods[name], read_header(model.path, PACKED).metadata
     assert file["model"] == asdict(run.presets["fmnist"].model)
     method = {key: getattr(row, key) for key in file["method"]}
     assert file["method"] == method | {"keep": list(method["keep"])}
@@ -131,4 +168,4 @@ def test_the_file_is_of_the_configuration_that_the_card_names() -> None:
     assert row.compensate is not None
     assert row.refine is not None
     assert file["compensate"] == asdict(row.compensate)
-    assert file["refine"]["steps"] == row.refine.steps == 16_000
+    assert file["refine"]["steps"] == row.refine.steps == model.steps

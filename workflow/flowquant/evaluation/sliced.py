@@ -16,7 +16,7 @@ def sliced_w2(features: Tensor, real: Tensor, directions: int) -> float:
     images leave singular. POT computes it. MIND (arXiv:2605.06797) is 3·F·SW₂², of 1,000
     directions and of as many real images as samples.
     """
-    import ot
+    from flowquant.runtime.pot import ot
 
     along = ot.sliced.get_random_projections(features.shape[1], directions, seed=SEED)
     projections = torch.from_numpy(along).to(features.device)

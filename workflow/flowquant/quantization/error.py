@@ -23,7 +23,7 @@ def wasserstein2(values: Tensor, quantized: Tensor) -> float:
 
 def wasserstein2_pot(values: Tensor, quantized: Tensor) -> float:
     """`wasserstein2` by POT (``ot.wasserstein_1d``, p = 2), the reference implementation."""
-    import ot
+    from flowquant.runtime.pot import ot
 
     first, second = (
         torch.sort(part.detach().double().flatten().cpu()).values.numpy()

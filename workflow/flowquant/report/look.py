@@ -57,6 +57,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "common-vectors-refined",
         "refined-2-4800",
         "refined-half",
+        "refined-2-levels",
     ),
     "green": (
         "compensated",
