@@ -1,7 +1,9 @@
-export L=/tmp/L; . $L/env.sh; t0=$(date +%s)
-while [ ! -e /tmp/tried ] && [ $(($(date +%s) - t0)) -lt 200 ]; do sleep 1; done
-models $W/A; seconds $W/A
-bash $L/subst.sh $(python3 $L/choose.py $W/A/$R fmnist 2> /tmp/chosen); cat /tmp/chosen; grep -q "^cool" /tmp/chosen && sed -i '/refined-2\|refined-3/s/learning_rate: 1.0e-3,/learning_rate: 3.0e-4,/' /tmp/lease.yaml && sed -n 7,12p /tmp/lease.yaml
-setsid bash $L/a3.sh > /tmp/a3.log 2>&1 &
-setsid bash $L/b3.sh > /tmp/b3.log 2>&1 &
-sleep ${1:-120}; bash $L/show.sh
+# Call 3: what is left, put together in A.
+export W=${W:-/tmp}; export L=$W/L; . $L/env.sh; t0=$(cat $W/t0); now() { echo $(($(date +%s) - t0)); }
+while [ ! -e $W/a.done ] && [ $(now) -lt ${1:-1590} ]; do sleep 1; done
+pkill -9 -f "[/]L/one\.sh"; for p in $(pgrep python3) $(pgrep -x bash); do case "$(readlink /proc/$p/cwd)" in $W/A) kill -9 $p;; esac; done; sleep 1
+setsid bash $L/final.sh > $W/final.log 2>&1 &
+while [ ! -e $W/final.done ] && [ $(now) -lt ${2:-1655} ]; do sleep 1; done
+bash $L/show.sh | grep -E "eff|classifier |refine/|quantize/|done|ended"
+tr '\r' '\n' < $W/final.log | grep -vE "█|^$|jobid" | tail -n 15 | cut -c1-300; cat $W/A/$R/summary.md | cut -c1-260
+bash $L/back.sh

@@ -1,2 +1,0 @@
-. $L/env.sh
-smk $W/B 1 1 $R/classifiers/$D.json
