@@ -209,6 +209,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("presets/digits/training/validation", None, "null for the source `digits`"),
     ("presets/digits/source", None, "`presets.digits.source`: found None; expected a mapping"),
     ("presets/mine", {}, "`presets.mine.image`: found nothing"),
+    ("methods", {"ot": None}, "found {'ot': None}; expected a mapping, at least 1 that is not n"),
     ("evaluation/metrics/is_splits", 1001, "found 1001 for the 1000 samples of `digits`"),
     ("evaluation/metrics/neighbours", 1000, "found 1000 for the 1000 samples of `digits`"),
     ("methods/ot/budget", 0.5, "found 0.5; expected at least 1, the smallest of `sensitivity.wi"),

@@ -164,5 +164,7 @@ def allowed(node: Mapping[str, Any]) -> str:
         parts += [f"{BOUNDS[name]} {bound:g}" for name, bound in bounds.items()]
         parts += [f"a multiple of {node['multipleOf']}"] if "multipleOf" in node else []
         parts += [f"matching {node['pattern']}"] if "pattern" in node else []
+        least = node.get("minProperties")
+        parts += [f"at least {least} that is not null"] if least else []
     words = ", ".join(filter(None, parts))
     return f"{words}; or null" if node.get("nullable") else words
