@@ -11,6 +11,7 @@ from near import distance
 
 pytest.importorskip("triton")
 
+from flowquant.models.fp8 import Product
 from flowquant.models.kernels.activation import activate, activate_backward
 from flowquant.models.kernels.attention import attention, attention_backward
 from flowquant.models.kernels.bias import add_bias, sum_pixels
@@ -18,7 +19,9 @@ from flowquant.models.kernels.cast import Cast, cast
 from flowquant.models.kernels.group_norm import group_norm, group_norm_backward
 from flowquant.models.kernels.linear import linear_activate
 from flowquant.models.kernels.norm import add_norm, add_norm_backward
+from flowquant.models.kernels.relu import relu_
 from flowquant.models.kernels.sums import sum_rows
+from flowquant.models.kernels.tokens import begin
 
 # Of bfloat16 in and out, and of sums over many of its roundings.
 NEAR = 8e-3
@@ -92,6 +95,15 @@ def test_add_norm(device: torch.device, rows: int, width: int) -> None:
         assert distance(mine, leaf.grad) < 2 * NEAR
     assert y64.grad is not None
     assert (found[4] - y64.grad.sum(0)).abs().max() < 2e-2 * rows**0.5
+
+
+@pytest.mark.parametrize("rows", [1, 7, 4097])
+@pytest.mark.parametrize("width", [24, 384, 1025])
+def test_add_norm_of_a_row_for_all(device: torch.device, rows: int, width: int) -> None:
+    (x, x64), (y, y64) = draw(device, rows, width), draw(device, width)
+    (weight, w64), (bias, b64) = draw(device, width), draw(device, width)
+    wanted = F.layer_norm(x64 + y64, (width,), w64, b64)
+    assert distance(add_norm(x, y, weight, bias, 1e-5), wanted) < NEAR
 
 
 @pytest.mark.parametrize("rows", [1, 129, 4097])
@@ -182,6 +194,21 @@ def test_sums_and_biases(device: torch.device) -> None:
     assert distance(sum_pixels(x, torch.float32), x.double().sum((0, 2, 3))) < 1e-4
 
 
+@pytest.mark.parametrize(("images", "tokens"), [(1, 1), (3, 49), (50, 64), (2, 200)])
+@pytest.mark.parametrize(("values", "width"), [(4, 24), (16, 384), (48, 768), (75, 100)])
+def test_what_a_transformer_begins_with(
+    device: torch.device, images: int, tokens: int, values: int, width: int
+) -> None:
+    (patches, p64), (weight, w64) = (
+        draw(device, images, tokens, values),
+        draw(device, width, values),
+    )
+    (bias, b64), (context, c64) = draw(device, width), draw(device, images, width)
+    position, at64 = draw(device, 1, tokens, width)
+    wanted = F.linear(p64, w64, b64) + c64[:, None] + at64
+    assert distance(begin(patches, weight, bias, context, position), wanted) < NEAR
+
+
 def has_fp8() -> bool:
     return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 9)
 
@@ -225,3 +252,49 @@ def test_linear_in_e4m3(
     # Three bits of mantissa.
     assert distance(found.double() / 16, wanted) < 0.04
     assert (found.double() / 16 - wanted).abs().max() <= wanted.abs().max() / 8
+
+
+@fp8
+@pytest.mark.parametrize("rows", [1, 7, 4097])
+@pytest.mark.parametrize("width", [24, 384, 1025])
+def test_norms_in_e4m3_as_well(device: torch.device, rows: int, width: int) -> None:
+    """What is cast is the norm before it is rounded; what is beyond is counted."""
+    (x, x64), (y, y64) = draw(device, rows, width), draw(device, rows, width)
+    (weight, w64), (bias, b64) = draw(device, width), draw(device, width)
+    out, count = torch.empty_like(x, dtype=torch.float8_e4m3fn), how(device, 128.0)
+    found = add_norm(x, y, weight, bias, 1e-5, cast_out=out, how=count)
+    assert found.equal(add_norm(x, y, weight, bias, 1e-5))
+    scaled = F.layer_norm(x64 + y64, (width,), w64, b64) * 128
+    assert distance(out.double(), scaled.clamp(-448, 448)) < 0.04
+    beyond = (scaled.abs() > 448).sum().item()
+    assert count.saturated.item() == pytest.approx(beyond, rel=0.01, abs=2)
+
+
+def test_relu_of_bytes(device: torch.device) -> None:
+    """All 256 of them, at every place of a word and in more than one program."""
+    every = torch.arange(256, dtype=torch.uint8, device=device)
+    x = torch.cat([every, every.flip(0)] * 100)
+    x = torch.cat([x, x[1:], x[:5]]).view(-1, 4).view(torch.float8_e4m3fn)
+    found, count = x.clone(), torch.zeros(1, dtype=torch.int32, device=device)
+    assert relu_(found, count) is found
+    wanted = x.float().relu()
+    torch.testing.assert_close(found.float(), wanted, rtol=0, atol=0, equal_nan=True)
+    assert count.item() == (wanted == 448).sum().item()
+
+
+@fp8
+@pytest.mark.parametrize(
+    ("rows", "inner", "outer"), [(1, 16, 16), (129, 144, 160), (4097, 384, 2048)]
+)
+def test_products_with_relu_agree(device: torch.device, rows: int, inner: int, outer: int) -> None:
+    """PyTorch's with a pass over its bytes, and ours: to the bit but where sums round apart."""
+    x = torch.randn(rows, inner, device=device).to(torch.float8_e4m3fn)
+    weight, (bias, _) = torch.randn(outer, inner, device=device), draw(device, outer)
+    count, after = torch.zeros(1, dtype=torch.int32, device=device), how(device, 32.0)
+    wide = Product(weight, bias, 4.0, count)
+    wanted = linear_activate(x, wide.weight, bias, wide.scale, False, after)
+    found = relu_(wide.scaled_for(after)(x, torch.float8_e4m3fn), count)
+    assert distance(found.double(), wanted.double()) < 0.01
+    assert found.float().max() <= 448
+    # Values that round to the end of the range are counted, too: above 432, not 448.
+    assert count.item() == (found.float() == 448).sum().item() >= after.saturated.item()

@@ -19,6 +19,7 @@ from flowquant.models.kernels.attention import attention
 from flowquant.models.kernels.cast import Cast, cast
 from flowquant.models.kernels.linear import linear_activate
 from flowquant.models.kernels.norm import add_norm
+from flowquant.models.kernels.relu import relu_
 from flowquant.models.model import build_network
 from flowquant.quantization.apply import quantize_tensor
 from flowquant.quantization.packed_file import PackedTensor
@@ -76,6 +77,25 @@ def test_a_linear_layer_and_its_activation(rows: int, inner: int, outer: int, ge
     torch.testing.assert_close(found.float() / 4, wanted, rtol=STEP, atol=1e-3)
 
 
+def test_relu_of_bytes() -> None:
+    every = torch.arange(256, dtype=torch.uint8)
+    x = torch.cat([every, every.flip(0), every[1:], every[:5]]).view(-1, 4).view(E4M3)
+    found, count = x.clone(), torch.zeros(1, dtype=torch.int32)
+    assert relu_(found, count) is found
+    wanted = x.float().relu()
+    torch.testing.assert_close(found.float(), wanted, rtol=0, atol=0, equal_nan=True)
+    assert count.item() == (wanted == 448).sum().item() == 3
+
+
+def test_relu_after_a_product_is_the_kernels() -> None:
+    torch.manual_seed(0)
+    x, bias, count = torch.randn(1, 70, 48).to(E4M3), torch.randn(64), how(16.0)
+    wide = Product(torch.randn(64, 48), bias, 4.0, count.saturated)
+    wanted = linear_activate(x, wide.weight, bias, wide.scale, False, count)
+    found = relu_(wide.scaled_for(count)(x, E4M3), count.saturated)
+    assert ((found.float() - wanted.float()).norm() / wanted.float().norm()) < 0.01
+
+
 def errors(network: nn.Module, model: ModelConfig) -> tuple[int, float, int]:
     """Layers in FP8, the velocity's relative error, and saturated activations."""
     inputs = torch.randn(3, 1, 8, 8), torch.rand(3), torch.arange(3)
@@ -94,8 +114,13 @@ def few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_tokens")
-@pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_a_network_in_fp8_is_near_itself(activation: Literal["relu", "gelu"]) -> None:
+@pytest.mark.parametrize(
+    ("activation", "relu_pass"), [("relu", True), ("relu", False), ("gelu", True)]
+)
+def test_a_network_in_fp8_is_near_itself(
+    activation: Literal["relu", "gelu"], relu_pass: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fp8, "RELU_PASS", relu_pass)
     torch.manual_seed(0)
     model = replace(TINY_MODEL, network=replace(TINY_NETWORK, activation=activation))
     network = build_network(model).eval().requires_grad_(False)

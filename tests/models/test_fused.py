@@ -12,6 +12,7 @@ from flowquant.models.fused import encode, encode_training, fuse, fuse_for_train
 from flowquant.models.kernels.activation import activate, activate_backward
 from flowquant.models.kernels.attention import attention, attention_backward
 from flowquant.models.kernels.norm import add_norm, add_norm_backward
+from flowquant.models.kernels.tokens import begin
 from flowquant.models.model import build_network
 from tiny import TINY_NETWORK
 
@@ -77,6 +78,29 @@ def test_add_norm_and_its_gradient(rows: int, width: int) -> None:
     for mine, leaf in zip(gradients[:4], leaves, strict=True):
         torch.testing.assert_close(mine, leaf.grad, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(gradients[4], gradient_of(leaves[1]).sum(0), atol=1e-4, rtol=1e-3)
+
+
+def test_add_norm_of_a_row_for_all() -> None:
+    torch.manual_seed(0)
+    x, y, weight, bias = torch.randn(2, 5, 24), *torch.randn(3, 24)
+    wanted = F.layer_norm(x + y, (24,), weight, bias)
+    torch.testing.assert_close(add_norm(x, y, weight, bias, 1e-5), wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("images", "tokens", "values", "width"), [(2, 49, 16, 24), (3, 5, 20, 150)]
+)
+def test_what_a_transformer_begins_with(images: int, tokens: int, values: int, width: int) -> None:
+    torch.manual_seed(0)
+    patches, weight, bias = (
+        torch.randn(images, tokens, values),
+        torch.randn(width, values),
+        torch.randn(width),
+    )
+    context, position = torch.randn(images, width), torch.randn(1, tokens, width)
+    wanted = F.linear(patches, weight, bias) + context[:, None] + position
+    found = begin(patches, weight, bias, context, position)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_add_norm_with_dropout() -> None:

@@ -11,9 +11,27 @@ from flowquant.models.fused_unet import fuse_unet
 from flowquant.models.kernels.activation import activate, activate_backward
 from flowquant.models.kernels.attention import MOST_TOKENS, attention, attention_backward
 from flowquant.models.kernels.norm import add_norm, add_norm_backward
+from flowquant.models.kernels.tokens import begin
 from flowquant.models.products import linear_relu
-from flowquant.models.transformer import Encoder, EncoderLayer
+from flowquant.models.transformer import Encoder, EncoderLayer, FlowTransformer
 from flowquant.models.unet import Residual, Unet
+
+# Whether what a transformer begins with is one kernel, and whether a feed-forward network's second
+# product, which has time for memory, adds to its residual.
+ONE_BEGINNING = True
+SUM_IN_PRODUCT = True
+
+
+def begin_tokens(network: FlowTransformer, patches: Tensor, context: Tensor) -> Tensor:
+    """`FlowTransformer.begin` in one kernel."""
+    first: Any = network.patch_proj
+    weight = _dense(first.weight, patches.dtype)
+    return begin(patches, weight, first.bias, context, network.pos_emb)
+
+
+def _dense(weight: Any, dtype: torch.dtype) -> Tensor:
+    """A weight, expanded if it is packed."""
+    return weight if isinstance(weight, Tensor) else weight.dense(dtype)
 
 
 def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
@@ -29,12 +47,16 @@ def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
     x = add_norm(x, mixed, layer.norm1.weight, layer.norm1.bias, layer.norm1.eps)
     wide: Any = layer.linear1
     if layer.activation is F.relu:
-        packed = not isinstance(wide.weight, Tensor)
-        weight = wide.weight.dense(x.dtype) if packed else wide.weight
-        hidden = linear_relu(x, weight, wide.bias)
+        hidden = linear_relu(x, _dense(wide.weight, x.dtype), wide.bias)
     else:
         hidden = layer.activation(layer.linear1(x))
-    y = layer.linear2(hidden)
+    narrow: Any = layer.linear2
+    if SUM_IN_PRODUCT and isinstance(narrow.weight, Tensor):
+        # x is this function's own by now. The bias is added where the sum is read.
+        x.flatten(0, -2).addmm_(hidden.flatten(0, -2), narrow.weight.t())
+        y = narrow.bias
+    else:
+        y = narrow(hidden)
     return add_norm(x, y, layer.norm2.weight, layer.norm2.bias, layer.norm2.eps)
 
 
@@ -147,6 +169,8 @@ def fuse(network: nn.Module) -> None:
             module.forward = partial(encode, module)  # type: ignore[method-assign]
         elif isinstance(module, Encoder):
             vars(module).pop("forward", None)  # which may have been in FP8
+    if isinstance(network, FlowTransformer) and ONE_BEGINNING:
+        network.begin = partial(begin_tokens, network)  # type: ignore[method-assign]
     if isinstance(network, Unet):
         fuse_unet(network)
 

@@ -49,17 +49,23 @@ def _attention(
     width = HEADS * SIZE
     row, column = tl.arange(0, TOKENS), tl.arange(0, PADDED)
     inside = (row[:, None] < tokens) & (column[None, :] < SIZE)
-    place = batch * tokens * 3 * width + head * SIZE + row[:, None] * 3 * width + column[None, :]
+    qkv += batch * tokens * 3 * width + head * SIZE
+    place = row[:, None] * 3 * width + column[None, :]
     query = tl.load(qkv + place, mask=inside, other=0.0)
     key = tl.load(qkv + place + width, mask=inside, other=0.0)
     value = tl.load(qkv + place + 2 * width, mask=inside, other=0.0)
-    weights = _weights(query, key, row, tokens, scale)
+    # Powers of 2, and divided only once mixed: what is done to scores is done most often.
+    scores = tl.where(row[None, :] < tokens, tl.dot(query, tl.trans(key)), float("-inf"))
+    scale *= 1.4426950408889634
+    weights = tl.exp2(scores * scale - (tl.max(scores, 1) * scale)[:, None])
+    total = tl.sum(weights, 1)
     if DROP:
         counter = (program * TOKENS + row[:, None]) * (TOKENS // 8)
         counter += tl.arange(0, TOKENS // 8)[None, :]
         weights = weights * kept_tile(tl.load(seeds), counter, dropout) / (1 - dropout)
-    mixed = tl.dot(weights.to(value.dtype), value)
-    place = batch * tokens * width + head * SIZE + row[:, None] * width + column[None, :]
+    mixed = tl.dot(weights.to(value.dtype), value) * (1 / total)[:, None]
+    out += batch * tokens * width + head * SIZE
+    place = row[:, None] * width + column[None, :]
     if CAST:
         tl.store(out + place, to_e4m3(mixed, inverse, saturated, inside), mask=inside)
     else:

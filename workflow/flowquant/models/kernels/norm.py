@@ -31,6 +31,7 @@ def _add_norm(
     WIDTH: tl.constexpr,
     PADDED: tl.constexpr,
     ROWS: tl.constexpr,
+    SHARED: tl.constexpr,
     DROP: tl.constexpr,
     KEEP: tl.constexpr,
     CAST: tl.constexpr,
@@ -39,7 +40,10 @@ def _add_norm(
     column = tl.arange(0, PADDED)
     inside = (row[:, None] < rows) & (column[None, :] < WIDTH)
     place = row[:, None].to(tl.int64) * WIDTH + column[None, :]
-    branch = tl.load(y + place, mask=inside, other=0.0).to(tl.float32)
+    if SHARED:
+        branch = tl.load(y + column, mask=column < WIDTH, other=0.0).to(tl.float32)[None, :]
+    else:
+        branch = tl.load(y + place, mask=inside, other=0.0).to(tl.float32)
     if DROP:
         counter = row[:, None] * (PADDED // 8) + tl.arange(0, PADDED // 8)[None, :]
         kept = kept_tile(tl.load(seeds), counter, dropout)
@@ -57,7 +61,9 @@ def _add_norm(
     normed = centred * tl.rsqrt(variance + eps)[:, None] * scale[None, :] + shift[None, :]
     tl.store(out + place, normed.to(out.dtype.element_ty), mask=inside)
     if CAST:
-        tl.store(cast_out + place, to_e4m3(normed, inverse, saturated, inside), mask=inside)
+        # As many at a time as of the rest: else values are exchanged between threads first.
+        there = tl.multiple_of(cast_out + place, (1, 8))
+        tl.store(there, to_e4m3(normed, inverse, saturated, inside), mask=inside)
 
 
 @triton.jit
@@ -111,6 +117,11 @@ def _add_norm_backward(
     tl.store(sums + place + 2 * WIDTH, sum_branch, mask=column < WIDTH)
 
 
+# Rows and warps of a program of widths up to 512 without dropout, and else. A warp that has rows to
+# itself sums them without waiting for others.
+NORM = (2, 1), (4, 4)
+
+
 def add_norm(
     x: Tensor,
     y: Tensor,
@@ -128,7 +139,7 @@ def add_norm(
 
     Args:
         x: Residual, contiguous [..., D].
-        y: Branch, contiguous [..., D].
+        y: Branch, contiguous [..., D]; or [D], the same for all rows, without dropout.
         weight: Scale [D].
         bias: Shift [D].
         eps: Added to the variance.
@@ -144,7 +155,7 @@ def add_norm(
     """
     out = torch.empty_like(x)
     width = x.shape[-1]
-    rows, each = x.numel() // width, 4
+    rows, (each, warps) = x.numel() // width, NORM[width > 512 or dropout > 0]
     _add_norm[(triton.cdiv(rows, each),)](
         *(x, y, weight, bias, out, total, kept, seed, cast_out),
         *(None if how is None else how.inverse, None if how is None else how.saturated),
@@ -152,10 +163,11 @@ def add_norm(
         WIDTH=width,
         PADDED=triton.next_power_of_2(width),
         ROWS=each,
+        SHARED=y.dim() < x.dim(),
         DROP=dropout > 0,
         KEEP=total is not None,
         CAST=how is not None,
-        num_warps=4,
+        num_warps=warps,
     )
     return out
 
