@@ -96,9 +96,11 @@ class Product:
     def scaled_for(self, how: Cast) -> Product:
         """The same whose result is multiplied for a cast already, exactly: by a power of two.
 
-        PyTorch's own argument for this, ``scale_result``, does nothing in 2.10 and 2.11.
+        PyTorch's own argument for this, ``scale_result``, is ignored by some releases, 2.10 the
+        first of them.
         """
         scaled = copy(self)
+        scaled.scale = self.scale * how.inverse
         scaled.scales = self.scales[0] * how.inverse, self.scales[1]
         scaled.bias = (self.bias * how.inverse).to(self.bias.dtype)
         return scaled

@@ -61,8 +61,10 @@ def _add_norm(
     normed = centred * tl.rsqrt(variance + eps)[:, None] * scale[None, :] + shift[None, :]
     tl.store(out + place, normed.to(out.dtype.element_ty), mask=inside)
     if CAST:
-        # As many at a time as of the rest: else values are exchanged between threads first.
-        there = tl.multiple_of(cast_out + place, (1, 8))
+        there = cast_out + place
+        if WIDTH % 8 == 0:
+            # As many at a time as of the rest: else values are exchanged between threads first.
+            there = tl.multiple_of(there, (1, 8))
         tl.store(there, to_e4m3(normed, inverse, saturated, inside), mask=inside)
 
 
