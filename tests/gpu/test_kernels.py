@@ -15,6 +15,11 @@ from flowquant.models.kernels.activation import activate, activate_backward
 from flowquant.models.kernels.attention import attention, attention_backward
 from flowquant.models.kernels.bias import add_bias, sum_pixels
 from flowquant.models.kernels.cast import Cast, cast
+from flowquant.models.kernels.feedforward import (
+    linear_relu_backward,
+    linear_relu_dropout,
+    relu_sums,
+)
 from flowquant.models.kernels.group_norm import group_norm, group_norm_backward
 from flowquant.models.kernels.linear import linear_activate
 from flowquant.models.kernels.norm import add_norm, add_norm_backward
@@ -140,6 +145,32 @@ def test_activation(
     inside, _ = activate_backward(x if gelu else out, grad, gelu, dropout, mask, grad)
     assert inside is grad
     assert torch.equal(inside, back)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+@pytest.mark.parametrize(
+    ("rows", "inner", "width"), [(1, 64, 8), (129, 128, 200), (4097, 384, 2048), (300, 768, 3072)]
+)
+def test_activations_in_products(
+    device: torch.device, rows: int, inner: int, width: int, dropout: float
+) -> None:
+    x, x64 = draw(device, rows, inner)
+    bias, b64 = draw(device, width)
+    weight = (torch.randn(width, inner, device=device) / inner**0.5).bfloat16()
+    before = F.linear(x64, weight.double(), b64).detach()
+    found = torch.empty(rows, width, device=device, dtype=torch.bfloat16)
+    linear_relu_dropout(x, weight, bias, dropout, seed(device), found)
+    # The mask is that of `activate`, whatever the tiles.
+    mask = activate(torch.ones_like(found), False, dropout, seed(device)) > 0
+    assert distance(found, before.relu() * mask / (1 - dropout)) < NEAR
+    grad, g64 = draw(device, rows, inner)
+    narrow = (torch.randn(inner, width, device=device) / inner**0.5).bfloat16()
+    wanted = (g64 @ narrow.double()).detach() * (found > 0) / (1 - dropout)
+    back = torch.empty_like(found)
+    sums = torch.empty(relu_sums(rows), width, device=device)
+    linear_relu_backward(grad, narrow, found, dropout, back, sums)
+    assert distance(back, wanted) < NEAR
+    assert distance(sums.sum(0), wanted.sum(0)) < NEAR
 
 
 @pytest.mark.parametrize("silu", [True, False])

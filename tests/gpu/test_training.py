@@ -85,11 +85,16 @@ DEEP = replace(TINY_NETWORK, width=96, heads=3, layers=5)
 @pytest.mark.parametrize(
     ("together", "aside"), [(1, False), (1, True), (2, False), (2, True), (5, True)]
 )
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
 def test_weight_gradients_together_or_aside_are_the_same(
-    device: torch.device, together: int, aside: bool, monkeypatch: pytest.MonkeyPatch
+    device: torch.device,
+    together: int,
+    aside: bool,
+    activation: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also where they are captured, and where autograd accumulates them."""
-    model = replace(TINY_MODEL, network=DEEP)
+    """Also where they are launched, where autograd accumulates them, and activations apart."""
+    model = replace(TINY_MODEL, network=replace(DEEP, width=128, heads=4, activation=activation))
     settings: Any = {"clip": None, "ema": None}
     _, wanted = trained(model, device, 20, **settings)
     monkeypatch.setattr(fused_encoder, "TOGETHER", together)
@@ -98,6 +103,7 @@ def test_weight_gradients_together_or_aside_are_the_same(
         _, losses = trained(model, device, 20, launched, **settings)
         assert losses == pytest.approx(wanted, rel=1e-2)
     monkeypatch.setattr(flow_matching, "WRITTEN", False)
+    monkeypatch.setattr(fused_encoder, "IN_PRODUCTS", (False, False))
     assert trained(model, device, 20, **settings)[1] == pytest.approx(wanted, rel=1e-2)
 
 

@@ -14,6 +14,11 @@ from flowquant.models.fused import encode, fuse, fuse_for_training
 from flowquant.models.fused_encoder import encode_training
 from flowquant.models.kernels.activation import activate, activate_backward
 from flowquant.models.kernels.attention import attention, attention_backward
+from flowquant.models.kernels.feedforward import (
+    linear_relu_backward,
+    linear_relu_dropout,
+    relu_sums,
+)
 from flowquant.models.kernels.norm import add_norm, add_norm_backward
 from flowquant.models.model import build_network
 from tiny import TINY_NETWORK
@@ -119,6 +124,23 @@ def test_activation_and_its_gradient(gelu: bool, dropout: float) -> None:
     torch.testing.assert_close(sums.sum(0), gradient_of(x).sum(0), atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_activations_in_products(dropout: float) -> None:
+    """To the same values and the same masks as in kernels of their own."""
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(150, 64), torch.randn(200, 64), torch.randn(200)
+    wanted = activate(F.linear(x, weight, bias), False, dropout, SEED)
+    found = torch.empty(150, 200)
+    linear_relu_dropout(x, weight, bias, dropout, SEED, found)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    grad, narrow = torch.randn(150, 64), torch.randn(64, 200)
+    back, sums = activate_backward(wanted, grad @ narrow, False, dropout)
+    of_x, found_sums = torch.empty(150, 200), torch.empty(relu_sums(150), 200)
+    linear_relu_backward(grad, narrow, wanted, dropout, of_x, found_sums)
+    torch.testing.assert_close(of_x, back, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found_sums.sum(0), sums.sum(0), atol=1e-3, rtol=1e-4)
+
+
 def test_a_layer(tiny_model: ModelConfig) -> None:
     torch.manual_seed(0)
     network: Any = build_network(tiny_model)
@@ -128,15 +150,23 @@ def test_a_layer(tiny_model: ModelConfig) -> None:
         torch.testing.assert_close(encode(layer, x), layer(x), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("placed", [True, False])
-@pytest.mark.parametrize("together", [1, 2, 10])
+@pytest.mark.parametrize(
+    ("placed", "together", "activation", "width"),
+    [(True, 1, "gelu", 32), (True, 2, "relu", 64), (False, 10, "relu", 32)],
+)
 def test_a_network_in_training(
-    tiny_model: ModelConfig, placed: bool, together: int, monkeypatch: pytest.MonkeyPatch
+    tiny_model: ModelConfig,
+    placed: bool,
+    together: int,
+    activation: Any,
+    width: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without dropout, the fused network has the same output and the same gradients."""
     monkeypatch.setattr(fused_encoder, "TOGETHER", together)
     torch.manual_seed(0)
-    model = replace(tiny_model, network=replace(TINY_NETWORK, layers=3))
+    settings = replace(TINY_NETWORK, layers=3, activation=activation, width=width)
+    model = replace(tiny_model, network=settings)
     networks: list[Any] = [build_network(model) for _ in range(2)]
     networks[1].load_state_dict(networks[0].state_dict())
     for network in networks:

@@ -20,6 +20,12 @@ from torch import Tensor
 
 from flowquant.models.kernels.activation import activate, activate_backward, activation_sums
 from flowquant.models.kernels.attention import MOST_TOKENS, attention, attention_backward
+from flowquant.models.kernels.feedforward import (
+    fits,
+    linear_relu_backward,
+    linear_relu_dropout,
+    relu_sums,
+)
 from flowquant.models.kernels.norm import add_norm, add_norm_backward, norm_sums
 from flowquant.models.kernels.sums import sum_stacks
 from flowquant.models.transformer import EncoderLayer
@@ -28,6 +34,8 @@ from flowquant.models.transformer import EncoderLayer
 TOGETHER = 10
 # Whether these products run beside the rest of the backward pass, where they are not the last.
 ASIDE = False
+# Whether ReLU and its dropout are in the kernels of the products beside, forward and backward.
+IN_PRODUCTS = True, True
 
 Places = Mapping[Tensor, Tensor]
 """Where gradients are to be written, by weight, in place of being accumulated by autograd."""
@@ -133,7 +141,7 @@ class _Encode(torch.autograd.Function):
         held = []
         for stop in range(count, 0, -TOGETHER):
             start = max(0, stop - TOGETHER)
-            part = _Part(stacks, layers[0], start, stop)
+            part = _Part(stacks, layers[0], ctx.settings, start, stop)
             for index in reversed(range(start, stop)):
                 grad = part.backward(
                     index, grad, layers[index], kept[index], ctx.settings, seeds[index]
@@ -166,19 +174,31 @@ def _forward(
     y = F.linear(given.mixed, weights.mix, weights.mix_bias)
     norm = weights.scale1, weights.shift1, settings.eps[0], dropout
     add_norm(x, y, *norm, seeds[1:2], total1, kept1, out=middle)
-    before = F.linear(middle, weights.wide, weights.wide_bias)
-    kept = torch.empty_like(before, dtype=torch.int8) if gelu and drops else None
-    activate(before, gelu, dropout, seeds[2:3], kept, out=hidden)
+    before = kept = None
+    if _in_product(0, gelu, x.shape[-1]):
+        wide = weights.wide, weights.wide_bias
+        linear_relu_dropout(middle, *wide, dropout, seeds[2:3], hidden)
+    else:
+        before = F.linear(middle, weights.wide, weights.wide_bias)
+        kept = torch.empty_like(before, dtype=torch.int8) if gelu and drops else None
+        activate(before, gelu, dropout, seeds[2:3], kept, out=hidden)
     y = F.linear(hidden, weights.narrow, weights.narrow_bias)
     norm = weights.scale2, weights.shift2, settings.eps[1], dropout
     add_norm(middle, y, *norm, seeds[3:], total2, kept2, out=out)
     return _Kept(qkv, total1, kept1, before if gelu else None, kept, total2, kept2)
 
 
+def _in_product(backward: int, gelu: bool, width: int) -> bool:
+    """Whether the product beside an activation computes it; ``backward`` is 0 or 1."""
+    return IN_PRODUCTS[backward] and not gelu and fits(width)
+
+
 class _Part:
     """The backward pass of layers ``start`` to ``stop``, whose weights get their gradients last."""
 
-    def __init__(self, stacks: _Stacks, like: Weights, start: int, stop: int) -> None:
+    def __init__(
+        self, stacks: _Stacks, like: Weights, settings: _Settings, start: int, stop: int
+    ) -> None:
         self._start, self._layers = start, slice(start, stop)
         self._inputs = _Stacks(*(stack[start:stop] for stack in stacks))
         x = self._inputs.x
@@ -187,7 +207,9 @@ class _Part:
         self._grads = _Stacks(*(x.new_empty(count, batch, tokens, size) for size in sizes))
         rows = batch * tokens
         of_norm = norm_sums(rows, width), 3 * width
-        shapes = ((batch, 3 * width), of_norm, (activation_sums(rows), wide), of_norm)
+        self._in_product = _in_product(1, settings.gelu, width)
+        of_wide = relu_sums(rows) if self._in_product else activation_sums(rows), wide
+        shapes = ((batch, 3 * width), of_norm, of_wide, of_norm)
         self._sums = [x.new_empty(count, *shape, dtype=torch.float32) for shape in shapes]
 
     def backward(
@@ -205,14 +227,17 @@ class _Part:
         qkv_sums, norm1_sums, wide_sums, norm2_sums = (sums[own] for sums in self._sums)
         norm = weights.scale2, settings.eps[1], dropout, kept.kept2
         grad, _, _ = add_norm_backward(kept.total2, grad, *norm, of_narrow, norm2_sums)
-        _product(of_narrow, weights.narrow, of_wide)
-        saved = kept.before if settings.gelu else self._inputs.hidden[own]
-        assert saved is not None
-        activation = settings.gelu, dropout, kept.kept
-        activate_backward(saved, of_wide, *activation, of_wide, wide_sums)
+        hidden = self._inputs.hidden[own]
+        if self._in_product:
+            linear_relu_backward(of_narrow, weights.narrow, hidden, dropout, of_wide, wide_sums)
+        else:
+            _product(of_narrow, weights.narrow, of_wide)
+            saved = hidden if kept.before is None else kept.before
+            activation = settings.gelu, dropout, kept.kept
+            activate_backward(saved, of_wide, *activation, of_wide, wide_sums)
         _add_product(of_wide, weights.wide, grad)
-        norm = weights.scale1, settings.eps[0], dropout, kept.kept1
-        grad, _, _ = add_norm_backward(kept.total1, grad, *norm, of_mix, norm1_sums)
+        after = weights.scale1, settings.eps[0], dropout, kept.kept1
+        grad, _, _ = add_norm_backward(kept.total1, grad, *after, of_mix, norm1_sums)
         of_mixed = torch.empty_like(grad)
         _product(of_mix, weights.mix, of_mixed)
         attend = settings.heads, settings.attention_dropout, seeds[:1]
@@ -228,11 +253,11 @@ class _Part:
         of_qkv, of_norm1, of_wide, of_norm2 = self._sums
         sum_stacks(of_qkv, out.qkv_bias)
         sum_stacks(of_wide, out.wide_bias)
-        for sums, to in (
+        for sums, thirds in (
             (of_norm1, (out.scale1, out.shift1, out.mix_bias)),
             (of_norm2, (out.scale2, out.shift2, out.narrow_bias)),
         ):
-            for third, place in zip(sums.chunk(3, dim=2), to, strict=True):
+            for third, place in zip(sums.chunk(3, dim=2), thirds, strict=True):
                 sum_stacks(third, place)
 
 

@@ -226,15 +226,16 @@ class Training(Optimization):
 
         (group,), state = self.optimizer.param_groups, self.optimizer.state[self._weights]
         state["step"] += 1
+        rate, step = group["lr"], state["step"]
         settings = group["betas"], group["eps"], group["weight_decay"]
         gradients = self._means_of or [gradient.vector for gradient in self._gradients]
         counts = [len(gradient) for gradient in gradients]
         vectors = (self._weights, state["exp_avg"], state["exp_avg_sq"])
         parts = zip(*(vector.split(counts) for vector in vectors), strict=True)
         copies = None, self._halves
-        for (weights, *moments), gradient, copy in zip(parts, gradients, copies, strict=True):
+        for (weights, first, second), gradient, copy in zip(parts, gradients, copies, strict=True):
             if len(weights):
-                adamw(weights, gradient, *moments, copy, group["lr"], state["step"], *settings)
+                adamw(weights, gradient, first, second, copy, rate, step, *settings)
 
     @torch.no_grad()
     def _synchronise(self) -> None:

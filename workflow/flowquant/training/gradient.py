@@ -37,14 +37,15 @@ class Gradient:
 
         Together: weight by weight, copying took 6 to 9 % of a step on an H200.
         """
-        accumulated = {w: place for w, place in self._places.items() if w.grad is not None}
-        gradients = [weight.grad for weight in accumulated]
-        if accumulated and len(accumulated) == len(self._places):
-            laid = [g.permute(w.dim_order()) for w, g in zip(self._places, gradients, strict=True)]
+        gradients = [weight.grad for weight in self._places if weight.grad is not None]
+        if gradients and len(gradients) == len(self._places):
+            pairs = zip(self._places, gradients, strict=True)
+            laid = [gradient.permute(weight.dim_order()) for weight, gradient in pairs]
             torch.cat([gradient.flatten() for gradient in laid], out=self.vector)
             return
         for weight, place in self._places.items():
-            if weight not in accumulated and weight not in self._written:
+            if weight.grad is None and weight not in self._written:
                 place.zero_()
-        if accumulated:
-            torch._foreach_copy_(list(accumulated.values()), gradients)
+        if gradients:
+            places = [place for weight, place in self._places.items() if weight.grad is not None]
+            torch._foreach_copy_(places, gradients)

@@ -14,6 +14,9 @@ from flowquant.models.kernels.dropout import kept_tile
 MOST_TOKENS = 128
 # Forward and backward.
 ATTENTION_WARPS = 4, 4
+# Backward, of at most 64 tokens and heads of 32: one register less than the compiler takes, and
+# four programs share a multiprocessor in place of three.
+FEW_REGISTERS: int | None = 128
 
 
 @triton.jit
@@ -184,10 +187,12 @@ def attention_backward(
     out = torch.empty_like(qkv) if out is None else out
     if sums is None:
         sums = qkv.new_empty(len(qkv), qkv.shape[2], dtype=torch.float32)
+    few = constants["TOKENS"] <= 64 and constants["PADDED"] <= 32
     _attention_backward[(len(qkv) * heads,)](
         *(qkv, grad, out, sums, seed, tokens, scale, dropout),
         **constants,
         DROP=dropout > 0,
         num_warps=ATTENTION_WARPS[1],
+        maxnreg=FEW_REGISTERS if few else None,
     )
     return out, sums
