@@ -184,8 +184,9 @@ def test_dropout_draws_anew_at_every_pass_and_keeps_its_share(device: torch.devi
     assert distance(passes[1], passes[2]) > 0.05
 
 
+@pytest.mark.parametrize("clip", [None, 1.0])
 def test_a_resumed_run_ends_with_the_same_weights(
-    device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: float | None
 ) -> None:
     data = write_tiny_dataset(tmp_path)
 
@@ -200,7 +201,7 @@ def test_a_resumed_run_ends_with_the_same_weights(
             checkpoint=folder / "state.pt",
             dataset="tiny",
             model=TINY_MODEL,
-            training=replace(CONFIG, ema=None),
+            training=replace(CONFIG, ema=None, clip=clip),
             device="cuda",
             checkpoint_seconds=0.0,
         )
