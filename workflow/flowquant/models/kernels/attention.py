@@ -9,12 +9,14 @@ from torch import Tensor
 
 from flowquant.models.kernels.cast import Cast, to_e4m3
 from flowquant.models.kernels.dropout import kept_tile
-from flowquant.models.kernels.sums import sum_rows
 
 # The attention kernels hold all tokens of an image at once.
 MOST_TOKENS = 128
 # Forward and backward.
 ATTENTION_WARPS = 4, 4
+# Backward, of at most 64 tokens and heads of 32: one register less than the compiler takes, and
+# four programs share a multiprocessor in place of three.
+FEW_REGISTERS: int | None = 128
 
 
 @triton.jit
@@ -143,6 +145,7 @@ def attention(
     dropout: float = 0.0,
     seed: Tensor | None = None,
     how: Cast | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """dropout(softmax(Q·Kᵀ/√d))·V for each head.
 
@@ -152,13 +155,15 @@ def attention(
         dropout: Of attention weights.
         seed: Of the dropout, int64 [1] on the device.
         how: The result is cast to e4m3, if it is.
+        out: Where to write the result, contiguous; a new tensor, if omitted.
 
     Returns:
         [B, N, D] of the same type, or e4m3.
     """
     tokens, scale, constants = _attention_sizes(qkv, heads)
     dtype = qkv.dtype if how is None else torch.float8_e4m3fn
-    out = qkv.new_empty(len(qkv), tokens, qkv.shape[2] // 3, dtype=dtype)
+    if out is None:
+        out = qkv.new_empty(len(qkv), tokens, qkv.shape[2] // 3, dtype=dtype)
     _attention[(len(qkv) * heads,)](
         *(qkv, out, seed),
         *(None if how is None else how.inverse, None if how is None else how.saturated),
@@ -172,16 +177,28 @@ def attention(
 
 
 def attention_backward(
-    qkv: Tensor, grad: Tensor, heads: int, dropout: float = 0.0, seed: Tensor | None = None
+    qkv: Tensor,
+    grad: Tensor,
+    heads: int,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
+    out: Tensor | None = None,
+    sums: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of `attention`: of its output → of qkv [B, N, 3·D], and its row sum [3·D]."""
+    """The gradient of `attention`: of its output → of qkv, [B, N, 3·D], and its sums over N.
+
+    Those are float32 [B, 3·D]. Both are written to ``out`` and ``sums``, if given.
+    """
     tokens, scale, constants = _attention_sizes(qkv, heads)
-    out = torch.empty_like(qkv)
-    sums = torch.empty(len(qkv), qkv.shape[2], dtype=torch.float32, device=qkv.device)
+    out = torch.empty_like(qkv) if out is None else out
+    if sums is None:
+        sums = qkv.new_empty(len(qkv), qkv.shape[2], dtype=torch.float32)
+    few = constants["TOKENS"] <= 64 and constants["PADDED"] <= 32
     _attention_backward[(len(qkv) * heads,)](
         *(qkv, grad, out, sums, seed, tokens, scale, dropout),
         **constants,
         DROP=dropout > 0,
         num_warps=ATTENTION_WARPS[1],
+        maxnreg=FEW_REGISTERS if few else None,
     )
-    return out, sum_rows(sums, qkv.dtype)
+    return out, sums
