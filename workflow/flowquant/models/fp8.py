@@ -30,9 +30,6 @@ HEADROOM = 2
 MULTIPLE = 16
 # For fewer tokens, FP8 saves nothing: launches take the time.
 LEAST_TOKENS = 129
-# Whether ReLU is a pass of its own over what PyTorch's product wrote, or the end of our product's
-# kernel, which the other two together outrun.
-RELU_PASS = True
 
 
 class Dense(Protocol):
@@ -115,7 +112,8 @@ def _scale(largest: float) -> float:
 class Fp8Layer:
     """An encoder layer and its four products, in the order of their use.
 
-    ``widen`` is scaled for ``narrow`` where ReLU is a pass of its own.
+    ``widen`` is scaled for ``narrow`` before a ReLU, which is a pass of its own over what PyTorch's
+    product wrote: together they outrun a kernel of ours that ends in ReLU.
     """
 
     layer: EncoderLayer
@@ -123,7 +121,6 @@ class Fp8Layer:
     mix: Product
     widen: Product
     narrow: Product
-    relu_pass: bool
 
     def encode(
         self, x: Tensor, as_e4m3: Tensor | None, following: Fp8Layer | None
@@ -138,11 +135,10 @@ class Fp8Layer:
         settings = norm.weight, norm.bias, norm.eps
         x = add_norm(x, y, *settings, cast_out=inner, how=self.widen.cast)
         wide, how = self.widen, self.narrow.cast
-        if self.relu_pass:
+        if layer.activation is F.relu:
             hidden = relu_(wide(inner, E4M3), how.saturated)
         else:
-            gelu = layer.activation is F.gelu
-            hidden = linear_activate(inner, wide.weight, wide.bias, wide.scale, gelu, how)
+            hidden = linear_activate(inner, wide.weight, wide.bias, wide.scale, True, how)
         y = self.narrow(hidden)
         norm = layer.norm2
         settings = norm.weight, norm.bias, norm.eps
@@ -240,10 +236,9 @@ def fuse_fp8(network: nn.Module, largest: dict[EncoderLayer, list[Tensor]]) -> t
                 Product(weight, bias, seen, saturated)
                 for (weight, bias), seen in zip(weights, ranges, strict=True)
             )
-            relu_pass = RELU_PASS and layer.activation is F.relu
-            if relu_pass:
+            if layer.activation is F.relu:
                 widen = widen.scaled_for(narrow.cast)
-            layers.append(Fp8Layer(layer, project, mix, widen, narrow, relu_pass))
+            layers.append(Fp8Layer(layer, project, mix, widen, narrow))
             count += 1
         encoder.forward = partial(encode, encoder, layers)  # type: ignore[method-assign]
     return count, saturated

@@ -16,11 +16,6 @@ from flowquant.models.products import linear_relu
 from flowquant.models.transformer import Encoder, EncoderLayer, FlowTransformer
 from flowquant.models.unet import Residual, Unet
 
-# Whether what a transformer begins with is one kernel, and whether a feed-forward network's second
-# product, which has time for memory, adds to its residual.
-ONE_BEGINNING = True
-SUM_IN_PRODUCT = True
-
 
 def begin_tokens(network: FlowTransformer, patches: Tensor, context: Tensor) -> Tensor:
     """`FlowTransformer.begin` in one kernel."""
@@ -37,27 +32,35 @@ def _dense(weight: Any, dtype: torch.dtype) -> Tensor:
 def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
     """`EncoderLayer.forward` without dropout or gradients, in seven kernels.
 
-    The layer's weights are of x's type, x is contiguous [B, N, D]; beyond 128 tokens the layer
-    computes as it is.
+    The layer's weights are of x's type, x is contiguous [B, N, D] and overwritten; beyond 128
+    tokens the layer computes as it is.
     """
     if x.shape[1] > MOST_TOKENS:
         return EncoderLayer.forward(layer, x)
     attend = layer.self_attn
-    mixed = attend.out_proj(attention(attend.project(x), attend.heads))
-    x = add_norm(x, mixed, layer.norm1.weight, layer.norm1.bias, layer.norm1.eps)
+    mixed = attention(attend.project(x), attend.heads)
+    y = _add_product(x, mixed, attend.out_proj)
+    x = add_norm(x, y, layer.norm1.weight, layer.norm1.bias, layer.norm1.eps)
     wide: Any = layer.linear1
     if layer.activation is F.relu:
         hidden = linear_relu(x, _dense(wide.weight, x.dtype), wide.bias)
     else:
         hidden = layer.activation(layer.linear1(x))
-    narrow: Any = layer.linear2
-    if SUM_IN_PRODUCT and isinstance(narrow.weight, Tensor):
-        # x is this function's own by now. The bias is added where the sum is read.
-        x.flatten(0, -2).addmm_(hidden.flatten(0, -2), narrow.weight.t())
-        y = narrow.bias
-    else:
-        y = narrow(hidden)
+    y = _add_product(x, hidden, layer.linear2)
     return add_norm(x, y, layer.norm2.weight, layer.norm2.bias, layer.norm2.eps)
+
+
+def _add_product(x: Tensor, given: Tensor, linear: Any) -> Tensor:
+    """Add given·Wᵀ to x within the product, which has time for memory; return what is left to add.
+
+    That is the bias, for where the sum is read; of a packed weight, all of the layer's output.
+    """
+    if not isinstance(linear.weight, Tensor):
+        output: Tensor = linear(given)
+        return output
+    x.flatten(0, -2).addmm_(given.flatten(0, -2), linear.weight.t())
+    bias: Tensor = linear.bias
+    return bias
 
 
 def fuse(network: nn.Module) -> None:
@@ -70,7 +73,7 @@ def fuse(network: nn.Module) -> None:
             module.forward = partial(encode, module)  # type: ignore[method-assign]
         elif isinstance(module, Encoder):
             vars(module).pop("forward", None)  # which may have been in FP8
-    if isinstance(network, FlowTransformer) and ONE_BEGINNING:
+    if isinstance(network, FlowTransformer):
         network.begin = partial(begin_tokens, network)  # type: ignore[method-assign]
     if isinstance(network, Unet):
         fuse_unet(network)

@@ -8,10 +8,8 @@ are written where they belong at once, if their caller says where that is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -32,10 +30,6 @@ from flowquant.models.transformer import EncoderLayer
 
 # Layers at most whose weight gradients are one product, and wait for it in memory.
 TOGETHER = 10
-# Whether these products run beside the rest of the backward pass, where they are not the last.
-ASIDE = False
-# Whether ReLU and its dropout are in the kernels of the products beside, forward and backward.
-IN_PRODUCTS = True, True
 
 Places = Mapping[Tensor, Tensor]
 """Where gradients are to be written, by weight, in place of being accumulated by autograd."""
@@ -137,8 +131,6 @@ class _Encode(torch.autograd.Function):
         wanted = any(ctx.needs_input_grad[4:])
         found = _Gradients(layers, ctx.places)
         grad = grads[0].contiguous()
-        # Held until the products beside have read it.
-        held = []
         for stop in range(count, 0, -TOGETHER):
             start = max(0, stop - TOGETHER)
             part = _Part(stacks, layers[0], ctx.settings, start, stop)
@@ -146,12 +138,8 @@ class _Encode(torch.autograd.Function):
                 grad = part.backward(
                     index, grad, layers[index], kept[index], ctx.settings, seeds[index]
                 )
-            held.append(part)
             if wanted:
-                with _beside(grad.device, aside=ASIDE and start > 0):
-                    part.write(found.stacks)
-        if ASIDE and grad.is_cuda:
-            torch.cuda.current_stream().wait_stream(_stream(torch.cuda.current_device()))
+                part.write(found.stacks)
         return grad, None, None, None, *found.returned()
 
 
@@ -175,7 +163,7 @@ def _forward(
     norm = weights.scale1, weights.shift1, settings.eps[0], dropout
     add_norm(x, y, *norm, seeds[1:2], total1, kept1, out=middle)
     before = kept = None
-    if _in_product(0, gelu, x.shape[-1]):
+    if _in_product(gelu, x.shape[-1]):
         wide = weights.wide, weights.wide_bias
         linear_relu_dropout(middle, *wide, dropout, seeds[2:3], hidden)
     else:
@@ -188,9 +176,9 @@ def _forward(
     return _Kept(qkv, total1, kept1, before if gelu else None, kept, total2, kept2)
 
 
-def _in_product(backward: int, gelu: bool, width: int) -> bool:
-    """Whether the product beside an activation computes it; ``backward`` is 0 or 1."""
-    return IN_PRODUCTS[backward] and not gelu and fits(width)
+def _in_product(gelu: bool, width: int) -> bool:
+    """Whether the product beside an activation and its dropout computes them."""
+    return not gelu and fits(width)
 
 
 class _Part:
@@ -207,7 +195,7 @@ class _Part:
         self._grads = _Stacks(*(x.new_empty(count, batch, tokens, size) for size in sizes))
         rows = batch * tokens
         of_norm = norm_sums(rows, width), 3 * width
-        self._in_product = _in_product(1, settings.gelu, width)
+        self._in_product = _in_product(settings.gelu, width)
         of_wide = relu_sums(rows) if self._in_product else activation_sums(rows), wide
         shapes = ((batch, 3 * width), of_norm, of_wide, of_norm)
         self._sums = [x.new_empty(count, *shape, dtype=torch.float32) for shape in shapes]
@@ -309,24 +297,6 @@ def _as_stack(tensors: Sequence[Tensor]) -> Tensor | None:
         if step < first.numel() or not there or not same:
             return None
     return first.as_strided((len(tensors), *first.shape), (step, *first.stride()))
-
-
-@cache
-def _stream(device: int) -> torch.cuda.Stream:
-    """One for each device: for every stream, torch keeps a workspace of cuBLAS for ever."""
-    return torch.cuda.Stream(device)
-
-
-@contextmanager
-def _beside(device: torch.device, aside: bool) -> Iterator[None]:
-    """Work beside what follows, after all that came before; or, not ``aside``, in its turn."""
-    if not aside or device.type != "cuda":
-        yield
-        return
-    stream = _stream(torch.cuda.current_device())
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        yield
 
 
 def encode_training(

@@ -25,11 +25,6 @@ from flowquant.training.distributed import Draws, Group
 from flowquant.training.gradient import Gradient
 from flowquant.training.optimization import Optimization, as_one, use_bfloat16
 
-# Whether weights in bfloat16 are updated by one kernel, from gradients in bfloat16.
-ONE_PASS = True
-# Whether encoder layers write their weights' gradients where these belong.
-WRITTEN = True
-
 
 def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int, halvings: int) -> float:
     """The learning rate at ``step``: linear warm-up, then as the schedule has it."""
@@ -125,7 +120,7 @@ class Training(Optimization):
         for weight, source in zip(shared, whole, strict=False):
             weight.data = source.data
         self._shared = len(self._weights) - len(self._halves)
-        self._one_pass = ONE_PASS and bool(halves)
+        self._one_pass = bool(halves)
         # What is clipped or a mean is float32, and so is what PyTorch's AdamW takes.
         reduces = not self._one_pass or self._group.size > 1 or self.config.clip is not None
         # The loss travels with the gradient from device to device.
@@ -144,7 +139,7 @@ class Training(Optimization):
                 kind = torch.bfloat16 if weights is halves else torch.float32
                 vector = self._weights.new_zeros(counts[index], dtype=kind, requires_grad=False)
             self._gradients.append(Gradient(weights, vector))
-        if halves and WRITTEN:
+        if halves:
             self._gradients[-1].let_write(places)
 
     def _begin_moments(self) -> None:

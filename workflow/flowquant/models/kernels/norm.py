@@ -180,7 +180,7 @@ def add_norm(
 
 
 # Rows at a time, programs at most, warps, and tiles under way, of widths up to 512 and beyond.
-BACKWARD_NORM = (4, 528, 4, 2), (2, 528, 4, 1)
+BACKWARD_NORM = (1, 1056, 1, 1), (2, 528, 4, 1)
 
 
 def norm_sums(rows: int, width: int) -> int:
