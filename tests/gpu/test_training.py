@@ -16,10 +16,11 @@ from flowquant.data.dataset import Split, place
 from flowquant.models.model import build_network, read_model
 from flowquant.models.transformer import EncoderLayer
 from flowquant.stages.train import train
-from flowquant.training import flow_matching
 from flowquant.training.flow_matching import Training
+from flowquant.training.gradient import Gradient
 from near import distance
 from tiny import TINY_MODEL, TINY_NETWORK, TINY_NETWORKS, TRAINING, write_tiny_dataset
+from updates import by_pytorch
 
 pytest.importorskip("triton")
 
@@ -82,28 +83,21 @@ def test_the_loss_falls_as_in_float32(device: torch.device, family: str) -> None
 DEEP = replace(TINY_NETWORK, width=96, heads=3, layers=5)
 
 
-@pytest.mark.parametrize(
-    ("together", "aside"), [(1, False), (1, True), (2, False), (2, True), (5, True)]
-)
+@pytest.mark.parametrize("together", [1, 2])
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
-def test_weight_gradients_together_or_aside_are_the_same(
-    device: torch.device,
-    together: int,
-    aside: bool,
-    activation: Any,
-    monkeypatch: pytest.MonkeyPatch,
+def test_weight_gradients_together_or_apart_are_the_same(
+    device: torch.device, together: int, activation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where they are launched, where autograd accumulates them, and activations apart."""
     model = replace(TINY_MODEL, network=replace(DEEP, width=128, heads=4, activation=activation))
     settings: Any = {"clip": None, "ema": None}
     _, wanted = trained(model, device, 20, **settings)
     monkeypatch.setattr(fused_encoder, "TOGETHER", together)
-    monkeypatch.setattr(fused_encoder, "ASIDE", aside)
     for launched in (False, True):
         _, losses = trained(model, device, 20, launched, **settings)
         assert losses == pytest.approx(wanted, rel=1e-2)
-    monkeypatch.setattr(flow_matching, "WRITTEN", False)
-    monkeypatch.setattr(fused_encoder, "IN_PRODUCTS", (False, False))
+    monkeypatch.setattr(Gradient, "let_write", lambda *_: None)
+    monkeypatch.setattr(fused_encoder, "fits", lambda _: False)
     assert trained(model, device, 20, **settings)[1] == pytest.approx(wanted, rel=1e-2)
 
 
@@ -114,19 +108,17 @@ def test_updates_in_one_pass_are_those_of_pytorch(
 ) -> None:
     model = replace(TINY_MODEL, network=TINY_NETWORKS[family])
     mine, losses = trained(model, device, 10, **settings)
-    monkeypatch.setattr(flow_matching, "ONE_PASS", False)
+    monkeypatch.setattr(Training, "_adamw", by_pytorch)
     theirs, wanted = trained(model, device, 10, **settings)
     assert losses == pytest.approx(wanted, rel=1e-2)
     assert distance(mine._weights, theirs._weights) < 1e-2
     assert torch.equal(mine._halves, mine._weights[mine._shared :].bfloat16())
 
 
-@pytest.mark.parametrize("aside", [False, True])
 def test_an_encoders_gradients_repeat_to_the_bit(
-    device: torch.device, aside: bool, monkeypatch: pytest.MonkeyPatch
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fused_encoder, "TOGETHER", 2)
-    monkeypatch.setattr(fused_encoder, "ASIDE", aside)
     network: Any = build_network(replace(TINY_MODEL, network=DEEP)).to(device).bfloat16()
     layers = network.transformer.layers
     seeds = torch.arange(4 * len(layers), device=device).view(-1, 4)

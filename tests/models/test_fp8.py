@@ -114,13 +114,8 @@ def few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_tokens")
-@pytest.mark.parametrize(
-    ("activation", "relu_pass"), [("relu", True), ("relu", False), ("gelu", True)]
-)
-def test_a_network_in_fp8_is_near_itself(
-    activation: Literal["relu", "gelu"], relu_pass: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fp8, "RELU_PASS", relu_pass)
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_a_network_in_fp8_is_near_itself(activation: Literal["relu", "gelu"]) -> None:
     torch.manual_seed(0)
     model = replace(TINY_MODEL, network=replace(TINY_NETWORK, activation=activation))
     network = build_network(model).eval().requires_grad_(False)
@@ -170,7 +165,8 @@ def test_few_tokens_and_many_an_image_stay_as_they_are() -> None:
     encoder = network.transformer
     shapes = (1, 16, TINY_NETWORK.width), (1, 130, TINY_NETWORK.width)
     given = [torch.randn(shape) for shape in shapes]
-    found = [encoder(x) for x in given]
+    # Fused layers overwrite what they are given.
+    found = [encoder(x.clone()) for x in given]
     unfuse(network)
     for x, y in zip(given, found, strict=True):
         torch.testing.assert_close(y, encoder(x), rtol=1e-4, atol=1e-5)

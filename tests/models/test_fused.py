@@ -165,13 +165,19 @@ def test_activations_in_products(dropout: float) -> None:
     torch.testing.assert_close(found_sums.sum(0), sums.sum(0), atol=1e-3, rtol=1e-4)
 
 
-def test_a_layer(tiny_model: ModelConfig) -> None:
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_a_layer(tiny_model: ModelConfig, activation: Any) -> None:
     torch.manual_seed(0)
-    network: Any = build_network(tiny_model)
+    model = replace(tiny_model, network=replace(TINY_NETWORK, activation=activation))
+    network: Any = build_network(model)
     layer = network.transformer.layers[0].eval()
+    # As trained weights are, so that no bias or norm can be left out unseen.
+    for weight in layer.parameters():
+        weight.data.add_(torch.randn_like(weight), alpha=0.1)
     x = torch.randn(3, 4, TINY_NETWORK.width)
     with torch.inference_mode():
-        torch.testing.assert_close(encode(layer, x), layer(x), atol=1e-5, rtol=1e-4)
+        wanted = layer(x)
+        torch.testing.assert_close(encode(layer, x), wanted, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
