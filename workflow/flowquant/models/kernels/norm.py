@@ -180,6 +180,7 @@ def add_norm(
 
 
 # Rows at a time, programs at most, warps, and tiles under way, of widths up to 512 and beyond.
+# Of the narrower, a row to a warp keeps its sums in registers; four rows by four warps spilled.
 BACKWARD_NORM = (1, 1056, 1, 1), (2, 528, 4, 1)
 
 
