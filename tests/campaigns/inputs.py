@@ -98,6 +98,8 @@ def _trial(
         must = damages(path)[name](target, rng)
     except Exception as error:
         raise RuntimeError(f"{command.name}: {name} of {path}") from error
+    # A run may have nothing to compare: a page is made of a table without rows, too.
+    must = must and (command.stage, name) != ("report_table", "head_alone")
     before = {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()}
     ending = run(folder, spoken(command, folder))
     found = Outcome(command.stage, f"{kind_of(path)} {name}", where=folder.name)

@@ -11,14 +11,23 @@ from near import distance
 
 pytest.importorskip("triton")
 
+from flowquant.models.fp8 import Product
 from flowquant.models.kernels.activation import activate, activate_backward
 from flowquant.models.kernels.attention import attention, attention_backward
 from flowquant.models.kernels.bias import add_bias, sum_pixels
 from flowquant.models.kernels.cast import Cast, cast
+from flowquant.models.kernels.feedforward import (
+    linear_relu_backward,
+    linear_relu_dropout,
+    relu_sums,
+)
 from flowquant.models.kernels.group_norm import group_norm, group_norm_backward
 from flowquant.models.kernels.linear import linear_activate
 from flowquant.models.kernels.norm import add_norm, add_norm_backward
-from flowquant.models.kernels.sums import sum_rows
+from flowquant.models.kernels.relu import relu_
+from flowquant.models.kernels.sums import sum_rows, sum_stacks
+from flowquant.models.kernels.tokens import begin
+from flowquant.training.adamw_kernel import adamw
 
 # Of bfloat16 in and out, and of sums over many of its roundings.
 NEAR = 8e-3
@@ -51,12 +60,12 @@ def test_attention(device: torch.device, tokens: int, heads: int, size: int) -> 
     assert distance(attention(qkv, heads), wanted) < NEAR
     grad = torch.randn(wanted.shape, device=device).bfloat16()
     wanted.backward(grad.double())
-    found, row_sum = attention_backward(qkv, grad, heads)
+    found, sums = attention_backward(qkv, grad, heads)
     assert exact.grad is not None
     assert distance(found, exact.grad) < 2 * NEAR
     # Over one token, queries and keys have no gradient.
     if tokens > 1:
-        assert distance(row_sum, exact.grad.sum((0, 1))) < 4 * NEAR
+        assert distance(sums, exact.grad.sum(1)) < 4 * NEAR
 
 
 @pytest.mark.parametrize("tokens", [1, 17, 49, 128])
@@ -87,11 +96,21 @@ def test_add_norm(device: torch.device, rows: int, width: int) -> None:
     grad = torch.randn(rows, width, device=device).bfloat16()
     wanted.backward(grad.double())
     found = add_norm_backward(total, grad, weight, 1e-5)
-    for mine, leaf in zip(found[:4], (x64, y64, w64, b64), strict=True):
+    of_weight, of_bias, of_branch = found[2].sum(0).split(width)
+    for mine, leaf in zip((*found[:2], of_weight, of_bias), (x64, y64, w64, b64), strict=True):
         assert leaf.grad is not None
         assert distance(mine, leaf.grad) < 2 * NEAR
     assert y64.grad is not None
-    assert (found[4] - y64.grad.sum(0)).abs().max() < 2e-2 * rows**0.5
+    assert (of_branch - y64.grad.sum(0)).abs().max() < 2e-2 * rows**0.5
+
+
+@pytest.mark.parametrize("rows", [1, 7, 4097])
+@pytest.mark.parametrize("width", [24, 384, 1025])
+def test_add_norm_of_a_row_for_all(device: torch.device, rows: int, width: int) -> None:
+    (x, x64), (y, y64) = draw(device, rows, width), draw(device, width)
+    (weight, w64), (bias, b64) = draw(device, width), draw(device, width)
+    wanted = F.layer_norm(x64 + y64, (width,), w64, b64)
+    assert distance(add_norm(x, y, weight, bias, 1e-5), wanted) < NEAR
 
 
 @pytest.mark.parametrize("rows", [1, 129, 4097])
@@ -103,8 +122,13 @@ def test_dropout_of_add_norm(device: torch.device, rows: int) -> None:
     assert mask.float().mean().item() == pytest.approx(0.75, abs=2 / (rows * width) ** 0.5)
     assert distance(total, x.double() + y.double() * mask / 0.75) < NEAR
     grad = torch.randn_like(x)
-    of_x, of_y, _, _, _ = add_norm_backward(total, grad, one, 1e-5, 0.25, mask)
+    of_x, of_y, _ = add_norm_backward(total, grad, one, 1e-5, 0.25, mask)
     assert distance(of_y, of_x.double() * mask / 0.75) < NEAR
+    # In a place of its own, also where nothing is dropped.
+    place = torch.empty_like(x)
+    of_x, of_y, _ = add_norm_backward(total, grad, one, 1e-5, of_y=place)
+    assert of_y is place
+    assert torch.equal(of_x, place)
 
 
 @pytest.mark.parametrize("gelu", [True, False])
@@ -125,10 +149,40 @@ def test_activation(
         assert share == pytest.approx(1 - dropout, abs=0.02)
     grad = torch.randn_like(x)
     wanted.backward(grad.double())
-    back, row_sum = activate_backward(x if gelu else out, grad, gelu, dropout, mask)
+    back, sums = activate_backward(x if gelu else out, grad, gelu, dropout, mask)
     assert x64.grad is not None
     assert distance(back, x64.grad) < 2 * NEAR
-    assert distance(row_sum, x64.grad.sum(0)) < 4 * NEAR
+    assert distance(sums.sum(0), x64.grad.sum(0)) < 4 * NEAR
+    # In the gradient's own place.
+    inside, _ = activate_backward(x if gelu else out, grad, gelu, dropout, mask, grad)
+    assert inside is grad
+    assert torch.equal(inside, back)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+@pytest.mark.parametrize(
+    ("rows", "inner", "width"), [(1, 64, 8), (129, 128, 200), (4097, 384, 2048), (300, 768, 3072)]
+)
+def test_activations_in_products(
+    device: torch.device, rows: int, inner: int, width: int, dropout: float
+) -> None:
+    x, x64 = draw(device, rows, inner)
+    bias, b64 = draw(device, width)
+    weight = (torch.randn(width, inner, device=device) / inner**0.5).bfloat16()
+    before = F.linear(x64, weight.double(), b64).detach()
+    found = torch.empty(rows, width, device=device, dtype=torch.bfloat16)
+    linear_relu_dropout(x, weight, bias, dropout, seed(device), found)
+    # The mask is that of `activate`, whatever the tiles.
+    mask = activate(torch.ones_like(found), False, dropout, seed(device)) > 0
+    assert distance(found, before.relu() * mask / (1 - dropout)) < NEAR
+    grad, g64 = draw(device, rows, inner)
+    narrow = (torch.randn(inner, width, device=device) / inner**0.5).bfloat16()
+    wanted = (g64 @ narrow.double()).detach() * (found > 0) / (1 - dropout)
+    back = torch.empty_like(found)
+    sums = torch.empty(relu_sums(rows), width, device=device)
+    linear_relu_backward(grad, narrow, found, dropout, back, sums)
+    assert distance(back, wanted) < NEAR
+    assert distance(sums.sum(0), wanted.sum(0)) < NEAR
 
 
 @pytest.mark.parametrize("silu", [True, False])
@@ -172,6 +226,10 @@ def test_group_norm(
 def test_sums_and_biases(device: torch.device) -> None:
     values = torch.randn(1031, 77, device=device)
     assert distance(sum_rows(values, torch.float32), values.double().sum(0)) < 1e-5
+    stacks, out = torch.randn(3, 700, 90, device=device), torch.zeros(3, 50, device=device)
+    sum_stacks(stacks[:, :, 20:60], out[:, :40])
+    assert distance(out[:, :40], stacks[:, :, 20:60].double().sum(1)) < 1e-5
+    assert not out[:, 40:].any()
     x = (
         torch.randn(9, 40, 7, 5, device=device)
         .bfloat16()
@@ -180,6 +238,40 @@ def test_sums_and_biases(device: torch.device) -> None:
     bias, b64 = draw(device, 40)
     assert distance(add_bias(x, x, bias), 2 * x.double() + b64.view(-1, 1, 1)) < NEAR
     assert distance(sum_pixels(x, torch.float32), x.double().sum((0, 2, 3))) < 1e-4
+
+
+@pytest.mark.parametrize(("images", "tokens"), [(1, 1), (3, 49), (50, 64), (2, 200)])
+@pytest.mark.parametrize(("values", "width"), [(4, 24), (16, 384), (48, 768), (75, 100)])
+def test_what_a_transformer_begins_with(
+    device: torch.device, images: int, tokens: int, values: int, width: int
+) -> None:
+    (patches, p64), (weight, w64) = (
+        draw(device, images, tokens, values),
+        draw(device, width, values),
+    )
+    (bias, b64), (context, c64) = draw(device, width), draw(device, images, width)
+    position, at64 = draw(device, 1, tokens, width)
+    wanted = F.linear(p64, w64, b64) + c64[:, None] + at64
+    assert distance(begin(patches, weight, bias, context, position), wanted) < NEAR
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32])
+def test_adamw(device: torch.device, kind: torch.dtype) -> None:
+    weights = torch.randn(100_003, device=device)
+    exact = weights.double().requires_grad_()
+    optimizer = torch.optim.AdamW([exact], lr=1e-2, weight_decay=0.1)
+    first, second = torch.zeros_like(weights), torch.zeros_like(weights)
+    copy = torch.empty_like(weights, dtype=torch.bfloat16)
+    rate, step = torch.tensor(1e-2, device=device), torch.zeros((), device=device)
+    for power in range(-6, 4):
+        gradient = (torch.randn_like(weights) * 10.0**power).to(kind)
+        exact.grad = gradient.double()
+        optimizer.step()
+        step += 1
+        settings = (0.9, 0.999), 1e-8, 0.1
+        adamw(weights, gradient, first, second, copy, rate, step, *settings)
+        torch.testing.assert_close(weights.double(), exact.detach(), atol=2e-6, rtol=2e-6)
+        assert torch.equal(copy, weights.bfloat16())
 
 
 def has_fp8() -> bool:
@@ -225,3 +317,49 @@ def test_linear_in_e4m3(
     # Three bits of mantissa.
     assert distance(found.double() / 16, wanted) < 0.04
     assert (found.double() / 16 - wanted).abs().max() <= wanted.abs().max() / 8
+
+
+@fp8
+@pytest.mark.parametrize("rows", [1, 7, 4097])
+@pytest.mark.parametrize("width", [24, 384, 1025])
+def test_norms_in_e4m3_as_well(device: torch.device, rows: int, width: int) -> None:
+    """What is cast is the norm before it is rounded; what is beyond is counted."""
+    (x, x64), (y, y64) = draw(device, rows, width), draw(device, rows, width)
+    (weight, w64), (bias, b64) = draw(device, width), draw(device, width)
+    out, count = torch.empty_like(x, dtype=torch.float8_e4m3fn), how(device, 128.0)
+    found = add_norm(x, y, weight, bias, 1e-5, cast_out=out, how=count)
+    assert found.equal(add_norm(x, y, weight, bias, 1e-5))
+    scaled = F.layer_norm(x64 + y64, (width,), w64, b64) * 128
+    assert distance(out.double(), scaled.clamp(-448, 448)) < 0.04
+    beyond = (scaled.abs() > 448).sum().item()
+    assert count.saturated.item() == pytest.approx(beyond, rel=0.01, abs=2)
+
+
+def test_relu_of_bytes(device: torch.device) -> None:
+    """All 256 of them, at every place of a word and in more than one program."""
+    every = torch.arange(256, dtype=torch.uint8, device=device)
+    x = torch.cat([every, every.flip(0)] * 100)
+    x = torch.cat([x, x[1:], x[:5]]).view(-1, 4).view(torch.float8_e4m3fn)
+    found, count = x.clone(), torch.zeros(1, dtype=torch.int32, device=device)
+    assert relu_(found, count) is found
+    wanted = x.float().relu()
+    torch.testing.assert_close(found.float(), wanted, rtol=0, atol=0, equal_nan=True)
+    assert count.item() == (wanted == 448).sum().item()
+
+
+@fp8
+@pytest.mark.parametrize(
+    ("rows", "inner", "outer"), [(1, 16, 16), (129, 144, 160), (4097, 384, 2048)]
+)
+def test_products_with_relu_agree(device: torch.device, rows: int, inner: int, outer: int) -> None:
+    """PyTorch's with a pass over its bytes, and ours: to the bit but where sums round apart."""
+    x = torch.randn(rows, inner, device=device).to(torch.float8_e4m3fn)
+    weight, (bias, _) = torch.randn(outer, inner, device=device), draw(device, outer)
+    count, after = torch.zeros(1, dtype=torch.int32, device=device), how(device, 32.0)
+    wide = Product(weight, bias, 4.0, count)
+    wanted = linear_activate(x, wide.weight, bias, wide.scale, False, after)
+    found = relu_(wide.scaled_for(after)(x, torch.float8_e4m3fn), count)
+    assert distance(found.double(), wanted.double()) < 0.01
+    assert found.float().max() <= 448
+    # Values that round to the end of the range are counted, too: above 432, not 448.
+    assert count.item() == (found.float() == 448).sum().item() >= after.saturated.item()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from flowquant.config.sampling import SolverConfig
 from flowquant.models.model import build_network, load_network
 from flowquant.models.path import guided_velocity
 from flowquant.models.solver import solve
+from flowquant.models.transformer import EncoderLayer
 from flowquant.runtime.names import SamplingPrecision
 from flowquant.sampling.generate import generate
 from flowquant.sampling.sampler import Sampler
@@ -23,6 +25,9 @@ from near import distance
 from tiny import TINY_MODEL, TINY_NETWORK, TINY_NETWORKS
 
 pytest.importorskip("triton")
+
+from flowquant.models.fused import encode
+
 FAMILIES = [name for name in TINY_NETWORKS if name != "custom"]
 SOLVERS = ["euler", "midpoint", "heun"]
 LABELS = torch.arange(50) % 3
@@ -98,6 +103,22 @@ def test_numbers_of_tokens(device: torch.device, size: int, precision: str) -> N
     wanted = plain(model, noise(size=size), LABELS, 5, 1.0)
     near = {"bfloat16": 3e-2, "fp8": 8e-2, "tf32": 1e-2, "float32": 1e-4}[precision]
     assert distance(found.cpu(), wanted) < near
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 17, 49, 127, 128, 129])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_a_fused_layer(device: torch.device, tokens: int, activation: Any) -> None:
+    """Both of its sums are within products, each with its bias only where it is read."""
+    layer = EncoderLayer(replace(TINY_NETWORK, width=96, heads=3, activation=activation)).eval()
+    for weight in layer.parameters():
+        weight.data.add_(torch.randn_like(weight), alpha=0.1)
+    layer.to(device).bfloat16()
+    exact = deepcopy(layer).double()
+    x = torch.randn(6, tokens, 96, device=device).bfloat16()
+    with torch.inference_mode():
+        wanted, plain = exact(x.double()), layer(x)
+        found = encode(layer, x)
+    assert distance(found, wanted) < 1e-3 + 1.5 * distance(plain, wanted) < 2e-2
 
 
 def needs_fp8() -> None:

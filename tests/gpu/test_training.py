@@ -17,12 +17,16 @@ from flowquant.models.model import build_network, read_model
 from flowquant.models.transformer import EncoderLayer
 from flowquant.stages.train import train
 from flowquant.training.flow_matching import Training
+from flowquant.training.gradient import Gradient
 from near import distance
 from tiny import TINY_MODEL, TINY_NETWORK, TINY_NETWORKS, TRAINING, write_tiny_dataset
+from updates import by_pytorch
 
 pytest.importorskip("triton")
 
-from flowquant.models.fused import encode_training, fuse_for_training
+from flowquant.models import fused_encoder
+from flowquant.models.fused import fuse_for_training
+from flowquant.models.fused_encoder import encode_training
 
 CONFIG = replace(TRAINING, precision="bfloat16", condition_dropout=0.1)
 FAMILIES = [name for name in TINY_NETWORKS if name != "custom"]
@@ -76,6 +80,58 @@ def test_the_loss_falls_as_in_float32(device: torch.device, family: str) -> None
     assert curves[0] == pytest.approx(curves[1], rel=0.05)
 
 
+DEEP = replace(TINY_NETWORK, width=96, heads=3, layers=5)
+
+
+@pytest.mark.parametrize("together", [1, 2])
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
+def test_weight_gradients_together_or_apart_are_the_same(
+    device: torch.device, together: int, activation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they are launched, where autograd accumulates them, and activations apart."""
+    model = replace(TINY_MODEL, network=replace(DEEP, width=128, heads=4, activation=activation))
+    settings: Any = {"clip": None, "ema": None}
+    _, wanted = trained(model, device, 20, **settings)
+    monkeypatch.setattr(fused_encoder, "TOGETHER", together)
+    for launched in (False, True):
+        _, losses = trained(model, device, 20, launched, **settings)
+        assert losses == pytest.approx(wanted, rel=1e-2)
+    monkeypatch.setattr(Gradient, "let_write", lambda *_: None)
+    monkeypatch.setattr(fused_encoder, "fits", lambda _: False)
+    assert trained(model, device, 20, **settings)[1] == pytest.approx(wanted, rel=1e-2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("settings", [{"clip": None, "ema": None}, {"clip": None}, {"clip": 0.1}])
+def test_updates_in_one_pass_are_those_of_pytorch(
+    device: torch.device, family: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(TINY_MODEL, network=TINY_NETWORKS[family])
+    mine, losses = trained(model, device, 10, **settings)
+    monkeypatch.setattr(Training, "_adamw", by_pytorch)
+    theirs, wanted = trained(model, device, 10, **settings)
+    assert losses == pytest.approx(wanted, rel=1e-2)
+    assert distance(mine._weights, theirs._weights) < 1e-2
+    assert torch.equal(mine._halves, mine._weights[mine._shared :].bfloat16())
+
+
+def test_an_encoders_gradients_repeat_to_the_bit(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused_encoder, "TOGETHER", 2)
+    network: Any = build_network(replace(TINY_MODEL, network=DEEP)).to(device).bfloat16()
+    layers = network.transformer.layers
+    seeds = torch.arange(4 * len(layers), device=device).view(-1, 4)
+    x = torch.randn(64, 49, DEEP.width, device=device).bfloat16()
+    runs = []
+    for _ in range(3):
+        given = x.clone().requires_grad_()
+        out = encode_training(layers, seeds, {}, given)
+        runs.append((out, *torch.autograd.grad(out.square().sum(), [given, *layers.parameters()])))
+    for run in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(runs[0], run, strict=True))
+
+
 @pytest.mark.parametrize("tokens", [1, 2, 17, 49, 127, 128, 129])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_a_fused_layers_gradients(device: torch.device, tokens: int, activation: Any) -> None:
@@ -89,8 +145,8 @@ def test_a_fused_layers_gradients(device: torch.device, tokens: int, activation:
     x = torch.randn(6, tokens, 96, device=device).bfloat16()
     grad = torch.randn_like(x)
     given, wanted = x.clone().requires_grad_(), x.double().requires_grad_()
-    seeds = torch.zeros(4, dtype=torch.int64, device=device)
-    found = encode_training(layer, seeds, given)
+    seeds = torch.zeros(1, 4, dtype=torch.int64, device=device)
+    found = encode_training([layer], seeds, {}, given)
     expected = exact(wanted)
     assert distance(found, expected) < 1e-2
     found.backward(grad)
@@ -120,8 +176,9 @@ def test_dropout_draws_anew_at_every_pass_and_keeps_its_share(device: torch.devi
     assert distance(passes[1], passes[2]) > 0.05
 
 
+@pytest.mark.parametrize("clip", [None, 1.0])
 def test_a_resumed_run_ends_with_the_same_weights(
-    device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: float | None
 ) -> None:
     data = write_tiny_dataset(tmp_path)
 
@@ -136,7 +193,7 @@ def test_a_resumed_run_ends_with_the_same_weights(
             checkpoint=folder / "state.pt",
             dataset="tiny",
             model=TINY_MODEL,
-            training=replace(CONFIG, ema=None),
+            training=replace(CONFIG, ema=None, clip=clip),
             device="cuda",
             checkpoint_seconds=0.0,
         )

@@ -19,6 +19,7 @@ from flowquant.models.kernels.attention import attention
 from flowquant.models.kernels.cast import Cast, cast
 from flowquant.models.kernels.linear import linear_activate
 from flowquant.models.kernels.norm import add_norm
+from flowquant.models.kernels.relu import relu_
 from flowquant.models.model import build_network
 from flowquant.quantization.apply import quantize_tensor
 from flowquant.quantization.packed_file import PackedTensor
@@ -74,6 +75,25 @@ def test_a_linear_layer_and_its_activation(rows: int, inner: int, outer: int, ge
     wanted = F.gelu(wanted) if gelu else wanted.relu()
     found = linear_activate(x, weight, bias, scale, gelu, how(4.0))
     torch.testing.assert_close(found.float() / 4, wanted, rtol=STEP, atol=1e-3)
+
+
+def test_relu_of_bytes() -> None:
+    every = torch.arange(256, dtype=torch.uint8)
+    x = torch.cat([every, every.flip(0), every[1:], every[:5]]).view(-1, 4).view(E4M3)
+    found, count = x.clone(), torch.zeros(1, dtype=torch.int32)
+    assert relu_(found, count) is found
+    wanted = x.float().relu()
+    torch.testing.assert_close(found.float(), wanted, rtol=0, atol=0, equal_nan=True)
+    assert count.item() == (wanted == 448).sum().item() == 3
+
+
+def test_relu_after_a_product_is_the_kernels() -> None:
+    torch.manual_seed(0)
+    x, bias, count = torch.randn(1, 70, 48).to(E4M3), torch.randn(64), how(16.0)
+    wide = Product(torch.randn(64, 48), bias, 4.0, count.saturated)
+    wanted = linear_activate(x, wide.weight, bias, wide.scale, False, count)
+    found = relu_(wide.scaled_for(count)(x, E4M3), count.saturated)
+    assert ((found.float() - wanted.float()).norm() / wanted.float().norm()) < 0.01
 
 
 def errors(network: nn.Module, model: ModelConfig) -> tuple[int, float, int]:
@@ -145,7 +165,8 @@ def test_few_tokens_and_many_an_image_stay_as_they_are() -> None:
     encoder = network.transformer
     shapes = (1, 16, TINY_NETWORK.width), (1, 130, TINY_NETWORK.width)
     given = [torch.randn(shape) for shape in shapes]
-    found = [encoder(x) for x in given]
+    # Fused layers overwrite what they are given.
+    found = [encoder(x.clone()) for x in given]
     unfuse(network)
     for x, y in zip(given, found, strict=True):
         torch.testing.assert_close(y, encoder(x), rtol=1e-4, atol=1e-5)

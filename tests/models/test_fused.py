@@ -1,5 +1,6 @@
 """The GPU kernels, on the CPU through Triton's interpreter, against PyTorch's own operations."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,10 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flowquant.config.model import ModelConfig
-from flowquant.models.fused import encode, encode_training, fuse, fuse_for_training
+from flowquant.models import fused_encoder
+from flowquant.models.fused import encode, fuse, fuse_for_training
+from flowquant.models.fused_encoder import encode_training
 from flowquant.models.kernels.activation import activate, activate_backward
 from flowquant.models.kernels.attention import attention, attention_backward
+from flowquant.models.kernels.feedforward import (
+    linear_relu_backward,
+    linear_relu_dropout,
+    relu_sums,
+)
 from flowquant.models.kernels.norm import add_norm, add_norm_backward
+from flowquant.models.kernels.tokens import begin
 from flowquant.models.model import build_network
 from tiny import TINY_NETWORK
 
@@ -39,9 +48,9 @@ def test_attention_and_its_gradient(tokens: int, heads: int, size: int) -> None:
     torch.testing.assert_close(attention(qkv.detach(), heads), wanted, atol=1e-5, rtol=1e-4)
     grad = torch.randn_like(wanted)
     wanted.backward(grad)
-    found, row_sum = attention_backward(qkv.detach(), grad, heads)
+    found, sums = attention_backward(qkv.detach(), grad, heads)
     torch.testing.assert_close(found, qkv.grad, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(row_sum, gradient_of(qkv).sum((0, 1)), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(sums, gradient_of(qkv).sum(1), atol=1e-4, rtol=1e-3)
 
 
 def test_attention_with_dropout() -> None:
@@ -74,9 +83,33 @@ def test_add_norm_and_its_gradient(rows: int, width: int) -> None:
     grad = torch.randn(rows, width)
     wanted.backward(grad)
     gradients = add_norm_backward(total, grad, tensors[2], 1e-5)
-    for mine, leaf in zip(gradients[:4], leaves, strict=True):
-        torch.testing.assert_close(mine, leaf.grad, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(gradients[4], gradient_of(leaves[1]).sum(0), atol=1e-4, rtol=1e-3)
+    wants = [gradient_of(leaf) for leaf in leaves]
+    found_sums = gradients[2].sum(0).split(width)
+    for mine, want in zip((*gradients[:2], *found_sums), (*wants, wants[1].sum(0)), strict=True):
+        torch.testing.assert_close(mine, want, atol=1e-4, rtol=1e-3)
+
+
+def test_add_norm_of_a_row_for_all() -> None:
+    torch.manual_seed(0)
+    x, y, weight, bias = torch.randn(2, 5, 24), *torch.randn(3, 24)
+    wanted = F.layer_norm(x + y, (24,), weight, bias)
+    torch.testing.assert_close(add_norm(x, y, weight, bias, 1e-5), wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("images", "tokens", "values", "width"), [(2, 49, 16, 24), (3, 5, 20, 150)]
+)
+def test_what_a_transformer_begins_with(images: int, tokens: int, values: int, width: int) -> None:
+    torch.manual_seed(0)
+    patches, weight, bias = (
+        torch.randn(images, tokens, values),
+        torch.randn(width, values),
+        torch.randn(width),
+    )
+    context, position = torch.randn(images, width), torch.randn(1, tokens, width)
+    wanted = F.linear(patches, weight, bias) + context[:, None] + position
+    found = begin(patches, weight, bias, context, position)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_add_norm_with_dropout() -> None:
@@ -88,11 +121,11 @@ def test_add_norm_with_dropout() -> None:
     assert torch.equal(kept, mask == 1)
     assert kept.float().mean().item() == pytest.approx(0.75, abs=0.03)
     torch.testing.assert_close((total - x)[kept], y[kept] / 0.75, atol=1e-5, rtol=1e-4)
-    of_x, of_y, _, _, row_sum = add_norm_backward(
+    of_x, of_y, sums = add_norm_backward(
         total, torch.randn(50, 60), torch.ones(60), 1e-5, 0.25, mask
     )
     torch.testing.assert_close(of_y, of_x * kept / 0.75)
-    torch.testing.assert_close(row_sum, of_y.sum(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(sums.sum(0)[120:], of_y.sum(0), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("gelu", [True, False])
@@ -110,29 +143,71 @@ def test_activation_and_its_gradient(gelu: bool, dropout: float) -> None:
     grad = torch.randn_like(plain)
     (plain * kept / (1 - dropout)).backward(grad)
     saved = x.detach() if gelu else found
-    back, row_sum = activate_backward(saved, grad, gelu, dropout, mask)
+    back, sums = activate_backward(saved, grad, gelu, dropout, mask)
     torch.testing.assert_close(back, x.grad, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(row_sum, gradient_of(x).sum(0), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(sums.sum(0), gradient_of(x).sum(0), atol=1e-4, rtol=1e-3)
 
 
-def test_a_layer(tiny_model: ModelConfig) -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_activations_in_products(dropout: float) -> None:
+    """To the same values and the same masks as in kernels of their own."""
     torch.manual_seed(0)
-    network: Any = build_network(tiny_model)
+    x, weight, bias = torch.randn(150, 64), torch.randn(200, 64), torch.randn(200)
+    wanted = activate(F.linear(x, weight, bias), False, dropout, SEED)
+    found = torch.empty(150, 200)
+    linear_relu_dropout(x, weight, bias, dropout, SEED, found)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    grad, narrow = torch.randn(150, 64), torch.randn(64, 200)
+    back, sums = activate_backward(wanted, grad @ narrow, False, dropout)
+    of_x, found_sums = torch.empty(150, 200), torch.empty(relu_sums(150), 200)
+    linear_relu_backward(grad, narrow, wanted, dropout, of_x, found_sums)
+    torch.testing.assert_close(of_x, back, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found_sums.sum(0), sums.sum(0), atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_a_layer(tiny_model: ModelConfig, activation: Any) -> None:
+    torch.manual_seed(0)
+    model = replace(tiny_model, network=replace(TINY_NETWORK, activation=activation))
+    network: Any = build_network(model)
     layer = network.transformer.layers[0].eval()
+    # As trained weights are, so that no bias or norm can be left out unseen.
+    for weight in layer.parameters():
+        weight.data.add_(torch.randn_like(weight), alpha=0.1)
     x = torch.randn(3, 4, TINY_NETWORK.width)
     with torch.inference_mode():
-        torch.testing.assert_close(encode(layer, x), layer(x), atol=1e-5, rtol=1e-4)
+        wanted = layer(x)
+        torch.testing.assert_close(encode(layer, x), wanted, atol=1e-5, rtol=1e-4)
 
 
-def test_a_network_in_training(tiny_model: ModelConfig) -> None:
+@pytest.mark.parametrize(
+    ("placed", "together", "activation", "width"),
+    [(True, 1, "gelu", 32), (True, 2, "relu", 64), (False, 10, "relu", 32)],
+)
+def test_a_network_in_training(
+    tiny_model: ModelConfig,
+    placed: bool,
+    together: int,
+    activation: Any,
+    width: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Without dropout, the fused network has the same output and the same gradients."""
+    monkeypatch.setattr(fused_encoder, "TOGETHER", together)
     torch.manual_seed(0)
-    networks: list[Any] = [build_network(tiny_model) for _ in range(2)]
+    settings = replace(TINY_NETWORK, layers=3, activation=activation, width=width)
+    model = replace(tiny_model, network=settings)
+    networks: list[Any] = [build_network(model) for _ in range(2)]
     networks[1].load_state_dict(networks[0].state_dict())
     for network in networks:
         for layer in network.transformer.layers:
             layer.dropout.p = layer.self_attn.dropout = 0.0
-    fuse_for_training(networks[1], torch.device("cpu"))
+    places = fuse_for_training(networks[1], torch.device("cpu"))
+    weights = list(networks[1].transformer.parameters())
+    if placed:
+        vector = torch.full((sum(weight.numel() for weight in weights),), torch.nan)
+        parts = vector.split([weight.numel() for weight in weights])
+        places.update((w, part.view(w.shape)) for w, part in zip(weights, parts, strict=True))
     x, time, labels = torch.randn(5, 1, 8, 8), torch.rand(5), torch.arange(5) % 3
     outputs = [network(x, time, labels) for network in networks]
     torch.testing.assert_close(outputs[1], outputs[0], atol=1e-5, rtol=1e-4)
@@ -140,7 +215,22 @@ def test_a_network_in_training(tiny_model: ModelConfig) -> None:
         output.square().sum().backward()
     pairs = zip(networks[0].named_parameters(), networks[1].parameters(), strict=True)
     for (name, plain), fused in pairs:
-        torch.testing.assert_close(fused.grad, plain.grad, atol=1e-4, rtol=1e-3, msg=name)
+        assert fused not in places or fused.grad is None
+        found = places.get(fused, fused.grad)
+        torch.testing.assert_close(found, plain.grad, atol=1e-4, rtol=1e-3, msg=name)
+
+
+def test_places_that_are_no_stack(tiny_model: ModelConfig) -> None:
+    """Gradients are copied to places at uneven distances."""
+    torch.manual_seed(0)
+    network: Any = build_network(replace(tiny_model, network=replace(TINY_NETWORK, layers=2)))
+    layers, seeds = network.transformer.layers, torch.ones(2, 4, dtype=torch.int64)
+    x = torch.randn(2, 4, TINY_NETWORK.width)
+    encode_training(layers, seeds, {}, x).sum().backward()
+    places = {weight: torch.empty_like(weight) for weight in layers.parameters()}
+    encode_training(layers, seeds, places, x).sum().backward()
+    for weight, found in places.items():
+        torch.testing.assert_close(found, weight.grad)
 
 
 def test_more_tokens_than_the_kernels_hold(tiny_model: ModelConfig) -> None:
@@ -149,7 +239,8 @@ def test_more_tokens_than_the_kernels_hold(tiny_model: ModelConfig) -> None:
     layer = network.transformer.layers[0]
     x = torch.randn(1, 130, TINY_NETWORK.width)
     outputs = []
-    for compute in (layer, lambda x: encode_training(layer, torch.zeros(4, dtype=torch.int64), x)):
+    seeds = torch.zeros(1, 4, dtype=torch.int64)
+    for compute in (layer, lambda x: encode_training([layer], seeds, {}, x)):
         torch.manual_seed(0)
         layer.zero_grad()
         output = compute(x)

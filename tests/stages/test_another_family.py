@@ -24,6 +24,7 @@ from flowquant.stages.sample import sample
 from flowquant.stages.train import train
 from flowquant.training import flow_matching
 from tiny import TINY_MODEL, TINY_NETWORKS, TRAINING
+from updates import by_pytorch
 
 
 class OneConvolution(nn.Module):
@@ -67,7 +68,11 @@ def seeded() -> None:
 def test_a_working_copy_in_bfloat16_learns_alike(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a GPU, but for the capture: float32 weights, a bfloat16 copy, one vector of both."""
+    """As on a GPU: float32 weights, a bfloat16 copy, one vector of both, gradients in bfloat16.
+
+    But for the capture, and for AdamW's kernel, which a CPU would interpret for minutes.
+    """
+    monkeypatch.setattr(flow_matching.Training, "_adamw", by_pytorch)
     model = replace(TINY_MODEL, network=TINY_NETWORKS[name])
     split = Split(torch.randint(256, (16, 1, 8, 8), dtype=torch.uint8), torch.arange(16) % 3)
     every, losses, judged = Part(split, torch.arange(16)), {}, {}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -138,7 +139,7 @@ def ends(
     )
 
 
-def test_a_killed_run_of_two_devices_resumes_on_another_number(
+def test_a_killed_run_of_two_devices_resumes_on_as_many_or_others(
     tmp_path: Path, data: Path, tiny_model: ModelConfig
 ) -> None:
     model = without_dropout(tiny_model)
@@ -147,7 +148,9 @@ def test_a_killed_run_of_two_devices_resumes_on_another_number(
     assert done.returncode == 143, done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "run/checkpoint.pt").exists()
-    assert_alike(whole, run(tmp_path / "run", data, model), 1e-5)
+    for devices in (1, 2):
+        resumed = copytree(tmp_path / "run", tmp_path / f"on {devices}")
+        assert_alike(whole, run(resumed, data, model, devices=devices), 1e-5)
 
 
 def test_a_users_mistake_is_reported_once(

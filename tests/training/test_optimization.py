@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from flowquant.training.flow_matching import average_share
-from flowquant.training.optimization import as_one, flat_gradient, one_cycle
+from flowquant.training.gradient import Gradient
+from flowquant.training.optimization import as_one, one_cycle
 
 
 def test_one_cycle_rises_and_falls() -> None:
@@ -23,7 +24,15 @@ def test_weights_become_views_of_one_vector() -> None:
     assert weights[0].shape == (2, 3)
     assert weights[1].tolist() == [6.0] * 4
     (weights[1] * 5).sum().backward()
-    assert flat_gradient(weights).tolist() == [0.0] * 6 + [5.0] * 4
+    gradient = Gradient(weights, torch.ones(10))
+    gradient.gather()
+    assert gradient.vector.tolist() == [0.0] * 6 + [5.0] * 4
+    # What is written need not be gathered.
+    places: dict[torch.Tensor, torch.Tensor] = {}
+    gradient.let_write(places)
+    places[weights[0]].fill_(7)
+    gradient.gather()
+    assert gradient.vector.tolist() == [7.0] * 6 + [5.0] * 4
     assert as_one([]).numel() == 0
 
 
@@ -38,7 +47,9 @@ def test_weights_lie_in_the_vector_as_their_counterparts_do() -> None:
         assert torch.equal(weight, before)
         assert weight.is_contiguous(memory_format=torch.channels_last)
     (last * before).sum().backward()
-    assert torch.equal(flat_gradient([last]), vectors[1])
+    gradient = Gradient([last], torch.zeros(24))
+    gradient.gather()
+    assert torch.equal(gradient.vector, vectors[1])
 
 
 def test_an_average_forgets_its_beginning() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ def test_jobs_share_all_gpus_and_none_has_two(snakemake: Workflow) -> None:
         *("--cores", "8", "--max-threads", "1"),
     )
     assert done.returncode == 0, done.stdout[-5000:]
+    assert re.search(r"^Provided resources: .*\bgpu=\D*3\b", done.stdout, re.MULTILINE), (
+        done.stdout[:5000]
+    )
     spans = read_timeline(snakemake.folder / NOTED)
     devices = {span.device: [s for s in spans if s.device == span.device] for span in spans}
     assert sorted(devices) == ["cuda:0", "cuda:1", "cuda:2"]

@@ -121,14 +121,18 @@ class FlowTransformer(nn.Module):
         rows, columns, p = height // self.patch, width // self.patch, self.patch
         dtype = self.pos_emb.dtype
         patches = x.to(dtype).view(batch, channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
-        tokens = self.patch_proj(patches.reshape(batch, rows * columns, channels * p * p))
+        patches = patches.reshape(batch, rows * columns, channels * p * p)
         time_embedding = self.time_mlp(time[:, None]).to(dtype)
         factor = None if kept is None else kept[:, None].to(dtype)
         context = self._embed(condition, factor) + time_embedding
-        tokens = self.transformer(tokens + context[:, None] + self.pos_emb)
+        tokens = self.transformer(self.begin(patches, context))
         patches = self.out_proj(tokens).view(batch, rows, columns, channels, p, p)
         image = patches.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height, width)
         return image.to(x.dtype)
+
+    def begin(self, patches: Tensor, context: Tensor) -> Tensor:
+        """The encoder's input [B, N, D] of patches [B, N, P] and their image's context [B, D]."""
+        return self.patch_proj(patches) + context[:, None] + self.pos_emb
 
     def cast(self, dtype: torch.dtype) -> None:
         """Compute in ``dtype``, but time features, whose angles need float32."""

@@ -22,12 +22,8 @@ from flowquant.models.path import matching_loss
 from flowquant.runtime import random
 from flowquant.runtime.device import compute_dtype
 from flowquant.training.distributed import Draws, Group
-from flowquant.training.optimization import (
-    Optimization,
-    as_one,
-    flat_gradient,
-    use_bfloat16,
-)
+from flowquant.training.gradient import Gradient
+from flowquant.training.optimization import Optimization, as_one, use_bfloat16
 
 
 def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int, halvings: int) -> float:
@@ -82,30 +78,35 @@ class Training(Optimization):
         self.network = build_network(model).to(device)
         self.average = None if config.ema is None else deepcopy(self.network).requires_grad_(False)
         self._working, self._judged = self.network, self.candidate
+        places: dict[Tensor, Tensor] = {}
         if compute_dtype(device, config.precision) == torch.bfloat16:
             self._working = deepcopy(self.network)
             self._judged = deepcopy(self.network).requires_grad_(False).eval()
-            use_bfloat16(self._working, self._judged, device)
-        self._flatten()
+            places = use_bfloat16(self._working, self._judged, device)
+        self._flatten(places)
         # A tensor, since a captured step must see it change.
         self._share = torch.zeros((), device=device)
         draws, carried = Draws(self._group, device), [self._halves, self._means]
         super().__init__(draws, [[self._weights]], config.weight_decay, carried)
+        if self._one_pass:
+            self._begin_moments()
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
         self._images = self._labels = self._losses = torch.empty(0)
 
-    def _flatten(self) -> None:
+    def _flatten(self, places: dict[Tensor, Tensor]) -> None:
         """Make all trained weights views of one vector, so that each update is one operation.
 
         In bfloat16 the working copy shares the weights that stay float32, which come first::
 
-            _weights  float32   │ shared with the working copy │ kept in float32 for it │
-            _reduced  float32   │               the gradient of both                    │ loss │
-            _halves   bfloat16                                 │ in the working copy    │
-            _means    float32   │          the moving average of both                   │
+            _weights    float32   │ shared with the working copy │ kept in float32 for it │
+            _gradients            │ float32                      │ bfloat16               │
+            _reduced    float32   │      the mean gradient of both, if need be            │ loss │
+            _halves     bfloat16                                 │ in the working copy    │
+            _means      float32   │          the moving average of both                   │
 
         In float32 the working copy is the network itself, and all weights are of the first part.
+        ``places`` is where the working copy writes gradients.
         """
         networks = (self._working, self.network, self.candidate)
         alike = zip(*(network.parameters() for network in networks), strict=True)
@@ -118,13 +119,34 @@ class Training(Optimization):
         self._means = torch.empty(0) if self.average is None else as_one(means, working)
         for weight, source in zip(shared, whole, strict=False):
             weight.data = source.data
-        # The loss travels with the gradient from device to device.
-        self._reduced = self._weights.new_zeros(len(self._weights) + 1)
-        self._loss = self._reduced[-1]
-        self._weights.requires_grad_().grad = self._reduced[:-1]
         self._shared = len(self._weights) - len(self._halves)
-        parts = self._reduced[:-1].split([self._shared, len(self._halves)])
-        self._gathered = [pair for pair in zip(parts, (shared, halves), strict=True) if pair[1]]
+        self._one_pass = bool(halves)
+        # What is clipped or a mean is float32, and so is what PyTorch's AdamW takes.
+        reduces = not self._one_pass or self._group.size > 1 or self.config.clip is not None
+        # The loss travels with the gradient from device to device.
+        self._reduced = self._weights.new_zeros(len(self._weights) * reduces + 1)
+        self._loss = self._reduced[-1]
+        self._weights.requires_grad_()
+        if reduces:
+            self._weights.grad = self._reduced[:-1]
+        counts = [self._shared, len(self._halves)]
+        self._means_of = list(self._reduced[:-1].split(counts)) if reduces else []
+        self._gradients = []
+        for index, weights in enumerate((shared, halves)):
+            if reduces and weights is shared:
+                vector = self._means_of[index]
+            else:
+                kind = torch.bfloat16 if weights is halves else torch.float32
+                vector = self._weights.new_zeros(counts[index], dtype=kind, requires_grad=False)
+            self._gradients.append(Gradient(weights, vector))
+        if halves:
+            self._gradients[-1].let_write(places)
+
+    def _begin_moments(self) -> None:
+        """AdamW's state as PyTorch's own would make it, in which it is kept and resumed."""
+        zeros = {name: torch.zeros_like(self._weights) for name in ("exp_avg", "exp_avg_sq")}
+        step = torch.zeros((), device=self.device)
+        self.optimizer.state[self._weights].update(step=step, **zeros)
 
     @property
     def candidate(self) -> nn.Module:
@@ -175,17 +197,40 @@ class Training(Optimization):
         loss = self.loss(self._working, self._images, self._labels, self._draws)
         self._working.zero_grad(set_to_none=True)
         loss.backward()
-        for part, weights in self._gathered:
-            # Together: weight by weight, copying took 6 to 9 % of a step on an H200.
-            part.copy_(flat_gradient(weights))
+        for gradient in self._gradients:
+            gradient.gather()
         self._loss.copy_(loss.detach())
+        for part, gradient in zip(self._means_of, self._gradients, strict=False):
+            if part is not gradient.vector:
+                part.copy_(gradient.vector)
         self._group.mean_(self._reduced)
         if self.config.clip is not None:
             nn.utils.clip_grad_norm_(self._weights, self.config.clip)
-        self.optimizer.step()
+        if self._one_pass:
+            self._adamw()
+        else:
+            self.optimizer.step()
+            self._synchronise()
         if self.average is not None:
             self._means.lerp_(self._weights.detach(), self._share)
-        self._synchronise()
+
+    @torch.no_grad()
+    def _adamw(self) -> None:
+        """`optimizer.step` and `_synchronise` in one pass over memory, a launch for each type."""
+        from flowquant.training.adamw_kernel import adamw
+
+        (group,), state = self.optimizer.param_groups, self.optimizer.state[self._weights]
+        state["step"] += 1
+        rate, step = group["lr"], state["step"]
+        settings = group["betas"], group["eps"], group["weight_decay"]
+        gradients = self._means_of or [gradient.vector for gradient in self._gradients]
+        counts = [len(gradient) for gradient in gradients]
+        vectors = (self._weights, state["exp_avg"], state["exp_avg_sq"])
+        parts = zip(*(vector.split(counts) for vector in vectors), strict=True)
+        copies = None, self._halves
+        for (weights, first, second), gradient, copy in zip(parts, gradients, copies, strict=True):
+            if len(weights):
+                adamw(weights, gradient, first, second, copy, rate, step, *settings)
 
     @torch.no_grad()
     def _synchronise(self) -> None:

@@ -36,34 +36,39 @@ def as_one(weights: Sequence[Tensor], alike: Sequence[Tensor] | None = None) -> 
     """
     if not weights:
         return torch.empty(0)
-    orders = [weight.dim_order() for weight in alike or weights]
+    likes = alike or weights
+    orders = [like.dim_order() for like in likes]
     laid = [w.detach().permute(order) for w, order in zip(weights, orders, strict=True)]
     vector = torch.cat([weight.flatten() for weight in laid])
-    parts = vector.split([weight.numel() for weight in weights])
-    for weight, like, order, part in zip(weights, laid, orders, parts, strict=True):
-        back = sorted(range(len(order)), key=order.__getitem__)
-        weight.data = part.view(like.shape).permute(back)
+    for weight, view in zip(weights, views(vector, likes), strict=True):
+        weight.data = view
     return vector
 
 
-def flat_gradient(weights: Sequence[Tensor]) -> Tensor:
-    """The weights' gradients as one vector, each in the order in memory of its weight.
+def views(vector: Tensor, likes: Sequence[Tensor]) -> list[Tensor]:
+    """A vector as tensors of the shapes of those given, and of their orders in memory."""
+    found = []
+    parts = vector.split([like.numel() for like in likes])
+    for like, part in zip(likes, parts, strict=True):
+        order = like.dim_order()
+        back = sorted(range(len(order)), key=order.__getitem__)
+        found.append(part.view([like.shape[axis] for axis in order]).permute(back))
+    return found
 
-    Zeros where the loss does not depend on a weight.
+
+def use_bfloat16(
+    trained: nn.Module, frozen: nn.Module, device: torch.device
+) -> dict[Tensor, Tensor]:
+    """Let two networks compute in bfloat16, their encoder layers fused; one gets no gradients.
+
+    Returns where the other's may be written, as `fuse_for_training` has it.
     """
-    gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
-    laid = [g.permute(w.dim_order()) for g, w in zip(gradients, weights, strict=True)]
-    return torch.cat([gradient.flatten() for gradient in laid])
-
-
-def use_bfloat16(trained: nn.Module, frozen: nn.Module, device: torch.device) -> None:
-    """Let two networks compute in bfloat16, their encoder layers fused; one gets no gradients."""
     from flowquant.models.fused import fuse, fuse_for_training
 
     for network in (trained, frozen):
         network.cast(torch.bfloat16)  # type: ignore[operator]
-    fuse_for_training(trained, device)
     fuse(frozen)
+    return fuse_for_training(trained, device)
 
 
 class Optimization(ABC):

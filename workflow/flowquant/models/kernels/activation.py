@@ -8,7 +8,6 @@ import triton.language as tl
 from torch import Tensor
 
 from flowquant.models.kernels.dropout import kept_tile
-from flowquant.models.kernels.sums import sum_rows
 
 
 @triton.jit
@@ -106,14 +105,19 @@ def _tiles(x: Tensor) -> tuple[int, int, tuple[int, int]]:
 
 
 def activate(
-    x: Tensor, gelu: bool, dropout: float, seed: Tensor, kept: Tensor | None = None
+    x: Tensor,
+    gelu: bool,
+    dropout: float,
+    seed: Tensor,
+    kept: Tensor | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """dropout(GELU(x)), exact, or dropout(ReLU(x)); contiguous [..., F].
 
     With GELU, ``kept`` int8 [..., F] is where to keep what the dropout kept for the backward pass;
-    with ReLU, the output tells.
+    with ReLU, the output tells. The result is written to ``out``, if given, which may be x.
     """
-    out = torch.empty_like(x)
+    out = torch.empty_like(x) if out is None else out
     rows, width, grid = _tiles(x)
     _activate[grid](
         *(x, out, kept, seed, rows, dropout),
@@ -127,16 +131,28 @@ def activate(
     return out
 
 
-def activate_backward(
-    saved: Tensor, grad: Tensor, gelu: bool, dropout: float, kept: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The gradient of `activate`, [..., F], and its row sum [F].
+def activation_sums(rows: int) -> int:
+    """How many partial sums over so many rows `activate_backward` makes."""
+    return triton.cdiv(rows, TILE_ROWS)
 
-    ``saved`` is the input for GELU, the output for ReLU; ``kept`` is what `activate` wrote.
+
+def activate_backward(
+    saved: Tensor,
+    grad: Tensor,
+    gelu: bool,
+    dropout: float,
+    kept: Tensor | None = None,
+    out: Tensor | None = None,
+    sums: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The gradient of `activate`, [..., F], and partial sums over its rows, float32 [P, F].
+
+    ``saved`` is the input for GELU, the output for ReLU; ``kept`` is what `activate` wrote. Results
+    are written to ``out``, which may be the gradient, and ``sums``, if given.
     """
-    out = torch.empty_like(grad)
+    out = torch.empty_like(grad) if out is None else out
     rows, width, grid = _tiles(grad)
-    sums = torch.empty(grid[0], width, dtype=torch.float32, device=grad.device)
+    sums = grad.new_empty(grid[0], width, dtype=torch.float32) if sums is None else sums
     _activate_backward[grid](
         *(saved, grad, out, sums, kept, rows, dropout),
         WIDTH=width,
@@ -146,4 +162,4 @@ def activate_backward(
         DROP=dropout > 0,
         num_warps=TILE_WARPS,
     )
-    return out, sum_rows(sums, grad.dtype)
+    return out, sums

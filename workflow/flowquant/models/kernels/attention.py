@@ -9,12 +9,14 @@ from torch import Tensor
 
 from flowquant.models.kernels.cast import Cast, to_e4m3
 from flowquant.models.kernels.dropout import kept_tile
-from flowquant.models.kernels.sums import sum_rows
 
 # The attention kernels hold all tokens of an image at once.
 MOST_TOKENS = 128
 # Forward and backward.
 ATTENTION_WARPS = 4, 4
+# Backward, of at most 64 tokens and heads of 32: one register less than the compiler takes, and
+# four programs share a multiprocessor in place of three.
+FEW_REGISTERS: int | None = 128
 
 
 @triton.jit
@@ -49,17 +51,23 @@ def _attention(
     width = HEADS * SIZE
     row, column = tl.arange(0, TOKENS), tl.arange(0, PADDED)
     inside = (row[:, None] < tokens) & (column[None, :] < SIZE)
-    place = batch * tokens * 3 * width + head * SIZE + row[:, None] * 3 * width + column[None, :]
+    qkv += batch * tokens * 3 * width + head * SIZE
+    place = row[:, None] * 3 * width + column[None, :]
     query = tl.load(qkv + place, mask=inside, other=0.0)
     key = tl.load(qkv + place + width, mask=inside, other=0.0)
     value = tl.load(qkv + place + 2 * width, mask=inside, other=0.0)
-    weights = _weights(query, key, row, tokens, scale)
+    # Powers of 2, and divided only once mixed: what is done to scores is done most often.
+    scores = tl.where(row[None, :] < tokens, tl.dot(query, tl.trans(key)), float("-inf"))
+    scale *= 1.4426950408889634
+    weights = tl.exp2(scores * scale - (tl.max(scores, 1) * scale)[:, None])
+    total = tl.sum(weights, 1)
     if DROP:
         counter = (program * TOKENS + row[:, None]) * (TOKENS // 8)
         counter += tl.arange(0, TOKENS // 8)[None, :]
         weights = weights * kept_tile(tl.load(seeds), counter, dropout) / (1 - dropout)
-    mixed = tl.dot(weights.to(value.dtype), value)
-    place = batch * tokens * width + head * SIZE + row[:, None] * width + column[None, :]
+    mixed = tl.dot(weights.to(value.dtype), value) * (1 / total)[:, None]
+    out += batch * tokens * width + head * SIZE
+    place = row[:, None] * width + column[None, :]
     if CAST:
         tl.store(out + place, to_e4m3(mixed, inverse, saturated, inside), mask=inside)
     else:
@@ -137,6 +145,7 @@ def attention(
     dropout: float = 0.0,
     seed: Tensor | None = None,
     how: Cast | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """dropout(softmax(Q·Kᵀ/√d))·V for each head.
 
@@ -146,13 +155,15 @@ def attention(
         dropout: Of attention weights.
         seed: Of the dropout, int64 [1] on the device.
         how: The result is cast to e4m3, if it is.
+        out: Where to write the result, contiguous; a new tensor, if omitted.
 
     Returns:
         [B, N, D] of the same type, or e4m3.
     """
     tokens, scale, constants = _attention_sizes(qkv, heads)
     dtype = qkv.dtype if how is None else torch.float8_e4m3fn
-    out = qkv.new_empty(len(qkv), tokens, qkv.shape[2] // 3, dtype=dtype)
+    if out is None:
+        out = qkv.new_empty(len(qkv), tokens, qkv.shape[2] // 3, dtype=dtype)
     _attention[(len(qkv) * heads,)](
         *(qkv, out, seed),
         *(None if how is None else how.inverse, None if how is None else how.saturated),
@@ -166,16 +177,28 @@ def attention(
 
 
 def attention_backward(
-    qkv: Tensor, grad: Tensor, heads: int, dropout: float = 0.0, seed: Tensor | None = None
+    qkv: Tensor,
+    grad: Tensor,
+    heads: int,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
+    out: Tensor | None = None,
+    sums: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of `attention`: of its output → of qkv [B, N, 3·D], and its row sum [3·D]."""
+    """The gradient of `attention`: of its output → of qkv, [B, N, 3·D], and its sums over N.
+
+    Those are float32 [B, 3·D]. Both are written to ``out`` and ``sums``, if given.
+    """
     tokens, scale, constants = _attention_sizes(qkv, heads)
-    out = torch.empty_like(qkv)
-    sums = torch.empty(len(qkv), qkv.shape[2], dtype=torch.float32, device=qkv.device)
+    out = torch.empty_like(qkv) if out is None else out
+    if sums is None:
+        sums = qkv.new_empty(len(qkv), qkv.shape[2], dtype=torch.float32)
+    few = constants["TOKENS"] <= 64 and constants["PADDED"] <= 32
     _attention_backward[(len(qkv) * heads,)](
         *(qkv, grad, out, sums, seed, tokens, scale, dropout),
         **constants,
         DROP=dropout > 0,
         num_warps=ATTENTION_WARPS[1],
+        maxnreg=FEW_REGISTERS if few else None,
     )
-    return out, sum_rows(sums, qkv.dtype)
+    return out, sums

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from flowquant.models.kernels.cast import Cast, to_e4m3
 from flowquant.models.kernels.dropout import kept_tile
-from flowquant.models.kernels.sums import sum_rows
 
 
 @triton.jit
@@ -31,6 +30,7 @@ def _add_norm(
     WIDTH: tl.constexpr,
     PADDED: tl.constexpr,
     ROWS: tl.constexpr,
+    SHARED: tl.constexpr,
     DROP: tl.constexpr,
     KEEP: tl.constexpr,
     CAST: tl.constexpr,
@@ -39,7 +39,10 @@ def _add_norm(
     column = tl.arange(0, PADDED)
     inside = (row[:, None] < rows) & (column[None, :] < WIDTH)
     place = row[:, None].to(tl.int64) * WIDTH + column[None, :]
-    branch = tl.load(y + place, mask=inside, other=0.0).to(tl.float32)
+    if SHARED:
+        branch = tl.load(y + column, mask=column < WIDTH, other=0.0).to(tl.float32)[None, :]
+    else:
+        branch = tl.load(y + place, mask=inside, other=0.0).to(tl.float32)
     if DROP:
         counter = row[:, None] * (PADDED // 8) + tl.arange(0, PADDED // 8)[None, :]
         kept = kept_tile(tl.load(seeds), counter, dropout)
@@ -57,7 +60,11 @@ def _add_norm(
     normed = centred * tl.rsqrt(variance + eps)[:, None] * scale[None, :] + shift[None, :]
     tl.store(out + place, normed.to(out.dtype.element_ty), mask=inside)
     if CAST:
-        tl.store(cast_out + place, to_e4m3(normed, inverse, saturated, inside), mask=inside)
+        there = cast_out + place
+        if WIDTH % 8 == 0:
+            # As many at a time as of the rest: else values are exchanged between threads first.
+            there = tl.multiple_of(there, (1, 8))
+        tl.store(there, to_e4m3(normed, inverse, saturated, inside), mask=inside)
 
 
 @triton.jit
@@ -75,26 +82,29 @@ def _add_norm_backward(
     WIDTH: tl.constexpr,
     PADDED: tl.constexpr,
     ROWS: tl.constexpr,
+    STAGES: tl.constexpr,
     DROP: tl.constexpr,
+    SPLIT: tl.constexpr,
 ):
     program, programs = tl.program_id(0), tl.num_programs(0)
     column = tl.arange(0, PADDED)
     scale = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)
-    sum_weight = tl.zeros((PADDED,), tl.float32)
-    sum_bias = tl.zeros((PADDED,), tl.float32)
-    sum_branch = tl.zeros((PADDED,), tl.float32)
-    for start in range(program * ROWS, rows, programs * ROWS):
+    # Of each row of a tile: to sum over them here, once, is cheaper than at every turn.
+    sum_weight = tl.zeros((ROWS, PADDED), tl.float32)
+    sum_bias = tl.zeros((ROWS, PADDED), tl.float32)
+    sum_branch = tl.zeros((ROWS, PADDED), tl.float32)
+    for start in tl.range(program * ROWS, rows, programs * ROWS, num_stages=STAGES):
         row = start + tl.arange(0, ROWS)
         inside = (row[:, None] < rows) & (column[None, :] < WIDTH)
         place = row[:, None].to(tl.int64) * WIDTH + column[None, :]
         total = tl.load(total_in + place, mask=inside, other=0.0).to(tl.float32)
+        arrived = tl.load(grad + place, mask=inside, other=0.0).to(tl.float32)
         mean = tl.sum(total, 1) / WIDTH
         centred = tl.where(inside, total - mean[:, None], 0.0)
         spread = tl.rsqrt(tl.sum(centred * centred, 1) / WIDTH + eps)
         normed = centred * spread[:, None]
-        arrived = tl.load(grad + place, mask=inside, other=0.0).to(tl.float32)
-        sum_weight += tl.sum(arrived * normed, 0)
-        sum_bias += tl.sum(arrived, 0)
+        sum_weight += arrived * normed
+        sum_bias += arrived
         scaled = arrived * scale[None, :]
         first = tl.sum(scaled, 1) / WIDTH
         second = tl.sum(scaled * normed, 1) / WIDTH
@@ -103,12 +113,18 @@ def _add_norm_backward(
         if DROP:
             kept = tl.load(kept_in + place, mask=inside, other=0).to(tl.float32)
             passed = passed * kept / (1 - dropout)
+        if SPLIT:
             tl.store(of_y + place, passed.to(of_y.dtype.element_ty), mask=inside)
-        sum_branch += tl.sum(tl.where(inside, passed, 0.0), 0)
+        sum_branch += tl.where(inside, passed, 0.0)
     place = program * 3 * WIDTH + column
-    tl.store(sums + place, sum_weight, mask=column < WIDTH)
-    tl.store(sums + place + WIDTH, sum_bias, mask=column < WIDTH)
-    tl.store(sums + place + 2 * WIDTH, sum_branch, mask=column < WIDTH)
+    tl.store(sums + place, tl.sum(sum_weight, 0), mask=column < WIDTH)
+    tl.store(sums + place + WIDTH, tl.sum(sum_bias, 0), mask=column < WIDTH)
+    tl.store(sums + place + 2 * WIDTH, tl.sum(sum_branch, 0), mask=column < WIDTH)
+
+
+# Rows and warps of a program of widths up to 512 without dropout, and else. A warp that has rows to
+# itself sums them without waiting for others.
+NORM = (2, 1), (4, 4)
 
 
 def add_norm(
@@ -123,12 +139,13 @@ def add_norm(
     kept: Tensor | None = None,
     cast_out: Tensor | None = None,
     how: Cast | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """LayerNorm(x + dropout(y)) over the last axis, in float32 inside.
 
     Args:
         x: Residual, contiguous [..., D].
-        y: Branch, contiguous [..., D].
+        y: Branch, contiguous [..., D]; or [D], the same for all rows, without dropout.
         weight: Scale [D].
         bias: Shift [D].
         eps: Added to the variance.
@@ -138,13 +155,14 @@ def add_norm(
         kept: Where to keep which of y's values were kept, int8 [..., D], likewise.
         cast_out: Where to write the result as e4m3, too, if anywhere.
         how: It is cast.
+        out: Where to write the result, contiguous; a new tensor, if omitted.
 
     Returns:
         [..., D] of x's type.
     """
-    out = torch.empty_like(x)
+    out = torch.empty_like(x) if out is None else out
     width = x.shape[-1]
-    rows, each = x.numel() // width, 4
+    rows, (each, warps) = x.numel() // width, NORM[width > 512 or dropout > 0]
     _add_norm[(triton.cdiv(rows, each),)](
         *(x, y, weight, bias, out, total, kept, seed, cast_out),
         *(None if how is None else how.inverse, None if how is None else how.saturated),
@@ -152,17 +170,24 @@ def add_norm(
         WIDTH=width,
         PADDED=triton.next_power_of_2(width),
         ROWS=each,
+        SHARED=y.dim() < x.dim(),
         DROP=dropout > 0,
         KEEP=total is not None,
         CAST=how is not None,
-        num_warps=4,
+        num_warps=warps,
     )
     return out
 
 
-# Rows at a time, programs at most, and warps, of widths up to 512 and beyond; as all such numbers
-# here, the best of those tried on an H200.
-BACKWARD_NORM = (1, 1056, 1), (2, 528, 2)
+# Rows at a time, programs at most, warps, and tiles under way, of widths up to 512 and beyond.
+# Of the narrower, a row to a warp keeps its sums in registers; four rows by four warps spilled.
+BACKWARD_NORM = (1, 1056, 1, 1), (2, 528, 4, 1)
+
+
+def norm_sums(rows: int, width: int) -> int:
+    """How many partial sums over so many rows `add_norm_backward` makes."""
+    each, most, _, _ = BACKWARD_NORM[width > 512]
+    return min(most, triton.cdiv(rows, each))
 
 
 def add_norm_backward(
@@ -172,24 +197,31 @@ def add_norm_backward(
     eps: float,
     dropout: float = 0.0,
     kept: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradient of `add_norm`: of its output → of x, y [..., D], weight and bias [D].
+    of_y: Tensor | None = None,
+    sums: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient of `add_norm`: of its output → of x and y, [..., D], and partial sums.
 
-    Last of all the row sum of y's gradient, [D].
+    Those are float32 [P, 3·D], over rows: for the gradients of weight and bias, and of that of y.
+    Without dropout, both gradients are one tensor, unless y's has a place of its own: it and the
+    sums are written to ``of_y`` and ``sums``, if given.
     """
     width = total.shape[-1]
-    rows, (each, most, warps) = total.numel() // width, BACKWARD_NORM[width > 512]
-    programs = min(most, triton.cdiv(rows, each))
+    rows, (each, _, warps, stages) = total.numel() // width, BACKWARD_NORM[width > 512]
+    programs = norm_sums(rows, width)
     of_x = torch.empty_like(total)
-    of_y = torch.empty_like(total) if dropout > 0 else of_x
-    sums = torch.empty(programs, 3 * width, dtype=torch.float32, device=total.device)
+    if of_y is None:
+        of_y = torch.empty_like(total) if dropout > 0 else of_x
+    if sums is None:
+        sums = total.new_empty(programs, 3 * width, dtype=torch.float32)
     _add_norm_backward[(programs,)](
         *(total, grad, weight, of_x, of_y, sums, kept, rows, eps, dropout),
         WIDTH=width,
         PADDED=triton.next_power_of_2(width),
         ROWS=each,
+        STAGES=stages,
         DROP=dropout > 0,
+        SPLIT=of_y is not of_x,
         num_warps=warps,
     )
-    of_weight, of_bias, of_branch = sum_rows(sums, weight.dtype).view(3, width)
-    return of_x, of_y, of_weight, of_bias, of_branch
+    return of_x, of_y, sums
