@@ -192,6 +192,26 @@ def test_one_that_was_taken_before_it_was_locked_is_made_anew(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("interrupted", ["at work", "while it is removed"])
+def test_an_interruption_leaves_nothing(
+    interrupted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink, calls = Path.unlink, []
+
+    def first_interrupted(path: Path, missing_ok: bool = False) -> None:
+        calls.append(path)
+        if interrupted != "at work" and len(calls) == 1:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", first_interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic(tmp_path / "a.json"):
+        if interrupted == "at work":
+            raise KeyboardInterrupt
+        raise ValueError
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "device", "folder"])
 def test_what_is_no_file_is_neither_read_nor_replaced(kind: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")

@@ -122,14 +122,24 @@ def temporary(path: Path, suffix: str) -> Iterator[Path]:
                     lock = -1
             yield Path(name)
         finally:
-            if name:
-                Path(name).unlink(missing_ok=True)
-            if lock >= 0:
-                os.close(lock)
+            try:
+                _unlink(name)
+            except KeyboardInterrupt:  # before the file was gone; it comes but once
+                _unlink(name)
+                raise
+            finally:
+                if lock >= 0:
+                    os.close(lock)
     except OSError as error:
         if (problem := refused(path, error)) is None:
             raise
         raise problem from error
+
+
+def _unlink(name: str) -> None:
+    """Remove a file that has a name, if it is there."""
+    if name:
+        Path(name).unlink(missing_ok=True)
 
 
 def _remove_left(path: Path) -> None:
