@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flowquant.quantization.packing import pack, packed_bytes, unpack
+from flowquant.quantization.packing import pack, packed_bytes, take_rows, unpack
 
 
 def oracle(values: list[int], bits: int) -> bytes:
@@ -25,3 +25,15 @@ def test_packing_is_a_bit_stream_and_is_undone(bits: int, count: int) -> None:
 def test_shape_does_not_matter() -> None:
     values = torch.arange(12).view(3, 4)
     assert pack(values, 4).equal(pack(values.flatten(), 4))
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 8, 16])
+def test_rows_of_a_table(kind: torch.dtype, count: int) -> None:
+    table = torch.randint(256, (7, count), dtype=torch.uint8).to(kind)
+    index = torch.tensor([6, 0, 0, 3, 5], dtype=torch.int32)
+    # A column among others: not contiguous.
+    for given in (table, table.repeat(1, 2)[:, count:]):
+        found = take_rows(given, index)
+        assert found.dtype == kind
+        assert torch.equal(found, table[index.long()])

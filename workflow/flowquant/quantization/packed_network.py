@@ -19,12 +19,12 @@ from flowquant.models.transformer import SelfAttention
 from flowquant.quantization.codebook import dimension
 from flowquant.quantization.expansion import MOST_BYTES, Turns
 from flowquant.quantization.packed_file import PackedTensor, values
-from flowquant.quantization.packing import in_bytes, unpack
+from flowquant.quantization.packing import in_bytes, take_rows, unpack
 from flowquant.runtime.device import has_triton
 
 # Values expanded at a time: few enough that temporary indices are small compared with the weight,
 # and on a CPU stay in its cache.
-CHUNK = {"cpu": 1 << 16, "cuda": 1 << 22}
+CHUNK = {"cpu": 1 << 18, "cuda": 1 << 22}
 
 
 class PackedWeight(nn.Module):
@@ -104,19 +104,19 @@ class PackedWeight(nn.Module):
         # With scales, rounded but once: after the product.
         levels = self.levels.to(dtype if self.scales is None else torch.float32)
         count = torch.Size(self.shape).numel() // d
-        weight = torch.empty((count, *[d] * (d > 1)), dtype=dtype, device=levels.device)
         size = count // (len(levels) if self.scales is None else len(self.scales))
         # A multiple of 8 indices is a whole number of bytes at every width.
         chunk = max(8, CHUNK.get(levels.device.type, 1 << 22) // d // 8 * 8)
         if whole := size % 8 == 0 and size <= chunk:
             chunk -= chunk % size
         chosen = self._chosen(levels, size, whole)
+        weight = torch.empty((count, *[d] * (d > 1)), dtype=dtype, device=levels.device)
         for start in range(0, count, chunk):
             end = min(start + chunk, count)
             part = self.packed[start * self.bits // 8 : -(-end * self.bits // 8)]
             values = chosen(part, start, end)
             if self.scales is not None:
-                values = _scaled(values, self.scales.float(), size, start, whole)
+                _scale(values, self.scales.float(), size, start, whole)
             weight[start:end] = values
         return weight.view(self.shape)
 
@@ -133,22 +133,20 @@ class PackedWeight(nn.Module):
         bits, flat = self.bits, levels.flatten(0, 1)
         if len(levels) == 1 and 8 % bits == 0:
             # All of a byte's at once; it holds no index beyond the levels.
-            table = flat[in_bytes(bits, flat.device).clamp_(max=len(flat) - 1)]
-            return lambda part, start, end: table.index_select(0, part.int()).flatten(0, 1)[
+            table = flat[in_bytes(bits, flat.device).clamp_(max=len(flat) - 1)].flatten(1)
+            return lambda part, start, end: take_rows(table, part.int()).view(-1, *flat.shape[1:])[
                 : end - start
             ]
-        if len(levels) > 1 and levels.dim() == 2 and whole:
-            return lambda part, start, end: (
-                levels[start // size : end // size]
-                .gather(1, unpack(part, bits, end - start, torch.int64).view(-1, size))
-                .flatten()
-            )
+        groups = torch.arange(len(levels), device=flat.device, dtype=torch.int32)
+        firsts = groups[:, None] * levels.shape[1]
 
         def found(part: Tensor, start: int, end: int) -> Tensor:
             index = unpack(part, bits, end - start)
-            if len(levels) > 1:
+            if len(levels) > 1 and whole:
+                index.view(-1, size).add_(firsts[start // size : end // size])
+            elif len(levels) > 1:
                 index += _parts(start, end, size, flat.device).mul_(levels.shape[1])
-            return flat.index_select(0, index)
+            return take_rows(flat, index) if flat.dim() == 2 else flat.index_select(0, index)
 
         return found
 
@@ -159,14 +157,15 @@ class PackedWeight(nn.Module):
         return flat
 
 
-def _scaled(values: Tensor, scales: Tensor, size: int, start: int, whole: bool) -> Tensor:
-    """Values [n] or [n, d] from the one ``start`` on, each ``size`` of them times their scale."""
+def _scale(values: Tensor, scales: Tensor, size: int, start: int, whole: bool) -> None:
+    """Multiply values [n] or [n, d] from the one ``start`` on, ``size`` each, by their scale."""
     end = start + len(values)
     if whole:
         scale = scales[start // size : end // size, None]
-        return (values.view(len(scale), -1) * scale).view_as(values)
-    scale = scales.index_select(0, _parts(start, end, size, scales.device))
-    return values * scale.view(-1, *[1] * (values.dim() - 1))
+        values.view(len(scale), -1).mul_(scale)
+    else:
+        scale = scales.index_select(0, _parts(start, end, size, scales.device))
+        values *= scale.view(-1, *[1] * (values.dim() - 1))
 
 
 def _parts(start: int, end: int, size: int, device: torch.device) -> Tensor:

@@ -5,6 +5,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+# Values of so many bytes.
+WIDE = {
+    1: torch.uint8,
+    2: torch.int16,
+    4: torch.int32,
+    8: torch.int64,
+    16: torch.complex128,
+}
+
 
 def packed_bytes(count: int, bits: int) -> int:
     """Bytes that ``count`` integers of ``bits`` bits take: ⌈count·bits / 8⌉."""
@@ -37,8 +46,8 @@ def unpack(packed: Tensor, bits: int, count: int, dtype: torch.dtype = torch.int
     """The inverse of `pack`: ``count`` integers of ``bits`` bits, of ``dtype`` [count]."""
     mask = (1 << bits) - 1
     if 8 % bits == 0:
-        table = in_bytes(bits, packed.device).to(dtype)
-        return table.index_select(0, packed.int()).flatten()[:count]
+        table = in_bytes(bits, packed.device).to(torch.uint8)
+        return take_rows(table, packed.int()).flatten()[:count].to(dtype)
     groups = -(-count // 8)
     if len(packed) < groups * bits:
         packed = torch.nn.functional.pad(packed, (0, groups * bits - len(packed)))
@@ -55,6 +64,19 @@ def in_bytes(bits: int, device: torch.device) -> Tensor:
     """The integers that each byte holds, at 1, 2, 4 or 8 bits: int64 [256, 8 ÷ bits]."""
     shifts = torch.arange(0, 8, bits, device=device)
     return (torch.arange(256, device=device)[:, None] >> shifts) & ((1 << bits) - 1)
+
+
+def take_rows(table: Tensor, index: Tensor) -> Tensor:
+    """Rows [n, m] of a table [K, m], by an index int32 [n].
+
+    Rows of at most 16 bytes are taken as one value each, in a quarter of the time.
+    """
+    count = table.shape[1]
+    wide = WIDE.get(count * table.itemsize)
+    if wide is None or torch.compiler.is_compiling():
+        return table.index_select(0, index)
+    values = table.contiguous().view(wide).flatten()
+    return values.index_select(0, index).view(table.dtype).view(-1, count)
 
 
 def _overlaps(bits: int) -> Iterator[tuple[int, int, int]]:
