@@ -181,7 +181,7 @@ print((after - before) / 1024)
 def test_expansion_in_chunks_is_exact(
     bits: int, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flowquant.quantization.packed_network.CHUNK", {"cpu": 40})
+    monkeypatch.setattr("flowquant.quantization.packed_network.CHUNK", 40)
     draws = torch.Generator().manual_seed(0)
     levels = torch.randn(groups, 2**bits, generator=draws)
     indices = torch.randint(2**bits, (groups, 24 * 36 // groups), generator=draws)

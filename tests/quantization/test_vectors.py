@@ -202,7 +202,7 @@ def test_the_file_is_as_documented(tmp_path: Path) -> None:
 def test_packed_in_memory_it_is_the_same_weight(
     book: Codebook, dtype: torch.dtype, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flowquant.quantization.packed_network.CHUNK", {"cpu": chunk})
+    monkeypatch.setattr("flowquant.quantization.packed_network.CHUNK", chunk)
     weight = PackedWeight(PackedTensor.of(book))
     assert weight.expand(dtype).equal(book.expand().to(dtype))
     layer = nn.Linear(96, 48, bias=False)

@@ -22,9 +22,9 @@ from flowquant.quantization.packed_file import PackedTensor, values
 from flowquant.quantization.packing import in_bytes, take_rows, unpack
 from flowquant.runtime.device import has_triton
 
-# Values expanded at a time: few enough that temporary indices are small compared with the weight,
-# and on a CPU stay in its cache.
-CHUNK = {"cpu": 1 << 18, "cuda": 1 << 22}
+# Values expanded at a time, so that a large weight's indices take no memory like its own; fewer are
+# slower, for threads then wait for one another more often.
+CHUNK = 1 << 22
 
 
 class PackedWeight(nn.Module):
@@ -106,18 +106,25 @@ class PackedWeight(nn.Module):
         count = torch.Size(self.shape).numel() // d
         size = count // (len(levels) if self.scales is None else len(self.scales))
         # A multiple of 8 indices is a whole number of bytes at every width.
-        chunk = max(8, CHUNK.get(levels.device.type, 1 << 22) // d // 8 * 8)
+        chunk = max(8, CHUNK // d // 8 * 8)
         if whole := size % 8 == 0 and size <= chunk:
             chunk -= chunk % size
         chosen = self._chosen(levels, size, whole)
+
+        def part(start: int, end: int) -> Tensor:
+            found = chosen(
+                self.packed[start * self.bits // 8 : -(-end * self.bits // 8)], start, end
+            )
+            if self.scales is not None:
+                _scale(found, self.scales.float(), size, start, whole)
+            return found
+
+        if count <= chunk:
+            return part(0, count).to(dtype).view(self.shape)
         weight = torch.empty((count, *[d] * (d > 1)), dtype=dtype, device=levels.device)
         for start in range(0, count, chunk):
             end = min(start + chunk, count)
-            part = self.packed[start * self.bits // 8 : -(-end * self.bits // 8)]
-            values = chosen(part, start, end)
-            if self.scales is not None:
-                _scale(values, self.scales.float(), size, start, whole)
-            weight[start:end] = values
+            weight[start:end] = part(start, end)
         return weight.view(self.shape)
 
     def _chosen(
