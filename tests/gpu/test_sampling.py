@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
+import subprocess
+import sys
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import flowquant
 from flowquant.config.model import ModelConfig
 from flowquant.config.sampling import SolverConfig
 from flowquant.models.model import build_network, load_network
@@ -227,3 +232,52 @@ def test_a_batch_that_memory_does_not_hold_is_halved(
     # An image takes some ten kilobytes, and what a failed batch took is there for the next.
     assert batches[-1] > 1024
     assert (found.int() - wanted.int()).abs().float().mean() < 0.5
+
+
+DIGEST = """
+import sys
+from hashlib import sha256
+import torch
+from flowquant.runtime import workspaces
+if sys.argv[1] == "without":
+    workspaces.do_without()
+from flowquant.config.model import ConditionConfig, FlowConfig, ImageConfig, ModelConfig
+from flowquant.config.network import TransformerConfig
+from flowquant.config.sampling import SolverConfig
+from flowquant.models.model import build_network
+from flowquant.sampling.sampler import Sampler
+model = ModelConfig(
+    image=ImageConfig(channels=1, size=28),
+    condition=ConditionConfig(kind="class", count=10),
+    network=TransformerConfig(
+        patch=4, width=384, heads=12, layers=2, feedforward=2048, activation="relu", dropout=0.1,
+        time="linear", condition="embedding",
+    ),
+    flow=FlowConfig(clock="forward", sigma=0.5),
+)
+torch.manual_seed(0)
+network, noise = build_network(model), torch.randn(1000, 1, 28, 28)
+sampler = Sampler(
+    network, model.flow, SolverConfig(steps=4, precision=sys.argv[2]), torch.device("cuda")
+)
+images = sampler(noise, torch.arange(1000) % 10)
+print(sha256(images.float().cpu().numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "fp8"])
+def test_images_without_workspaces(precision: str) -> None:
+    """To the bit; PyTorch reads of workspaces once, so in processes of their own."""
+    workflow = Path(flowquant.__file__).parents[1]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CUBLAS")}
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", DIGEST, how, precision],
+            env=environment | {"PYTHONPATH": os.pathsep.join([str(workflow), *sys.path])},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()[-1]
+        for how in ("with", "without")
+    ]
+    assert found[0] == found[1]

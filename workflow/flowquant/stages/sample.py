@@ -7,6 +7,7 @@ import tyro
 
 from flowquant.config.sampling import BATCH, SamplingConfig
 from flowquant.quantization.variant import load_variant
+from flowquant.runtime import workspaces
 from flowquant.runtime.device import choose_devices
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.names import DeviceName
@@ -62,6 +63,7 @@ def sample(
             expected="a name that ends in .png, or whose samples the file holds",
             remedy="Say `--output grid.png` to look at samples, or name dataset and variant.",
         )
+    workspaces.do_without()
     network, config = load_variant(model, packed)
     labels = labels_to_sample(config.condition, sampling.per_class, sampling.condition, data)
     torch_devices = choose_devices(device, devices, "sampling.devices")
