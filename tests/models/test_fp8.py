@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ModelConfig
 from flowquant.models import fp8
-from flowquant.models.fp8 import E4M3, Product, fuse_fp8, observed, unfuse
+from flowquant.models.fp8 import E4M3, Inputs, Product, fuse_fp8, observed, unfuse
 from flowquant.models.fused import fuse
 from flowquant.models.kernels.attention import attention
 from flowquant.models.kernels.cast import Cast, cast
@@ -96,14 +96,31 @@ def test_relu_after_a_product_is_the_kernels() -> None:
     assert ((found.float() - wanted.float()).norm() / wanted.float().norm()) < 0.01
 
 
+def test_a_bias_makes_up_for_what_rounding_changes_on_average() -> None:
+    torch.manual_seed(0)
+    weight, bias, count = torch.randn(64, 48), torch.randn(64), how(1.0).saturated
+    x = 0.3 * torch.randn(500, 48) + torch.randn(48)
+    seen = Inputs(torch.zeros(()), torch.zeros(48))
+    for part in x.view(5, 10, 10, 48):
+        seen.add(part)
+    torch.testing.assert_close(seen.mean, x.mean(0))
+    assert seen.largest == x.abs().max()
+    shifts = []
+    for mean in (None, seen.mean):
+        product = Product(weight, bias, seen.largest.item(), count, mean)
+        change = product(cast(x, product.cast), torch.float32) - F.linear(x, weight, bias)
+        shifts.append(change.mean(0).norm().item())
+    assert shifts[1] < shifts[0] / 5
+
+
 def errors(network: nn.Module, model: ModelConfig) -> tuple[int, float, int]:
     """Layers in FP8, the velocity's relative error, and saturated activations."""
     inputs = torch.randn(3, 1, 8, 8), torch.rand(3), torch.arange(3)
     plain = network(*inputs)
-    with observed(network) as largest:
+    with observed(network) as seen:
         network(*inputs)
     fuse(network)
-    count, saturated = fuse_fp8(network, largest)
+    count, saturated = fuse_fp8(network, seen)
     found = network(*inputs)
     return count, ((found - plain).norm() / plain.norm()).item(), int(saturated)
 
@@ -158,10 +175,10 @@ def test_packed_weights_become_e4m3_directly(
 def test_few_tokens_and_many_an_image_stay_as_they_are() -> None:
     torch.manual_seed(0)
     network: Any = build_network(TINY_MODEL).eval().requires_grad_(False)
-    with observed(network) as largest:
+    with observed(network) as seen:
         network(torch.randn(3, 1, 8, 8), torch.rand(3), torch.arange(3))
     fuse(network)
-    fuse_fp8(network, largest)
+    fuse_fp8(network, seen)
     encoder = network.transformer
     shapes = (1, 16, TINY_NETWORK.width), (1, 130, TINY_NETWORK.width)
     given = [torch.randn(shape) for shape in shapes]

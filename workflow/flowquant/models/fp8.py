@@ -42,6 +42,27 @@ class Dense(Protocol):
         ...
 
 
+@dataclass
+class Inputs:
+    """What was seen of a product's inputs: the largest magnitude [], and sums of channels [in]."""
+
+    largest: Tensor
+    total: Tensor
+    rows: int = 0
+
+    def add(self, x: Tensor) -> None:
+        """Of [..., in]."""
+        rows = x.flatten(0, -2)
+        self.largest = torch.maximum(self.largest, rows.abs().max().float())
+        self.total += rows.sum(0, dtype=torch.float32)
+        self.rows += len(rows)
+
+    @property
+    def mean(self) -> Tensor:
+        """Of each channel, [in]."""
+        return self.total / max(self.rows, 1)
+
+
 class Product:
     """x·Wᵀ + b with x and W in e4m3, each with a scale of its own, a power of two.
 
@@ -50,25 +71,36 @@ class Product:
         bias: [out].
         largest: Magnitude of what was seen of x.
         saturated: Counts what is beyond x's scale, int32 [1].
+        mean: Of x, [in]: the bias makes up for what W's rounding changes on average.
     """
 
     def __init__(
-        self, weight: Tensor | Dense, bias: Tensor, largest: float, saturated: Tensor
+        self,
+        weight: Tensor | Dense,
+        bias: Tensor,
+        largest: float,
+        saturated: Tensor,
+        mean: Tensor | None = None,
     ) -> None:
         values = weight if isinstance(weight, Tensor) else weight.dense(torch.float32)
+        values = values.float()
         by = _scale(values.abs().max().item())
         inputs = _scale(largest * HEADROOM)
+        rounded = (values / by).to(E4M3)
 
         def one(value: float) -> Tensor:
             return torch.full((1,), value, device=values.device)
 
         self.bias = bias
+        if mean is not None:
+            change = (values - rounded.float() * by) @ mean
+            self.bias = (bias.float() + change).to(bias.dtype)
         self.scales = one(inputs), one(by)
         self.scale = one(inputs * by)
         self.cast = Cast(one(1 / inputs), saturated)
         self._weight: Tensor | Dense = weight
         if isinstance(weight, Tensor):
-            self._weight = (values.float() / by).to(E4M3)
+            self._weight = rounded
         else:
             weight.factor = one(1 / by)
 
@@ -169,16 +201,16 @@ def fits(layer: EncoderLayer) -> bool:
 
 
 @contextmanager
-def observed(network: nn.Module) -> Iterator[dict[EncoderLayer, list[Tensor]]]:
-    """The largest magnitude of the inputs of each encoder layer's products, by the block's end.
+def observed(network: nn.Module) -> Iterator[dict[EncoderLayer, list[Inputs]]]:
+    """What the inputs of each encoder layer's products are like, by the block's end.
 
     In the block encoder layers compute as they are written.
     """
-    found: dict[EncoderLayer, list[Tensor]] = {}
+    found: dict[EncoderLayer, list[Inputs]] = {}
     hooks = []
 
-    def note(largest: Tensor, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        largest.copy_(torch.maximum(largest, inputs[0].abs().max().float()))
+    def note(seen: Inputs, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen.add(inputs[0])
 
     unfuse(network)
     for module in network.modules():
@@ -186,9 +218,13 @@ def observed(network: nn.Module) -> Iterator[dict[EncoderLayer, list[Tensor]]]:
             attend = module.self_attn
             read = attend, attend.out_proj, module.linear1, module.linear2
             device = module.norm1.weight.device
-            found[module] = [torch.zeros((), device=device) for _ in read]
-            for part, largest in zip(read, found[module], strict=True):
-                hooks.append(part.register_forward_pre_hook(partial(note, largest)))
+            width, wide = module.linear2.weight.shape
+            found[module] = [
+                Inputs(torch.zeros((), device=device), torch.zeros(size, device=device))
+                for size in (width, width, width, wide)
+            ]
+            for part, seen in zip(read, found[module], strict=True):
+                hooks.append(part.register_forward_pre_hook(partial(note, seen)))
     try:
         yield found
     finally:
@@ -203,12 +239,12 @@ def unfuse(network: nn.Module) -> None:
             vars(module).pop("forward", None)
 
 
-def fuse_fp8(network: nn.Module, largest: dict[EncoderLayer, list[Tensor]]) -> tuple[int, Tensor]:
+def fuse_fp8(network: nn.Module, inputs: dict[EncoderLayer, list[Inputs]]) -> tuple[int, Tensor]:
     """Make a fused network's encoder layers compute in FP8, those that fit and have finite inputs.
 
     Args:
         network: In bfloat16, fused.
-        largest: What was `observed`.
+        inputs: What was `observed`.
 
     Returns:
         How many layers do, and the count of saturated values, int32 [1].
@@ -222,7 +258,7 @@ def fuse_fp8(network: nn.Module, largest: dict[EncoderLayer, list[Tensor]]) -> t
         layers: list[Fp8Layer | None] = []
         for layer in encoder.layers:
             assert isinstance(layer, EncoderLayer)
-            ranges = [value.item() for value in largest[layer]]
+            ranges = [seen.largest.item() for seen in inputs[layer]]
             if not fits(layer) or not all(math.isfinite(value) for value in ranges):
                 layers.append(None)
                 continue
@@ -232,9 +268,11 @@ def fuse_fp8(network: nn.Module, largest: dict[EncoderLayer, list[Tensor]]) -> t
                 (attend.in_proj_weight, attend.in_proj_bias),
                 *((part.weight, part.bias) for part in parts),
             )
+            # What an activation lets through has another mean: corrected before it, errors grow.
+            means = [None if index == 2 else seen.mean for index, seen in enumerate(inputs[layer])]
             project, mix, widen, narrow = (
-                Product(weight, bias, seen, saturated)
-                for (weight, bias), seen in zip(weights, ranges, strict=True)
+                Product(weight, bias, largest, saturated, mean)
+                for (weight, bias), largest, mean in zip(weights, ranges, means, strict=True)
             )
             if layer.activation is F.relu:
                 widen = widen.scaled_for(narrow.cast)

@@ -31,11 +31,11 @@ def use_fp8(
     Returns:
         The count of saturated activations, int32 [1], if FP8 works here.
     """
-    with observed(network) as largest:
+    with observed(network) as inputs:
         solve(velocity(condition[:IMAGES]), noise[:IMAGES], "euler", STEPS)
     fuse(network)
     try:
-        count, saturated = fuse_fp8(network, largest)
+        count, saturated = fuse_fp8(network, inputs)
         # Weights that stay packed are expanded in other types, and perhaps another order.
         take_turns(network)
         velocity(condition)(noise, noise.new_zeros(1))
@@ -47,10 +47,10 @@ def use_fp8(
         why = str(error).partition("\n")[0]
         print(f"FP8 does not work here, computing in bfloat16: {why}", file=sys.stderr)
         return None
-    if not count or count < len(largest):
-        why = ": sizes of matrices must be multiples of 16" if largest else ""
+    if not count or count < len(inputs):
+        why = ": sizes of matrices must be multiples of 16" if inputs else ""
         print(
-            f"FP8: {count} of {len(largest)} encoder layers compute in it, all else in bfloat16"
+            f"FP8: {count} of {len(inputs)} encoder layers compute in it, all else in bfloat16"
             f"{why}",
             file=sys.stderr,
         )
