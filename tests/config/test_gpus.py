@@ -21,9 +21,12 @@ class Workflow(SimpleNamespace):
         self.global_resources[name] = value
 
 
-def workflow(said: object = None, jobs: int | None = None, ours: bool = True) -> Workflow:
+def workflow(
+    said: object = None, jobs: int | None = None, ours: bool = True, train: object = None
+) -> Workflow:
+    by_hand = {"train": {"gpu": train, "mem_mb": 9}, "sample": {"mem_mb": 9}}
     return Workflow(
-        resource_settings=SimpleNamespace(nodes=jobs),
+        resource_settings=SimpleNamespace(nodes=jobs, overwrite_resources=by_hand),
         is_main_process=True,
         modifier=SimpleNamespace(is_main_snakefile=lambda: ours),
         global_resources={"gpu": said},
@@ -81,6 +84,17 @@ def test_more_devices_than_there_are(said: Any, most: str, part: str) -> None:
         share_gpus(workflow(said), run(**{part: 4}))
     expected = f"key `presets.digits.{part}.devices`: found 4; expected at most {most}. Set it to "
     assert str(raised.value).startswith(expected)
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("asked", [4, SimpleNamespace(value=4)], ids=["earlier", "now"])
+def test_more_asked_for_by_hand(asked: object) -> None:
+    with pytest.raises(UserError) as caught:
+        share_gpus(workflow(train=asked), run())
+    assert str(caught.value).startswith(
+        "`--set-resources train:gpu`: found 4; expected at most 3, the GPUs of this machine. "
+    )
+    share_gpus(workflow(train=3), run())
 
 
 def test_cpus_are_as_many_devices_as_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,12 +31,23 @@ def share_gpus(workflow: Any, run: Run) -> None:
     allowed = found if said is None else min(found, said)
     if not found:
         return
-    for key, devices in run.devices():
+    asked = [(f"key `{key}`", devices) for key, devices in run.devices()]
+    for where, devices in [*asked, *_by_hand(workflow)]:
         if devices > allowed:
             raise UserError(
-                f"key `{key}`",
+                where,
                 found=str(devices),
                 expected=f"at most {allowed}, the GPUs "
                 + ("of this machine" if allowed == found else f"of `--resources gpu={allowed}`"),
                 remedy="Set it to that, which makes nothing stale, or run where there are more.",
             )
+
+
+def _by_hand(workflow: Any) -> list[tuple[str, int]]:
+    """GPUs that the command line asks for itself: where it does, and how many a job."""
+    found = []
+    for rule, resources in workflow.resource_settings.overwrite_resources.items():
+        value = getattr(resources.get("gpu"), "value", resources.get("gpu"))
+        if isinstance(value, int):
+            found.append((f"`--set-resources {rule}:gpu`", value))
+    return found
