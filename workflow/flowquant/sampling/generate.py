@@ -107,16 +107,24 @@ def integrate(
     sampler = Sampler(network, flow, solver, device)
     images: list[Tensor] = []
     done, evaluations, batch = 0, 0, min(batch, len(labels))
+    ahead: Tensor | None = None
+    # On a GPU all batches have one size, so that one captured step serves all: the last is filled
+    # up with images that are thrown away.
+    alike = device.type == "cuda"
     with tqdm(total=len(labels), desc="sampling", unit="image", disable=first > 0) as bar:
         while done < len(labels):
-            # On a GPU all batches have one size, so that one captured step serves all: the last is
-            # filled up with images that are thrown away.
             wanted = labels[done : done + batch]
-            spare = batch - len(wanted) if device.type == "cuda" else 0
+            spare = batch - len(wanted) if alike else 0
             filled = torch.cat([wanted, wanted[:1].expand(spare, *wanted.shape[1:])])
             rows = range(first + done, first + done + len(filled))
+            noise = initial_noise(flow, seed, rows, shape) if ahead is None else ahead
+            ahead = None
             try:
-                sampled = sampler(initial_noise(flow, seed, rows, shape), filled)
+                sampled = sampler(noise, filled)
+                if rest := len(labels) - done - len(wanted):
+                    # The next batch's, while a GPU computes.
+                    rows = range(rows.stop, rows.stop + (batch if alike else min(batch, rest)))
+                    ahead = initial_noise(flow, seed, rows, shape)
                 if not bool(sampled.isfinite().all()):
                     raise UserError(
                         "sampling",
@@ -133,7 +141,7 @@ def integrate(
                         expected="room for the network and its activations",
                         remedy="Free the GPU, or set `device: cpu`.",
                     ) from error
-                batch = -(-batch // 2)
+                batch, ahead = -(-batch // 2), None
                 bar.write(f"out of memory: resuming with batches of {batch}")
                 torch.cuda.empty_cache()
                 continue
