@@ -371,9 +371,9 @@ class Run:
         sensitivity = self.methods[wildcards.method].sensitivity
         return options("trials", type(sensitivity), sensitivity)
 
-    def extractor_weights(self, wildcards: Wildcards) -> str:
-        """The weights of the feature extractor that a rule names, or of the first."""
-        extractor = getattr(wildcards, "extractor", self.extractor)
+    def extractor_weights(self, wildcards: Wildcards, extractor: str = "") -> str:
+        """The weights of a feature extractor: this one, that of a rule's wildcards, or the first."""
+        extractor = extractor or getattr(wildcards, "extractor", self.extractor)
         if extractor == "classifier":
             return f"results/{self.name}/classifiers/{wildcards.dataset}.safetensors"
         said = self.configuration.evaluation.weights.get(extractor)
@@ -384,10 +384,12 @@ class Run:
         """Settings of the metrics."""
         return options("metrics", MetricsConfig, self.configuration.evaluation.metrics)
 
-    @property
-    def fidelity_options(self) -> Words:
-        """How variants are compared with full precision."""
-        return options("settings", FidelityConfig, self.configuration.fidelity or FidelityConfig())
+    def fidelity_options(self, wildcards: Wildcards) -> Words:
+        """How a quantized variant is compared with full precision; nothing if it is not."""
+        settings = self.configuration.fidelity
+        if settings is None or wildcards.variant in ("real", "full"):
+            return []
+        return options("fidelity", FidelityConfig, settings)
 
     def weights_options(self, wildcards: Wildcards) -> Words:
         """Where the weights of an extractor come from, in place of where they are published."""
