@@ -40,14 +40,14 @@ def scored_from(wildcards):
     if wildcards.dataset in RUN.classified and wildcards.variant != "real":
         classifier = rules.classifier.output.classifier
         files["classifier"] = classifier.format(**wildcards)
-    if RUN.fidelity_options(wildcards):
+    if RUN.compares(wildcards):
         files["model"] = MODEL.format(**wildcards)
         files["quantized"] = PACKED.format(**wildcards)
         files["model_samples"] = IMAGES.format(**{**wildcards, "variant": "full"})
     return files
 
 
-def scored_options(wildcards, input):
+def scored_by(wildcards, input):
     """The classifier, and the models to compare, as options."""
     names = ("classifier", "model", "quantized", "model_samples")
     return [

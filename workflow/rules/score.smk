@@ -18,19 +18,16 @@ rule score:
         mem_mb=RUN.memory(8000),
         runtime="3h",
     params:
-        extractors=sorted(RUN.extractors),
-        metrics=RUN.metrics_options,
-        more=scored_options,
-        fidelity=RUN.fidelity_options,
+        options=RUN.score_options,
+        by=scored_by,
         code=RUN.code("score"),
     message:
         "{wildcards.dataset}{wildcards.training}: scoring {wildcards.variant}, seed {wildcards.seed}"
     shell:
         stage(
             "score",
-            "--samples={input.samples} --output={output} --extractors {params.extractors} "
-            "--real {input.real} --weights {input.weights} --device={resources.device} "
-            "{params.metrics} {params.more} {params.fidelity}",
+            "--samples={input.samples} --output={output} --real {input.real} "
+            "--weights {input.weights} {params.by} --device={resources.device} {params.options}",
         )
 
 
