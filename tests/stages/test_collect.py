@@ -10,6 +10,7 @@ import pytest
 from flowquant.report.caveats import MEANINGS
 from flowquant.report.summary import COLUMNS
 from flowquant.report.tidy import COLUMNS as TIDY
+from flowquant.runtime.files import sha256
 from flowquant.stages.collect import collect
 from project import ROOT
 from scored import scored, scores
@@ -52,6 +53,18 @@ def results(tmp_path: Path) -> dict[str, Path]:
     inputs: dict[str, Any] = {kind: tuple(found) for kind, found in paths.items()}
     collect(**inputs | outputs, extractors=("classifier", "clip-vit-b-32"))
     return outputs
+
+
+def test_what_others_read_stays_to_the_byte(results: dict[str, Path]) -> None:
+    """Whatever files results are read from: of these numbers, what tables have always been."""
+    known = {
+        "results": "1f1384bfb0b4547b327b1d91b8e4f77e71c785976cb7c23365eebb08ca57f0c6",
+        "evaluation_results": "3be55cb4e0a58a9263b7d5280329bc97e4f2dbe17bfe6a32d0a701ab5436381c",
+        "downstream_results": "6635d6041586e77b9f02bebc38a65f3908f4163e2a85ee9c409fbe8e46bd8c88",
+        "summary": "ab05b539440b2825d5f232719f647b690fb0e58e2f2e25f41ebf763b95b0d398",
+        "table": "fb3ca12f5b96964ab51684ff393cc6616eab050b87624d09ba707a81786d0dbe",
+    }
+    assert {name: sha256(path) for name, path in results.items()} == known
 
 
 def test_the_references_schema(results: dict[str, Path]) -> None:

@@ -375,7 +375,7 @@ class Run:
 
     def extractor_weights(self, wildcards: Wildcards, name: ExtractorName | None = None) -> str:
         """The weights of an extractor: this one, that which a rule names, or the first."""
-        extractor = name or getattr(wildcards, "extractor", self.extractor)
+        extractor = getattr(wildcards, "extractor", self.extractor) if name is None else name
         if extractor == "classifier":
             return f"results/{self.name}/classifiers/{wildcards.dataset}.safetensors"
         said = self.configuration.evaluation.weights.get(extractor)
