@@ -376,8 +376,8 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
     ),
     "evaluation.extractors": (
         ["inception-v3-compat", "classifier"],
-        "extractor_weights real_features score*5 plot_fidelity sweep_variant collect_sweep plot_sweep "
-        f"benchmark_dataset {SCORED}",
+        "extractor_weights real_features score*5 plot_fidelity sweep_variant collect_sweep "
+        f"plot_sweep benchmark_dataset {SCORED}",
     ),
     "evaluation.floor": (False, SCORED),
     "sweep.variants": (["full", "refined/2bit"], "sweep_variant collect_sweep plot_sweep"),
