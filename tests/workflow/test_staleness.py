@@ -335,13 +335,8 @@ MATRIX = [
 
 PAGES = "report_table report_overview"
 SCORED = "collect compare plot_metrics*3 theory report_table*3 report_overview"
-NEW_VARIANT = (
-    "sample sample_grids score distances plot_levels plot_samples "
-    f"plot_fidelity {SCORED}"
-)
-NEW_PEER = (
-    f"quantize_peer sample sample_grids score plot_samples plot_fidelity {SCORED}"
-)
+NEW_VARIANT = f"sample sample_grids score distances plot_levels plot_samples plot_fidelity {SCORED}"
+NEW_PEER = f"quantize_peer sample sample_grids score plot_samples plot_fidelity {SCORED}"
 NEW_REFINED = f"{NEW_VARIANT} quantize_to_refine refine plot_curves"
 OTHER_POINTS = f"{NEW_REFINED} hessians sensitivity allocate plot_allocation"
 # Changes that bring other jobs, or take jobs away: all there are, several as ``rule*n``.
