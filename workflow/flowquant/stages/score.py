@@ -23,6 +23,8 @@ from flowquant.runtime.names import DeviceName
 from flowquant.sampling.samples import Origin, read_samples
 
 FIDELITY = FidelityConfig()
+# Features [N, F] and logits [N, classes].
+Seen = tuple[Tensor, Tensor | None]
 
 
 def score(
@@ -69,49 +71,69 @@ def score(
             expected="equally many",
             remedy="Name for each extractor its features of real images and its weights.",
         )
-    pair = [part for part in (model, quantized, model_samples) if part is not None]
-    if len(pair) not in (0, 3):
+    compared = (model, quantized, model_samples)
+    if any(compared) and not all(compared):
         raise UserError(
             "--model, --quantized, --model-samples",
-            found=f"{len(pair)} of them",
+            found=f"{sum(map(bool, compared))} of them",
             expected="all three, or none",
             remedy="Name all to compare the samples with those of full precision.",
         )
     images, labels, origin = read_samples(samples)
-    target = choose_device(device)
+    target, seed = choose_device(device), origin.seed
     report: dict[str, Any] = {**asdict(origin), "n": len(images)}
     judged = None
     if classifier is not None:
-        judge = ClassifierFeatures(classifier).to(target)
-        check_judges(classifier, judge.config, images, labels)
-        judged = _, logits = features_by(judge, images, classifier, target)
-        assert logits is not None
-        report["downstream"] = {
-            "classifier": judge.config.name,
-            **scores(labels, logits.argmax(1)),
-        }
+        judged, report["downstream"] = _downstream(images, labels, classifier, target)
     report["evaluation"] = {}
-    for extractor, theirs, own in zip(extractors, real, weights, strict=True):
-        of_real = read_features(theirs, extractor, own)
+    for name, theirs, own in zip(extractors, real, weights, strict=True):
         # Where the classifier's features are compared, too, it looks once.
         seen = judged if own == classifier else None
-        features, logits = seen or extract(images, extractor, own, target)
-        check_comparable(theirs, of_real, features)
-        warn_of_few_images(len(images), len(of_real.features), features.shape[1])
-        report["evaluation"][extractor] = {
-            "n_real": len(of_real.features),
-            "features": features.shape[1],
-            "weights_sha256": of_real.digest,
-            **image_metrics(features, logits, of_real, metrics, origin.seed, target),
-        }
-    if model is not None and quantized is not None and model_samples is not None:
+        found = _evaluation(images, seen, name, theirs, own, metrics, seed, target)
+        report["evaluation"][name] = found
+    if model and quantized and model_samples:
         reference = _paired(images, labels, origin, samples, model_samples)
         report["fidelity"] = {
             **image_similarity(reference, images),
             "trajectories": fidelity.samples,
-            **_paths(model, quantized, fidelity, origin.seed, target),
+            **_paths(model, quantized, fidelity, seed, target),
         }
     write_json(output, report)
+
+
+def _downstream(
+    images: Tensor, labels: Tensor, classifier: Path, device: torch.device
+) -> tuple[Seen, dict[str, Any]]:
+    """What a classifier sees in images, and how often it recognizes what was asked for."""
+    network = ClassifierFeatures(classifier).to(device)
+    check_judges(classifier, network.config, images, labels)
+    features, logits = features_by(network, images, classifier, device)
+    assert logits is not None
+    recognized = {"classifier": network.config.name, **scores(labels, logits.argmax(1))}
+    return (features, logits), recognized
+
+
+def _evaluation(
+    images: Tensor,
+    seen: Seen | None,
+    extractor: ExtractorName,
+    real: Path,
+    weights: Path,
+    metrics: MetricsConfig,
+    seed: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Images against real ones, by an extractor, unless what it sees is ``seen`` already."""
+    of_real = read_features(real, extractor, weights)
+    features, logits = seen or extract(images, extractor, weights, device)
+    check_comparable(real, of_real, features)
+    warn_of_few_images(len(images), len(of_real.features), features.shape[1])
+    return {
+        "n_real": len(of_real.features),
+        "features": features.shape[1],
+        "weights_sha256": of_real.digest,
+        **image_metrics(features, logits, of_real, metrics, seed, device),
+    }
 
 
 def _paired(
