@@ -112,6 +112,10 @@ def test_options() -> None:
     assert scored[:2] == ["--extractors", "classifier"]
     assert "--metrics.is-splits=10" in scored
     assert not [word for word in scored if "neighbours" in word or "fidelity" in word]
+    # Their order is that of tables: it makes no score stale.
+    both = ["classifier", "clip-vit-b-32"]
+    orders = [read(evaluation={"extractors": names}) for names in (both, both[::-1])]
+    assert orders[0].score_options(W) == orders[1].score_options(W)
     # Full precision is not compared with itself.
     compared = read(fidelity={"steps": 9})
     assert compared.score_options(W) == scored
