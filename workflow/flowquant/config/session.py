@@ -58,8 +58,8 @@ class Session:
         if not workflow.is_main_process or not workflow.modifier.is_main_snakefile():
             return None
         session = cls()
-        # A graph of thousands of jobs stays: looking through it for garbage was a quarter of what a
-        # dry run takes.
+        # A graph of thousands of jobs stays: looking through it for garbage, however seldom, was a
+        # tenth of what a dry run takes.
         gc.disable()
         keep_records(Path("results"))
         return session
