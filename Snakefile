@@ -17,9 +17,8 @@ include: "workflow/rules/classifier.smk"
 include: "workflow/rules/quantize.smk"
 include: "workflow/rules/refine.smk"
 include: "workflow/rules/sample.smk"
-include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/downstream.smk"
-include: "workflow/rules/fidelity.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/score.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/plot.smk"
@@ -38,7 +37,7 @@ rule all:
         rules.compare.output,
         PLOTS,
         GRIDS,
-        REPORTS,
+        SCORES,
         PAGES,
     message:
         f"{RUN.name}: done"

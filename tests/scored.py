@@ -1,4 +1,4 @@
-"""What `evaluate` writes, made up."""
+"""What `score` writes, made up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def scored(value: float = 1.0, **more: Any) -> dict[str, Any]:
-    """All keys but whose samples they are of: every metric has one ``value``."""
+    """An evaluation, but whose samples it is of: every metric has one ``value``."""
     names = ("fid", "fid_infinity", "kid_mean", "kid_std", "is_mean", "is_std", "sliced_w2")
     return {
         **dict.fromkeys((*names, "precision", "recall"), value),
@@ -18,3 +18,12 @@ def scored(value: float = 1.0, **more: Any) -> dict[str, Any]:
         "n_real": 10_000,
         **more,
     }
+
+
+def scores(*evaluations: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A file with these evaluations, each by an extractor of its own, and ``more``."""
+    by = {
+        one["extractor"]: {name: value for name, value in one.items() if name != "extractor"}
+        for one in evaluations
+    }
+    return {"evaluation": by, **more}

@@ -407,15 +407,15 @@ def test_every_text_reaches_its_stage_unharmed(config: Content, text: str, tmp_p
             run = Run(check(changed), tmp_path)
         except UserError:
             continue  # no text may stand there, or none like this
-        words = [*run.metrics_options, *run.fidelity_options]
-        words += run.weights_options(SimpleNamespace(extractor="inception-v3-compat"))
+        words = run.weights_options(SimpleNamespace(extractor="inception-v3-compat"))
         for name in run.datasets:
-            w = SimpleNamespace(dataset=name, method="ot")
+            w = SimpleNamespace(dataset=name, method="ot", variant="ot/2bit")
             preset = run.presets[name]
             words += run.source_options(w) + run.check_options(w) + run.benchmark_options(w)
             words += run.training_options(w) + run.sampling_options(w) + run.sweep_options(w)
             words += run.classifier_options(w) if preset.classifier else []
         words += run.method_options(w) + run.refine_options(w) + run.sensitivity_options(w)
+        words += run.score_options(w)
         words += [str(run.configuration.data_root), str(run.configuration.plot.levels_of)]
         sent += [word for word in words if text in word]
     assert len(sent) > 20

@@ -14,7 +14,7 @@ from flowquant.runtime.digest import digest
 from flowquant.runtime.errors import UserError
 from project import ROOT, TINY
 
-W = SimpleNamespace(dataset="digits", method="ot", metric="fid")
+W = SimpleNamespace(dataset="digits", method="ot", variant="full", metric="fid")
 
 
 def read(*files: Path, **more: Any) -> Run:
@@ -83,8 +83,11 @@ def test_amounts() -> None:
     presets = {"digits": TINY["presets"]["digits"] | {"training": {"epochs": 9, "devices": 4}}}
     refined = {"levels": "lloyd", "refine": {"steps": 5, "devices": 2}}
     run = read(presets=presets, methods={"ot": refined})
-    assert run.per_device("training", 100)(W) == 400
-    assert run.per_device("refine", 100)(W) == 200
+    for part, amount in (("training", 400), ("refine", 200), ("sampling", 100)):
+        asked = run.per_device(part, 100)
+        assert callable(asked)
+        assert asked(W) == amount
+    assert read().per_device("training", 100) == 100
     assert dict(run.devices()) == {
         "presets.digits.training.devices": 4,
         "presets.digits.sampling.devices": 1,
@@ -105,8 +108,19 @@ def test_options() -> None:
     assert run.source_options(W)[:2] == ["--source.kind=digits", "--source.test-fraction=0.3"]
     assert "--levels=equal_mass" in run.method_options(W)
     assert not [word for word in run.method_options(W) if "bits" in word]
-    assert "--metrics.is-splits=10" in run.metrics_options
-    assert not [word for word in run.metrics_options if "neighbours" in word]
+    scored = run.score_options(W)
+    assert scored[:2] == ["--extractors", "classifier"]
+    assert "--metrics.is-splits=10" in scored
+    assert not [word for word in scored if "neighbours" in word or "fidelity" in word]
+    # Their order is that of tables: it makes no score stale.
+    both = ["classifier", "clip-vit-b-32"]
+    orders = [read(evaluation={"extractors": names}) for names in (both, both[::-1])]
+    assert orders[0].score_options(W) == orders[1].score_options(W)
+    # Full precision is not compared with itself.
+    compared = read(fidelity={"steps": 9})
+    assert compared.score_options(W) == scored
+    more = compared.score_options(SimpleNamespace(variant="ot/2bit"))
+    assert more == [*scored, "--fidelity.samples=128", "--fidelity.steps=9"]
     # A sweep goes stale with what it keeps of the preset's sampling, not with the steps.
     sweep = run.sweep_options(W)
     assert "--settings.per-class=10" in sweep
@@ -159,7 +173,7 @@ def test_code_of_ones_own_counts_for_the_jobs_that_run_it(
     def codes() -> dict[tuple[str, ...], str]:
         return {
             (command, dataset, method): code_of(command, dataset=dataset, method=method)
-            for command in ("quantize", "sample", "evaluate", "classifier")
+            for command in ("quantize", "sample", "score", "classifier")
             for dataset in ("digits", "other")
             for method in ("ot", "own")
         }
@@ -172,7 +186,9 @@ def test_code_of_ones_own_counts_for_the_jobs_that_run_it(
     before = codes()
     (tmp_path / "net.py").write_text("2")
     changed = {job for job, code in codes().items() if code != before[job]}
-    assert changed == {(c, "digits", m) for c in ("quantize", "sample") for m in ("ot", "own")}
+    assert changed == {
+        (c, "digits", m) for c in ("quantize", "sample", "score") for m in ("ot", "own")
+    }
     (tmp_path / "net.py").unlink()
     with pytest.raises(UserError, match=r"`presets\.digits\.network\.class`: found 'net\.py'"):
         read(**given)

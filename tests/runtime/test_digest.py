@@ -34,7 +34,7 @@ def test_what_a_stage_runs() -> None:
     assert {"models.transformer", "models.path", "models.model", "runtime.random"} <= train
     assert not {"quantization.codebook", "quantization.packing"} & train
     assert "quantization.levels" in imported_modules("stages.quantize")
-    for stage in ("train", "sample", "evaluate", "classifier"):
+    for stage in ("train", "sample", "score", "classifier"):
         assert "quantization.levels" not in imported_modules(f"stages.{stage}")
 
 

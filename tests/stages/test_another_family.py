@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flowquant.config.evaluation import FidelityConfig
+from flowquant.config.evaluation import FidelityConfig, MetricsConfig
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ConditionConfig, ImageConfig
 from flowquant.config.network import TransformerConfig
@@ -17,10 +17,10 @@ from flowquant.config.sampling import SamplingConfig
 from flowquant.data.dataset import Part, Split, write_dataset
 from flowquant.models import family
 from flowquant.sampling.samples import read_samples
-from flowquant.stages.fidelity import fidelity
 from flowquant.stages.quantize import quantize
 from flowquant.stages.refine import refine
 from flowquant.stages.sample import sample
+from flowquant.stages.score import score
 from flowquant.stages.train import train
 from flowquant.training import flow_matching
 from tiny import TINY_MODEL, TINY_NETWORKS, TRAINING
@@ -145,13 +145,19 @@ def test_nothing_after_the_network_knows_its_inside(
         images[variant] = read_samples(drawn)[0].int()
     assert images["full"].shape == (9, 1, 8, 8)
     assert (images["packed"] - images["u/4bit"]).abs().max() <= 1
-    looked = tmp_path / "f.json"
-    samples = {
-        "model_samples": tmp_path / "f.safetensors",
-        "quantized_samples": tmp_path / "u.safetensors",
-    }
-    compared = FidelityConfig(samples=3, steps=2)
-    fidelity(model=trained, quantized=refined, output=looked, settings=compared, **samples)  # type: ignore[arg-type]
-    report = json.loads(looked.read_text())
+    looked = tmp_path / "scores.json"
+    score(
+        samples=tmp_path / "u.safetensors",
+        output=looked,
+        extractors=(),
+        real=(),
+        weights=(),
+        metrics=MetricsConfig(),
+        model=trained,
+        quantized=refined,
+        model_samples=tmp_path / "f.safetensors",
+        fidelity=FidelityConfig(samples=3, steps=2),
+    )
+    report = json.loads(looked.read_text())["fidelity"]
     assert report["middle_layer"]["dimensions"] >= 1
     assert max(report["paths"]["velocity_error"]) < 1

@@ -10,20 +10,16 @@ import pytest
 from flowquant.report.caveats import MEANINGS
 from flowquant.report.summary import COLUMNS
 from flowquant.report.tidy import COLUMNS as TIDY
+from flowquant.runtime.files import sha256
 from flowquant.stages.collect import collect
 from project import ROOT
-from scored import scored
+from scored import scored, scores
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> dict[str, Path]:
     """Two seeds of three variants; FID is 10, 20, 30 and 1 more for the second seed."""
-    paths: dict[str, list[Path]] = {
-        "evaluations": [],
-        "downstreams": [],
-        "models": [],
-        "classifiers": [],
-    }
+    paths: dict[str, list[Path]] = {"scores": [], "models": [], "classifiers": []}
 
     def write(kind: str, name: str, content: dict[str, Any]) -> None:
         path = tmp_path / kind / f"{name}.json"
@@ -34,15 +30,18 @@ def results(tmp_path: Path) -> dict[str, Path]:
     for index, variant in enumerate(["full", "ot/2bit", "ot/16bit"], start=1):
         for seed in (1, 0):
             origin = {"dataset": "mnist", "variant": variant, "seed": seed, "n": 1000}
-            name = f"{variant.replace('/', '_')}_{seed}"
-            values = scored(10.0 * index + seed, evaluations=80.0 + index)
-            write("evaluations", name, origin | values)
             other = scored(99.0, extractor="clip-vit-b-32", is_mean=None, is_std=None)
-            write("evaluations", f"{name}_by_another", origin | other)
-            scores = {"accuracy": 1 / index, "precision": 0.5, "recall": 0.5, "f1": 0.5}
-            write("downstreams", name, origin | scores)
+            recognized = {"accuracy": 1 / index, "precision": 0.5, "recall": 0.5, "f1": 0.5}
+            content = scores(
+                other,  # not in the order of tables
+                scored(10.0 * index + seed),
+                **origin,
+                evaluations=80.0 + index,
+                downstream=recognized,
+            )
+            write("scores", f"{variant.replace('/', '_')}_{seed}", content)
         size = {"dataset": "mnist", "variant": variant, "effective_bits": 2.01, "bytes": 12_345}
-        write("models", name, size)
+        write("models", variant.replace("/", "_"), size)
     write("classifiers", "mnist", {"dataset": "mnist", "test_accuracy": 0.99})
     outputs = {
         "results": tmp_path / "results.csv",
@@ -54,6 +53,18 @@ def results(tmp_path: Path) -> dict[str, Path]:
     inputs: dict[str, Any] = {kind: tuple(found) for kind, found in paths.items()}
     collect(**inputs | outputs, extractors=("classifier", "clip-vit-b-32"))
     return outputs
+
+
+def test_what_others_read_stays_to_the_byte(results: dict[str, Path]) -> None:
+    """Whatever files results are read from: of these numbers, what tables have always been."""
+    known = {
+        "results": "1f1384bfb0b4547b327b1d91b8e4f77e71c785976cb7c23365eebb08ca57f0c6",
+        "evaluation_results": "3be55cb4e0a58a9263b7d5280329bc97e4f2dbe17bfe6a32d0a701ab5436381c",
+        "downstream_results": "6635d6041586e77b9f02bebc38a65f3908f4163e2a85ee9c409fbe8e46bd8c88",
+        "summary": "ab05b539440b2825d5f232719f647b690fb0e58e2f2e25f41ebf763b95b0d398",
+        "table": "fb3ca12f5b96964ab51684ff393cc6616eab050b87624d09ba707a81786d0dbe",
+    }
+    assert {name: sha256(path) for name, path in results.items()} == known
 
 
 def test_the_references_schema(results: dict[str, Path]) -> None:
@@ -79,14 +90,14 @@ def test_caveats_reach_log_and_tables(
 ) -> None:
     """A floor above full precision, and a classifier that falls short of its dataset."""
     capsys.readouterr()
-    full = json.loads((tmp_path / "evaluations/full_0.json").read_text())
-    path = tmp_path / "evaluations/real_0.json"
-    path.write_text(json.dumps(full | {"variant": "real", "fid": 15.0, "evaluations": None}))
+    origin = {"dataset": "mnist", "variant": "real", "seed": 0, "n": 1000}
+    path = tmp_path / "scores/real_0.json"
+    path.write_text(json.dumps(scores(scored(10.0, fid=15.0), **origin)))
     (tmp_path / "classifiers/mnist.json").write_text('{"dataset": "mnist", "test_accuracy": 0.8}')
     outputs: dict[str, Any] = dict(results)
     collect(
         **outputs,
-        evaluations=tuple((tmp_path / "evaluations").iterdir()),
+        scores=tuple((tmp_path / "scores").iterdir()),
         models=(),
         extractors=("classifier",),
         classifiers=(tmp_path / "classifiers/mnist.json",),
@@ -165,13 +176,13 @@ def test_every_number_has_a_row(results: dict[str, Path]) -> None:
 
 
 def test_peers_are_marked(tmp_path: Path) -> None:
-    evaluations: list[Path] = []
+    files: list[Path] = []
     models: list[Path] = []
     for name in ("full", "ot/2bit", "hqq/4bit"):
         origin = {"dataset": "mnist", "variant": name}
         size: dict[str, Any] = {"effective_bits": 4.5, "bytes": 1000, "counted": name == "hqq/4bit"}
         for paths, kind, content in (
-            (evaluations, "e", scored(seed=0, n=1000)),
+            (files, "s", scores(scored(), seed=0, n=1000)),
             (models, "m", size),
         ):
             path = tmp_path / f"{kind}_{name.replace('/', '_')}.json"
@@ -179,7 +190,7 @@ def test_peers_are_marked(tmp_path: Path) -> None:
             paths.append(path)
     summary, table = tmp_path / "summary.csv", tmp_path / "summary.md"
     collect(
-        evaluations=tuple(evaluations),
+        scores=tuple(files),
         models=tuple(models),
         extractors=("classifier",),
         results=tmp_path / "results.csv",

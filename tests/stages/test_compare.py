@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from flowquant.config.comparisons import ComparisonsSection
+from flowquant.config.extractors import ExtractorName
 from flowquant.report.results import Size
 from flowquant.report.tables import read_results, write_table
 from flowquant.report.tidy import COLUMNS, observations
 from flowquant.runtime.errors import UserError
 from flowquant.stages.compare import compare
-from scored import scored
+from scored import scored, scores
 
 FIDS = {"real": 0.5, "full": 1.0, "ot/2bit": 30.0, "refined/2bit": 3.0}
 
@@ -26,16 +27,16 @@ def written(folder: Path, name: str, content: dict[str, object]) -> Path:
 
 
 def test_a_table_of_all_pairs(tmp_path: Path) -> None:
-    evaluations = tuple(
+    extractors: tuple[ExtractorName, ...] = ("inception-v3-compat", "classifier")
+    files = tuple(
         written(
             tmp_path,
-            f"{dataset}_{variant}_{extractor}_{seed}",
-            scored(fid, extractor=extractor)
+            f"{dataset}_{variant}_{seed}",
+            scores(*(scored(fid, extractor=extractor) for extractor in reversed(extractors)))
             | {"dataset": dataset, "variant": variant, "training_seed": 0, "seed": seed, "n": 9},
         )
         for dataset in ("mnist", "digits")
         for variant, fid in FIDS.items()
-        for extractor in ("classifier", "inception-v3-compat")
         for seed in (0, 1)
     )
     sizes = [
@@ -53,14 +54,14 @@ def test_a_table_of_all_pairs(tmp_path: Path) -> None:
     table = tmp_path / "comparisons.md"
 
     def run() -> None:
-        compare(evaluations, results, output, table, ComparisonsSection(), papers=("ot",))
+        compare(files, extractors, results, output, table, ComparisonsSection(), papers=("ot",))
 
     run()
     rows = list(csv.DictReader(output.read_text().splitlines()))
     assert [(row["dataset"], row["extractor"], row["variant"], row["other"]) for row in rows] == [
         (dataset, extractor, *pair)
         for dataset in ("mnist", "digits")
-        for extractor in ("classifier", "inception-v3-compat")
+        for extractor in extractors
         for pair in (("ot/2bit", "full"), ("refined/2bit", "full"), ("refined/2bit", "ot/2bit"))
     ]
     assert {row["over"] for row in rows} == {"samples and sampling seeds"}
@@ -69,3 +70,5 @@ def test_a_table_of_all_pairs(tmp_path: Path) -> None:
     write_table(results, COLUMNS, [row | {"version": "9"} for row in observed])
     with pytest.raises(UserError, match="results of version '9'"):
         run()
+    with pytest.raises(UserError, match=r"_0.json: found no scores by clip-vit-b-32"):
+        compare(files, ("clip-vit-b-32",), results, output, table, ComparisonsSection())

@@ -2,20 +2,27 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from flowquant.config.classifier import ClassifierConfig
+from flowquant.config.evaluation import MetricsConfig
 from flowquant.data.dataset import read_dataset
+from flowquant.evaluation import classifier as classifiers
 from flowquant.evaluation.classifier import predict, read_classifier
 from flowquant.sampling.samples import Origin, write_samples
 from flowquant.stages.classifier import classifier
-from flowquant.stages.downstream import downstream
+from flowquant.stages.real_features import real_features
+from flowquant.stages.score import score
 from tiny import TINY_MODEL, write_tiny_dataset
 
 
-def test_both_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trained_and_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, file, report = (
         write_tiny_dataset(tmp_path),
         tmp_path / "c.safetensors",
@@ -52,7 +59,32 @@ def test_both_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
     samples = tmp_path / "samples.safetensors"
     write_samples(samples, test.images, test.labels, Origin("tiny", "full", 3))
-    downstream(samples=samples, classifier=file, output=tmp_path / "d.json", device="cpu")
-    found = json.loads((tmp_path / "d.json").read_text())
-    assert found["accuracy"] == hits.item()
-    assert (found["n"], found["seed"], found["classifier"]) == (64, 3, "shufflenet_v2_x0_5")
+    given: dict[str, Any] = {
+        "samples": samples,
+        "metrics": MetricsConfig(kid_subsets=1, kid_subset_size=8, is_splits=1, resamples=0),
+        "classifier": file,
+        "device": "cpu",
+    }
+    alone, both = tmp_path / "alone.json", tmp_path / "both.json"
+    score(**given, output=alone, extractors=(), real=(), weights=())
+    found = json.loads(alone.read_text())
+    assert (found["n"], found["seed"], found["evaluation"]) == (64, 3, {})
+    assert found["downstream"]["accuracy"] == hits.item()
+    assert found["downstream"]["classifier"] == "shufflenet_v2_x0_5"
+    assert "fidelity" not in found
+
+    real = tmp_path / "real.safetensors"
+    real_features(data, file, real, "classifier", neighbours=3, device="cpu")
+    looked: list[int] = []
+    penultimate = classifiers.penultimate
+
+    def counted(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        looked.append(len(images))
+        return penultimate(network, images)
+
+    monkeypatch.setattr(classifiers, "penultimate", counted)
+    score(**given, output=both, extractors=("classifier",), real=(real,), weights=(file,))
+    assert looked == [64]  # once, for features and logits
+    again = json.loads(both.read_text())
+    assert again["downstream"] == found["downstream"]
+    assert again["evaluation"]["classifier"]["fid"] == pytest.approx(0, abs=1e-3)

@@ -3,22 +3,24 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from flowquant.config.evaluation import FidelityConfig
+from flowquant.config.evaluation import FidelityConfig, MetricsConfig
 from flowquant.config.method import MethodConfig
 from flowquant.runtime.errors import UserError
 from flowquant.sampling.samples import Origin, write_samples
-from flowquant.stages.fidelity import fidelity
 from flowquant.stages.plot_fidelity import plot_fidelity
 from flowquant.stages.quantize import quantize
+from flowquant.stages.score import score
+from scored import scores
 from tiny import write_tiny_model
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> dict[str, Path]:
+def files(tmp_path: Path) -> dict[str, Any]:
     model = write_tiny_model(tmp_path)
     labels = torch.arange(10)
     draws = torch.Generator().manual_seed(0)
@@ -41,22 +43,22 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return {
         "model": model,
         "model_samples": tmp_path / "full.safetensors",
-        "quantized_samples": tmp_path / "m_2bit.safetensors",
+        "samples": tmp_path / "m_2bit.safetensors",
+        "fidelity": FidelityConfig(samples=8, steps=5),
+        "device": "cpu",
+        # Nothing else is measured.
+        **dict.fromkeys(("extractors", "real", "weights"), ()),
+        "metrics": MetricsConfig(),
     }
 
 
-def test_fewer_bits_are_farther_away(files: dict[str, Path], tmp_path: Path) -> None:
-    found = []
+def test_fewer_bits_are_farther_away(files: dict[str, Any], tmp_path: Path) -> None:
+    written = []
     for bits in (2, 4):
         output = tmp_path / f"f{bits}.json"
-        fidelity(
-            **files,
-            quantized=tmp_path / f"packed{bits}.safetensors",
-            output=output,
-            settings=FidelityConfig(samples=8, steps=5),
-            device="cpu",
-        )
-        found.append(json.loads(output.read_text()))
+        score(**files, quantized=tmp_path / f"packed{bits}.safetensors", output=output)
+        written.append(json.loads(output.read_text()))
+    found = [one["fidelity"] for one in written]
     for coarse, fine in zip(*(f["paths"]["velocity_error"] for f in found), strict=True):
         assert coarse > 3 * fine
     assert found[0]["paths"]["divergence"][0] == 0
@@ -65,23 +67,24 @@ def test_fewer_bits_are_farther_away(files: dict[str, Path], tmp_path: Path) -> 
     assert found[1]["middle_layer"]["variance"] == pytest.approx(
         found[1]["middle_layer"]["full_variance"], rel=0.2
     )
-    assert (found[0]["variant"], found[0]["seed"], found[0]["n"]) == ("m/2bit", 3, 10)
-    results, data = (tmp_path / "f2.json", tmp_path / "f4.json"), tmp_path / "p.csv"
-    plot_fidelity(results=results, outputs=(tmp_path / "p.png",), data=data, dpi=50)
+    assert (written[0]["variant"], written[0]["seed"], written[0]["n"]) == ("m/2bit", 3, 10)
+    files_of_both, data = (tmp_path / "f2.json", tmp_path / "f4.json"), tmp_path / "p.csv"
+    plot_fidelity(scores=files_of_both, outputs=(tmp_path / "p.png",), data=data, dpi=50)
     with data.open(newline="") as file:
         drawn = list(csv.DictReader(file))
     assert len(drawn) == sum(len(result["paths"]["t"]) for result in found)
     assert float(drawn[0]["velocity_error"]) == found[0]["paths"]["velocity_error"][0]
 
 
-def test_samples_of_another_seed_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+def test_samples_of_another_seed_are_refused(files: dict[str, Any], tmp_path: Path) -> None:
     images = torch.zeros(10, 1, 8, 8, dtype=torch.uint8)
-    write_samples(files["quantized_samples"], images, torch.arange(10), Origin("tiny", "m", 4))
+    write_samples(files["samples"], images, torch.arange(10), Origin("tiny", "m", 4))
     with pytest.raises(UserError, match="seed 4"):
-        fidelity(
-            **files,
-            quantized=tmp_path / "packed2.safetensors",
-            output=tmp_path / "f.json",
-            settings=FidelityConfig(samples=8, steps=5),
-            device="cpu",
-        )
+        score(**files, quantized=tmp_path / "packed2.safetensors", output=tmp_path / "f.json")
+
+
+def test_scores_without_fidelity_are_not_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "full.json"
+    path.write_text(json.dumps(scores(dataset="a", variant="full", seed=0, n=9)))
+    with pytest.raises(UserError, match=r"full.json: found no `fidelity`; expected scores of a q"):
+        plot_fidelity(scores=(path,), outputs=(), data=tmp_path / "p.csv", dpi=50)

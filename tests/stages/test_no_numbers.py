@@ -19,7 +19,7 @@ from flowquant.evaluation.classifier import build_classifier, write_classifier
 from flowquant.evaluation.frechet import Reference
 from flowquant.runtime.errors import UserError
 from flowquant.sampling.samples import Origin, write_samples
-from flowquant.stages import distances, downstream, evaluate, fidelity, refine, sensitivity, sweep
+from flowquant.stages import distances, refine, score, sensitivity, sweep
 from flowquant.stages.quantize import quantize
 from flowquant.stages.real_features import real_features
 from flowquant.training.refinement import Refinement
@@ -65,31 +65,21 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
 
 def measured(stage: str, inputs: dict[str, Path], output: Path) -> Callable[[], None]:
     """A call of the stage, on the inputs."""
-    scored: dict[str, Any] = {
-        "real": inputs["real"],
-        "weights": inputs["classifier"],
-        "extractor": "classifier",
-        "output": output,
-    }
     pair: dict[str, Any] = {
         "model": inputs["model"],
         "quantized": inputs["quantized"],
         "output": output,
     }
     return {
-        "evaluate": lambda: evaluate.evaluate(
+        "score": lambda: score.score(
             samples=inputs["samples"],
+            extractors=("classifier",),
+            real=(inputs["real"],),
+            weights=(inputs["classifier"],),
             metrics=MetricsConfig(kid_subsets=1, kid_subset_size=10, is_splits=1, resamples=1),
-            **scored,
-            **CPU,
-        ),
-        "downstream": lambda: downstream.downstream(
-            samples=inputs["samples"], classifier=inputs["classifier"], output=output, **CPU
-        ),
-        "fidelity": lambda: fidelity.fidelity(
+            classifier=inputs["classifier"],
             model_samples=inputs["samples"],
-            quantized_samples=inputs["samples"],
-            settings=FidelityConfig(samples=2, steps=2),
+            fidelity=FidelityConfig(samples=2, steps=2),
             **pair,
             **CPU,
         ),
@@ -126,7 +116,10 @@ def measured(stage: str, inputs: dict[str, Path], output: Path) -> Callable[[], 
                 guidance=1.0,
                 precision="float32",
             ),
-            **scored,
+            real=inputs["real"],
+            weights=inputs["classifier"],
+            extractor="classifier",
+            output=output,
             **SAID,
             **CPU,
         ),
@@ -144,9 +137,9 @@ def no_numbers(*_: object, **__: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("stage", "owner", "name", "instead", "key"),
     [
-        ("evaluate", evaluate, "image_metrics", no_numbers, "some.1"),
-        ("downstream", downstream, "scores", no_numbers, "some.1"),
-        ("fidelity", fidelity, "compare_paths", no_numbers, "some.1"),
+        ("score", score, "image_metrics", no_numbers, "evaluation.classifier.some.1"),
+        ("score", score, "scores", no_numbers, "downstream.some.1"),
+        ("score", score, "compare_paths", no_numbers, "fidelity.some.1"),
         ("distances", distances, "errors", no_numbers, r"tensors\..*\.some.1"),
         ("sensitivity", sensitivity, "mean_squared_error", no_number, r"tensors\..*squared_error"),
         ("refine", Refinement, "velocity_error", no_number, "velocity_error.before"),

@@ -20,10 +20,10 @@ from flowquant.evaluation.classifier import build_classifier, write_classifier
 from flowquant.models.model import build_network, write_model
 from flowquant.report.caveats import MEANINGS
 from flowquant.stages.collect_sweep import collect_sweep
-from flowquant.stages.evaluate import evaluate
 from flowquant.stages.plot_sweep import plot_sweep
 from flowquant.stages.real_features import real_features
 from flowquant.stages.sample import sample
+from flowquant.stages.score import score
 from flowquant.stages.sweep import solver_configs, sweep
 
 SWEEP = SweepConfig(
@@ -93,7 +93,7 @@ def test_a_row_is_what_sampling_and_evaluation_give(
     assert [row["tolerance"] for row in rows] == [None, None, None, None, 1e-1, 1e-3]
     assert rows[4]["evaluations"] < rows[5]["evaluations"]
 
-    samples, score = tmp_path / "samples.safetensors", tmp_path / "score.json"
+    samples, scores = tmp_path / "samples.safetensors", tmp_path / "scores.json"
     sampling = SamplingConfig(solver="heun", steps=2, per_class=10, precision="float32")
     sample(
         model=model,
@@ -103,17 +103,17 @@ def test_a_row_is_what_sampling_and_evaluation_give(
         device="cpu",
     )
     metrics = MetricsConfig(kid_subsets=1, kid_subset_size=10, is_splits=1, resamples=0)
-    evaluate(
+    score(
         samples=samples,
-        real=real,
-        weights=weights,
-        output=score,
-        extractor="classifier",
+        real=(real,),
+        weights=(weights,),
+        output=scores,
+        extractors=("classifier",),
         metrics=metrics,
         device="cpu",
     )
-    scored = json.loads(score.read_text())
-    assert rows[3]["fid"] == pytest.approx(scored["fid"])
+    scored = json.loads(scores.read_text())
+    assert rows[3]["fid"] == pytest.approx(scored["evaluation"]["classifier"]["fid"])
     assert rows[3]["evaluations"] == scored["evaluations"] == 4
 
 

@@ -31,9 +31,7 @@ def test_a_peer_goes_through_the_whole_workflow(mine: Workflow) -> None:
     without, jobs = mine.jobs(), mine.jobs("fake.yaml")
     assert jobs.pop("quantize_peer") == 2
     more = {rule: count - without[rule] for rule, count in jobs.items()}
-    assert {rule: n for rule, n in more.items() if n} == dict.fromkeys(
-        ("sample", "evaluate", "downstream"), 2
-    )
+    assert {rule: n for rule, n in more.items() if n} == dict.fromkeys(("sample", "score"), 2)
     done = mine.snakemake(config=config)
     assert done.returncode == 0, done.stdout[-5000:]
     report = json.loads((mine.folder / f"{PATH}/2bit.json").read_text())

@@ -12,8 +12,8 @@ def test_refined_methods(everything: Workflow, variant: str) -> None:
     results = everything.folder / "results/everything"
     refined = json.loads((results / f"quantized_models/tiny_idx/{variant}.json").read_text())
     assert refined["velocity_error"]["after"] < refined["velocity_error"]["before"]
-    fidelity = json.loads((results / f"fidelity/tiny_idx/{variant}/seed0.json").read_text())
-    assert 0 < fidelity["ssim"] <= 1
+    scores = json.loads((results / f"scores/tiny_idx/{variant}/seed0.json").read_text())
+    assert 0 < scores["fidelity"]["ssim"] <= 1
     assert (results / f"distances/tiny_idx/{variant}.json").stat().st_size > 0
 
 

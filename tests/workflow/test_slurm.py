@@ -213,7 +213,7 @@ def test_everything_is_made_by_slurm(runs: Runs) -> None:
     jobs = [job for job in runs.whole.all_jobs() if job.state == "COMPLETED"]
     assert sorted(job.rule for job in jobs) == sorted(
         ["check_preset", "dataset", "train", "classifier", "quantize", "real_features"]
-        + ["sample", "evaluate", "downstream"] * 2
+        + ["sample", "score"] * 2
     )
 
 

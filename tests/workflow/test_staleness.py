@@ -27,7 +27,7 @@ OTHERS = (
     *(f"{RUN}/sampling/{name}/full/seed0.safetensors" for name in PRESETS),
 )
 # Targets are no results, and stale with anything.
-NO_RESULTS = {*TARGETS, "check", "models", "quantized", "evaluations"}
+NO_RESULTS = {*TARGETS, "check", "models", "quantized", "scores"}
 
 MODEL = "check_preset train benchmark_dataset"
 SAMPLES = "sample sweep_variant benchmark_dataset"
@@ -106,7 +106,7 @@ MATRIX = [
     Rows(PEER, "check_preset quantize_peer", {"peer": "hqq"}),
     Rows(
         "evaluation.metrics",
-        "evaluate",
+        "score",
         {
             "kid_subsets": 9,
             "kid_subset_size": 9,
@@ -115,14 +115,14 @@ MATRIX = [
             "directions": 9,
         },
     ),
-    Rows("evaluation.metrics", "evaluate real_features", {"neighbours": 2}),
+    Rows("evaluation.metrics", "real_features", {"neighbours": 2}),
     # Nothing is extracted by them here.
     Rows(
         "evaluation.weights.inception-v3-compat",
         "",
         {"path": "weights.pth", "urls": ["https://x.org/y"], "sha256": HEX},
     ),
-    Rows("fidelity", "fidelity", {"samples": 3, "steps": 3}),
+    Rows("fidelity", "score@refined score@mixed score@fake", {"samples": 3, "steps": 3}),
     Rows(
         "comparisons",
         "compare",
@@ -335,14 +335,8 @@ MATRIX = [
 
 PAGES = "report_table report_overview"
 SCORED = "collect compare plot_metrics*3 theory report_table*3 report_overview"
-NEW_VARIANT = (
-    "sample sample_grids evaluate downstream fidelity distances plot_levels plot_samples "
-    f"plot_fidelity {SCORED}"
-)
-NEW_PEER = (
-    "quantize_peer sample sample_grids evaluate downstream fidelity plot_samples plot_fidelity "
-    f"{SCORED}"
-)
+NEW_VARIANT = f"sample sample_grids score distances plot_levels plot_samples plot_fidelity {SCORED}"
+NEW_PEER = f"quantize_peer sample sample_grids score plot_samples plot_fidelity {SCORED}"
 NEW_REFINED = f"{NEW_VARIANT} quantize_to_refine refine plot_curves"
 OTHER_POINTS = f"{NEW_REFINED} hessians sensitivity allocate plot_allocation"
 # Changes that bring other jobs, or take jobs away: all there are, several as ``rule*n``.
@@ -351,8 +345,8 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
     "datasets": (
         ["tiny_idx", "digits"],
         "train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 "
-        "quantize_peer sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 "
-        "fidelity*3 distances*2 collect compare plot_metrics*6 plot_levels plot_samples "
+        "quantize_peer sample*4 sample_real sample_grids real_features score*5 distances*2 "
+        "collect compare plot_metrics*6 plot_levels plot_samples "
         "plot_curves plot_allocation plot_fidelity theory*2 sweep_variant collect_sweep "
         "plot_sweep*2 benchmark_dataset report_table*3 report_overview",
     ),
@@ -367,18 +361,18 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
     f"{MIXED}.compensate.source": ("trajectories", OTHER_POINTS),
     "seeds": (
         [0, 1],
-        f"sample*4 sample_real sample_grids downstream*4 evaluate*5 fidelity*3 {SCORED}",
+        f"sample*4 sample_real sample_grids score*5 {SCORED}",
     ),
     # What there is of the first training seed stays as it is.
     "training_seeds": (
         [0, 1],
         "train hessians sensitivity allocate quantize_to_refine*2 refine*2 quantize_peer sample*4 "
-        f"sample_grids downstream*4 evaluate*4 fidelity*3 {SCORED}",
+        f"sample_grids score*4 {SCORED}",
     ),
     "evaluation.extractors": (
         ["inception-v3-compat", "classifier"],
-        "extractor_weights real_features evaluate*5 sweep_variant collect_sweep plot_sweep "
-        f"benchmark_dataset {SCORED}",
+        "extractor_weights real_features score*5 plot_fidelity sweep_variant collect_sweep "
+        f"plot_sweep benchmark_dataset {SCORED}",
     ),
     "evaluation.floor": (False, SCORED),
     "sweep.variants": (["full", "refined/2bit"], "sweep_variant collect_sweep plot_sweep"),
@@ -390,8 +384,8 @@ OTHER_JOBS: dict[str, tuple[Any, str]] = {
     "run": (
         "another",
         "check_preset train classifier hessians sensitivity allocate quantize_to_refine*2 refine*2 "
-        "quantize_peer sample*4 sample_real sample_grids real_features evaluate*5 downstream*4 "
-        "fidelity*3 distances*2 plot_levels plot_samples plot_curves plot_allocation plot_fidelity "
+        "quantize_peer sample*4 sample_real sample_grids real_features score*5 distances*2 "
+        "plot_levels plot_samples plot_curves plot_allocation plot_fidelity "
         f"{SCORED} "
         "sweep_variant collect_sweep plot_sweep benchmark_dataset",
     ),
@@ -419,11 +413,11 @@ LOST = {
     "results.csv": ("all", f"collect compare plot_metrics theory {PAGES}"),
     "summary.md": ("all", f"collect compare plot_metrics theory {PAGES}"),
     "*_results.json": ("all", f"collect compare plot_metrics theory {PAGES}"),
-    "evaluation/**/seed0.*.json": ("all", f"evaluate collect compare plot_metrics theory {PAGES}"),
-    "downstream/**/*.json": ("all", f"downstream collect compare plot_metrics theory {PAGES}"),
-    "fidelity/**/*.json": (
+    "scores/**/full/*.json": ("all", f"score collect compare plot_metrics theory {PAGES}"),
+    "scores/**/real/*.json": ("all", f"score collect compare plot_metrics theory {PAGES}"),
+    "scores/**/2bit/*.json": (
         "all",
-        f"fidelity collect compare plot_fidelity plot_metrics theory {PAGES}",
+        f"score collect compare plot_fidelity plot_metrics theory {PAGES}",
     ),
     # Made with weights that all else is made of: asked for by a target of their own.
     "models/tiny_idx*.json*": ("models", "train"),

@@ -25,9 +25,11 @@ def test_everything_is_made(finished: Workflow) -> None:
         assert images.shape == (100, 1, 8, 8)
         assert labels.bincount().tolist() == [10] * 10
         assert origin.variant == variant
-        for stage, name in (("evaluation", "seed0.classifier"), ("downstream", "seed0")):
-            result = json.loads((run / f"{stage}/digits/{variant}/{name}.json").read_text())
-            assert result["n"] == 100
+        scores = json.loads((run / f"scores/digits/{variant}/seed0.json").read_text())
+        assert scores["n"] == 100
+        assert set(scores["evaluation"]) == {"classifier"}
+        assert "downstream" in scores
+        assert "fidelity" not in scores
     for name in ("fid", "fid_bits", "is", "accuracy", "samples", "levels", "curves"):
         assert (run / f"plots/digits_{name.removesuffix('_bits')}.csv").exists()
         pixels = np.asarray(Image.open(run / f"plots/digits_{name}.png").convert("L"))
@@ -120,8 +122,7 @@ def test_another_training_seed_adds_a_model(finished: Workflow) -> None:
         "quantize": 2,
         "sample": 3,
         "sample_grids": 1,
-        "evaluate": 3,
-        "downstream": 3,
+        "score": 3,
         "collect": 1,
         "compare": 1,
         "plot_metrics": 3,
@@ -153,8 +154,7 @@ def test_the_papers_graph(finished: Workflow) -> None:
     assert jobs["quantize"] == 4 * 8
     assert jobs["compare"] == 1
     assert jobs["sample"] == 4 * 9
-    assert jobs["evaluate"] == 4 * 10  # and the real floor
-    assert jobs["downstream"] == jobs["sample"] - 9  # CelebA has no classifier
+    assert jobs["score"] == 4 * 10  # and the real floor
     assert jobs["extractor_weights"] == 1
     assert not (finished.folder / "data").exists()
 
@@ -193,8 +193,9 @@ def test_a_sweep_over_solvers(finished: Workflow) -> None:
         ("dopri5", None),
     ]
     # The tiny run samples with two Euler steps: the same images, the same FID.
-    scored = json.loads((run / "evaluation/digits/ot/2bit/seed0.classifier.json").read_text())
-    assert found["rows"][0]["fid"] == pytest.approx(scored["fid"], rel=1e-4)
+    scores = json.loads((run / "scores/digits/ot/2bit/seed0.json").read_text())
+    fid = scores["evaluation"]["classifier"]["fid"]
+    assert found["rows"][0]["fid"] == pytest.approx(fid, rel=1e-4)
     with (run / "sweep.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 3 * 5
     assert "### dopri5" in (run / "sweep.md").read_text()

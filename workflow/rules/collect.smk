@@ -1,12 +1,7 @@
-REPORTS = EVALUATIONS + DOWNSTREAMS + FIDELITIES
-
-
 rule collect:
     input:
-        evaluations=EVALUATIONS,
-        downstreams=DOWNSTREAMS,
+        scores=SCORES,
         models=of_models(MODEL_REPORT) + QUANTIZED_REPORTS,
-        fidelities=FIDELITIES,
         classifiers=expand(rules.classifier.output.report, dataset=RUN.classified),
     output:
         results="<run>/results.csv",
@@ -33,18 +28,9 @@ rule collect:
     shell:
         stage(
             "collect",
-            "--evaluations {input.evaluations} --extractors {params.extractors} "
-            "--models {input.models} "
-            "--downstreams {input.downstreams} --fidelities {input.fidelities} "
+            "--scores {input.scores} --extractors {params.extractors} --models {input.models} "
             "--classifiers {input.classifiers} --references {params.references} "
             "--results={output.results} --evaluation-results={output.evaluation_results} "
             "--downstream-results={output.downstream_results} --summary={output.summary} "
             "--table={output.table}",
         )
-
-
-rule evaluations:
-    input:
-        REPORTS,
-    message:
-        f"{RUN.name}: evaluations done"

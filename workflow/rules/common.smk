@@ -58,8 +58,15 @@ pathvars:
 
 
 def names(choices):
-    """A wildcard constraint that matches just these names (nothing, if there are none)."""
-    return "|".join(map(re.escape, choices)) or "(?!)"
+    """A wildcard constraint that matches just these names (nothing, if there are none).
+
+    A method is in it once, whatever its widths: constraints are read for each file of each job.
+    """
+    found = {}
+    for method, slash, rest in (choice.rpartition("/") for choice in choices):
+        found.setdefault(re.escape(method + slash), []).append(re.escape(rest))
+    parts = (f"{method}(?:{'|'.join(rests)})" for method, rests in found.items())
+    return "|".join(parts) or "(?!)"
 
 
 wildcard_constraints:

@@ -1,6 +1,6 @@
 rule compare:
     input:
-        evaluations=EVALUATIONS,
+        scores=SCORES,
         results=rules.collect.output.results,
     output:
         comparisons="<run>/comparisons.csv",
@@ -11,6 +11,7 @@ rule compare:
     conda:
         ENVIRONMENT
     params:
+        extractors=RUN.extractors,
         comparisons=RUN.comparisons_options,
         code=RUN.code("compare"),
     message:
@@ -18,6 +19,7 @@ rule compare:
     shell:
         stage(
             "compare",
-            "--evaluations {input.evaluations} --results={input.results} "
+            "--scores {input.scores} --extractors {params.extractors} "
+            "--results={input.results} "
             "--output={output.comparisons} --table={output.table} {params.comparisons}",
         )

@@ -21,6 +21,40 @@ def sampled_attributes(wildcards, input):
     return [f"--data={input.data}"] if input.get("data") else []
 
 
+def scored_from(wildcards):
+    """Samples, and what they are scored by.
+
+    Features of real images and weights of every extractor; the classifier, if the dataset has one;
+    the models and full precision's samples, if fidelity is measured.
+    """
+    files = {
+        "samples": IMAGES.format(**wildcards),
+        "real": [
+            rules.real_features.output[0].format(extractor=name, **wildcards)
+            for name in sorted(RUN.extractors)
+        ],
+        "weights": [
+            RUN.extractor_weights(wildcards, name) for name in sorted(RUN.extractors)
+        ],
+    }
+    if wildcards.dataset in RUN.classified and wildcards.variant != "real":
+        classifier = rules.classifier.output.classifier
+        files["classifier"] = classifier.format(**wildcards)
+    if RUN.compares(wildcards):
+        files["model"] = MODEL.format(**wildcards)
+        files["quantized"] = PACKED.format(**wildcards)
+        files["model_samples"] = IMAGES.format(**{**wildcards, "variant": "full"})
+    return files
+
+
+def scored_by(wildcards, input):
+    """The classifier, and the models to compare, as options."""
+    names = ("classifier", "model", "quantized", "model_samples")
+    return [
+        f"--{name.replace('_', '-')}={input[name]}" for name in names if input.get(name)
+    ]
+
+
 def curves(wildcards):
     """The curves of a dataset's training, if it was trained here, and of all refinements."""
     trained = wildcards.dataset in RUN.trained

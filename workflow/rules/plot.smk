@@ -131,7 +131,7 @@ rule plot_allocation:
 rule plot_fidelity:
     input:
         expand(
-            rules.fidelity.output,
+            rules.score.output,
             training=FIRST,
             variant=RUN.quantized,
             seed=RUN.seeds[0],
@@ -153,7 +153,7 @@ rule plot_fidelity:
     shell:
         stage(
             "plot_fidelity",
-            "--results {input} --outputs {output.figures} --data={output.data} "
+            "--scores {input} --outputs {output.figures} --data={output.data} "
             "--dpi={params.dpi}",
         )
 

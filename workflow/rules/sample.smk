@@ -69,19 +69,19 @@ rule sample_real:
         )
 
 
-# Apart from sampling: a grid that is lost is drawn again, and nothing else is made.
+# Apart from sampling: a grid that is lost is drawn again, and nothing else is made. A job for each
+# seed, for Snakemake looks through a rule's outputs for every file of its folder.
 rule sample_grids:
     input:
-        expand(IMAGES, variant=RUN.variants, seed=RUN.seeds, allow_missing=True),
+        expand(IMAGES, variant=RUN.variants, allow_missing=True),
     output:
         expand(
             IMAGES.replace(".safetensors", ".png"),
             variant=RUN.variants,
-            seed=RUN.seeds,
             allow_missing=True,
         ),
     log:
-        "<logs>/sample_grids/{dataset}{training}.log",
+        "<logs>/sample_grids/{dataset}{training}/seed{seed}.log",
     localrule: True
     conda:
         ENVIRONMENT
@@ -89,7 +89,7 @@ rule sample_grids:
         per_class=lambda w: RUN.preset(w).sampling.per_class,
         code=RUN.code("sample_grids"),
     message:
-        "{wildcards.dataset}{wildcards.training}: drawing the samples of each variant"
+        "{wildcards.dataset}{wildcards.training}: drawing samples of each variant, seed {wildcards.seed}"
     shell:
         stage(
             "sample_grids",
@@ -97,7 +97,7 @@ rule sample_grids:
         )
 
 
-GRIDS = of_models(rules.sample_grids.output)
+GRIDS = of_models(rules.sample_grids.output, seed=RUN.seeds)
 
 
 rule samples:

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
-from functools import wraps
+from functools import cache, wraps
 from itertools import chain
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -27,7 +27,7 @@ def options(name: str, kind: type, *sections: object) -> list[str]:
         sections: Where the values are; the first section that has a field gives it.
     """
     words: list[str] = []
-    kinds = get_type_hints(kind)
+    kinds = _kinds(kind)
     for field in fields(kind):
         section = next(section for section in sections if hasattr(section, field.name))
         option, value = f"{name}.{field.name}".strip("."), getattr(section, field.name)
@@ -35,6 +35,10 @@ def options(name: str, kind: type, *sections: object) -> list[str]:
             words.append(f"{option}:{_hyphenated(type(value).__name__)}".replace("_", "-"))
         words += _words(option, value)
     return words
+
+
+# For thousands of jobs.
+_kinds = cache(get_type_hints)
 
 
 def _hyphenated(name: str) -> str:

@@ -18,7 +18,7 @@ from flowquant.config.compensation import CompensationConfig
 from flowquant.config.configuration import Configuration
 from flowquant.config.custom import CustomConfig
 from flowquant.config.evaluation import FidelityConfig, MetricsConfig
-from flowquant.config.extractors import WeightsConfig
+from flowquant.config.extractors import ExtractorName, WeightsConfig
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ConditionConfig, ImageConfig, ModelConfig
 from flowquant.config.peer import KNOWN, PeerConfig
@@ -210,8 +210,10 @@ class Run:
             return self.methods[wildcards.method].refine
         return getattr(self.preset(wildcards), part)
 
-    def per_device(self, part: str, amount: int) -> Callable[[Wildcards], int]:
+    def per_device(self, part: str, amount: int) -> Callable[[Wildcards], int] | int:
         """A resources function: so much for each device of training, sampling or refine."""
+        if {devices for _, devices in self.devices()} == {1}:
+            return amount  # a function would be called for each of thousands of jobs
         return lambda wildcards: amount * self._section(wildcards, part).devices
 
     def devices(self) -> Iterable[tuple[str, int]]:
@@ -371,23 +373,24 @@ class Run:
         sensitivity = self.methods[wildcards.method].sensitivity
         return options("trials", type(sensitivity), sensitivity)
 
-    def extractor_weights(self, wildcards: Wildcards) -> str:
-        """The weights of the feature extractor that a rule names, or of the first."""
-        extractor = getattr(wildcards, "extractor", self.extractor)
+    def extractor_weights(self, wildcards: Wildcards, name: ExtractorName | None = None) -> str:
+        """The weights of an extractor: this one, that which a rule names, or the first."""
+        extractor = getattr(wildcards, "extractor", self.extractor) if name is None else name
         if extractor == "classifier":
             return f"results/{self.name}/classifiers/{wildcards.dataset}.safetensors"
         said = self.configuration.evaluation.weights.get(extractor)
         return (said and said.path) or f"results/data/{extractor}.pth"
 
-    @property
-    def metrics_options(self) -> Words:
-        """Settings of the metrics."""
-        return options("metrics", MetricsConfig, self.configuration.evaluation.metrics)
+    def compares(self, wildcards: Wildcards) -> bool:
+        """Whether the samples of a variant are compared with those of full precision."""
+        return self.configuration.fidelity is not None and wildcards.variant in self.quantized
 
-    @property
-    def fidelity_options(self) -> Words:
-        """How variants are compared with full precision."""
-        return options("settings", FidelityConfig, self.configuration.fidelity or FidelityConfig())
+    def score_options(self, wildcards: Wildcards) -> Words:
+        """By what samples are scored, and if they are, how compared with full precision's."""
+        words = options("metrics", MetricsConfig, self.configuration.evaluation.metrics)
+        if self.compares(wildcards):
+            words += options("fidelity", FidelityConfig, self.configuration.fidelity)
+        return ["--extractors", *sorted(self.extractors), *words]
 
     def weights_options(self, wildcards: Wildcards) -> Words:
         """Where the weights of an extractor come from, in place of where they are published."""

@@ -58,9 +58,9 @@ class Session:
         if not workflow.is_main_process or not workflow.modifier.is_main_snakefile():
             return None
         session = cls()
-        # A graph of thousands of jobs stays: looking through it for garbage again and again was a
-        # sixth of what a dry run takes.
-        gc.set_threshold(100_000, 20, 100)
+        # A graph of thousands of jobs stays: looking through it for garbage, however seldom, was a
+        # tenth of what a dry run takes.
+        gc.disable()
         keep_records(Path("results"))
         return session
 
@@ -76,6 +76,8 @@ class Session:
         Those of this machine note in the file ``devices`` when they computed where. ``jobs`` is
         their environment, where this interpreter runs them.
         """
+        gc.freeze()
+        gc.enable()
         self._local = workflow.local_exec
         if self._local:
             devices.parent.mkdir(parents=True, exist_ok=True)

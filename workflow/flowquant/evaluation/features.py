@@ -56,9 +56,20 @@ def extract(
         UserError: if the weights are unreadable, a classifier's of other images, or give features
             that are no numbers; or if the extractor asks for a package that is not installed.
     """
-    network = load_extractor(extractor, weights, device)
+    return features_by(load_extractor(extractor, weights, device), images, weights, device, batch)
+
+
+def features_by(
+    network: nn.Module,
+    images: Tensor,
+    weights: Path,
+    device: torch.device,
+    batch: int | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """What `extract` returns, by a network that was loaded from the weights."""
     if batch is None:
-        batch = FEW if device.type == "cpu" and extractor != "classifier" else MANY
+        small = device.type == "cpu" and not isinstance(network, ClassifierFeatures)
+        batch = FEW if small else MANY
     found = run_extractor(network, images, device, batch)
     if not all(part is None or bool(part.isfinite().all()) for part in found):
         raise UserError(

@@ -30,8 +30,8 @@ class OfSamples(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation(OfSamples):
-    """What `evaluate` wrote.
+class Evaluation:
+    """Features of samples against those of real images.
 
     ``fid_resampled`` are FIDs of bootstrap resamples, the same of all variants with this seed and
     ``start``; ``fid_at`` those of fewer samples, by their number; ``fid_infinity`` is None
@@ -39,7 +39,6 @@ class Evaluation(OfSamples):
     """
 
     n_real: Counted
-    extractor: str
     features: Counted
     weights_sha256: str
     fid: float
@@ -53,12 +52,11 @@ class Evaluation(OfSamples):
     precision: float
     recall: float
     sliced_w2: float
-    evaluations: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Downstream(OfSamples):
-    """What `downstream` wrote."""
+class Downstream:
+    """What a classifier recognizes in samples."""
 
     accuracy: float
     precision: float
@@ -80,13 +78,27 @@ class Paths:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fidelity(OfSamples):
-    """What `fidelity` wrote."""
+class Fidelity:
+    """How near a quantized model stays to full precision."""
 
     psnr: float
     ssim: float
     trajectories: Counted
     paths: Paths
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores(OfSamples):
+    """What `score` wrote.
+
+    ``evaluation`` is by extractor; ``evaluations`` is how often the velocity was evaluated for a
+    sample. Sections are missing of what was not measured.
+    """
+
+    evaluation: dict[str, Evaluation]
+    downstream: Downstream | None = None
+    fidelity: Fidelity | None = None
+    evaluations: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

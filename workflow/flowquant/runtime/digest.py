@@ -8,6 +8,7 @@ runs.
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def direct_imports(module: str) -> frozenset[str]:
     Imports inside functions and those for type checkers count.
     """
     names: set[str] = set()
-    for node in ast.walk(_tree(module)):
+    for node in _statements(_tree(module)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "flowquant":
             base = (node.module or "").removeprefix("flowquant").lstrip(".")
             candidates = {f"{base}.{alias.name}".lstrip(".") for alias in node.names} | {base}
@@ -78,6 +79,14 @@ def direct_imports(module: str) -> frozenset[str]:
                 if alias.name.startswith("flowquant.")
             }
     return frozenset(names)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements below a node, without a look into expressions, which are most of a tree."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield child
+            yield from _statements(child)
 
 
 @cache

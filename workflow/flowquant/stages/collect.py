@@ -6,7 +6,8 @@ from pathlib import Path
 from flowquant.config.extractors import ExtractorName
 from flowquant.report.caveats import MEANINGS, warn
 from flowquant.report.certainty import intervals
-from flowquant.report.results import Downstream, Evaluation, Fidelity, Judge, Size
+from flowquant.report.results import Judge, Size
+from flowquant.report.scores import read_scores
 from flowquant.report.summary import COLUMNS, as_markdown, evaluated, judged, nest, table_rows
 from flowquant.report.tables import read_results, write_table
 from flowquant.report.tidy import COLUMNS as TIDY
@@ -15,7 +16,7 @@ from flowquant.runtime.files import read_json, write_json, write_text
 
 
 def collect(
-    evaluations: tuple[Path, ...],
+    scores: tuple[Path, ...],
     models: tuple[Path, ...],
     extractors: tuple[ExtractorName, ...],
     results: Path,
@@ -23,33 +24,31 @@ def collect(
     downstream_results: Path,
     summary: Path,
     table: Path,
-    downstreams: tuple[Path, ...] = (),
     classifiers: tuple[Path, ...] = (),
-    fidelities: tuple[Path, ...] = (),
     references: tuple[float, ...] = (),
 ) -> None:
     """Gather results.
 
     Args:
-        evaluations: What `evaluate` wrote for each model, variant, seed and extractor.
+        scores: What `score` wrote for each model, variant and seed.
         models: Reports on the size of each variant's file.
-        extractors: In which order tables have them; the JSON files are of the first.
+        extractors: Which results are of, in the order of tables; the JSON files are of the first.
         results: CSV to write, a row for each number that was measured.
         evaluation_results: JSON to write, the reference's ``samples_evaluation_results.json``.
         downstream_results: JSON to write, the reference's ``downstream_results.json``.
         summary: CSV to write, a row for each dataset, extractor and variant.
         table: The same as Markdown, for people.
-        downstreams: What `downstream` wrote for each model, variant and seed.
         classifiers: Reports of the classifiers.
-        fidelities: What `fidelity` wrote for each model, variant and seed.
         references: The accuracy 0…1 that the dataset of each classifier allows; 1 without.
     """
-    seen, said = read_results(evaluations, Evaluation), read_results(downstreams, Downstream)
-    near, sizes = read_results(fidelities, Fidelity), read_results(models, Size)
+    scored, sizes = read_scores(scores, extractors), read_results(models, Size)
     accuracies = [asdict(read_json(path, Judge)) for path in classifiers]
     allowed = dict(zip((judge["dataset"] for judge in accuracies), references, strict=False))
-    observed = observations(seen, said, near, sizes, accuracies)
-    rows = table_rows(observed, extractors, intervals(seen, said), allowed)
+    observed = observations(
+        scored.evaluations, scored.downstreams, scored.fidelities, sizes, accuracies
+    )
+    certain = intervals(scored.evaluations, scored.downstreams)
+    rows = table_rows(observed, extractors, certain, allowed)
     for row in rows:
         for caveat in row["caveats"].split():
             if caveat in MEANINGS:

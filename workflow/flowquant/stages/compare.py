@@ -5,16 +5,18 @@ from collections import defaultdict
 from pathlib import Path
 
 from flowquant.config.comparisons import ComparisonsSection
+from flowquant.config.extractors import ExtractorName
 from flowquant.config.variants import Variant
 from flowquant.report.comparisons import COLUMNS, as_markdown, comparison_rows
-from flowquant.report.results import Evaluation
-from flowquant.report.tables import Row, read_results, write_table
+from flowquant.report.scores import read_scores
+from flowquant.report.tables import Row, write_table
 from flowquant.report.tidy import read_observations
 from flowquant.runtime.files import write_text
 
 
 def compare(
-    evaluations: tuple[Path, ...],
+    scores: tuple[Path, ...],
+    extractors: tuple[ExtractorName, ...],
     results: Path,
     output: Path,
     table: Path,
@@ -25,7 +27,8 @@ def compare(
     """Compare the FIDs of variants that share trained models, noise and labels.
 
     Args:
-        evaluations: What `evaluate` wrote for each model, variant, seed and extractor.
+        scores: What `score` wrote for each model, variant and seed.
+        extractors: Of whose features FIDs are, in the order of tables.
         results: The table of all results that `collect` wrote, which has the variants' sizes.
         output: CSV to write, a row for each pair: the difference of FID, its 95 % interval and p.
         table: The same as Markdown, for people.
@@ -37,7 +40,7 @@ def compare(
         UserError: if files do not belong together, or are of another version.
     """
     groups: dict[tuple[str, str], dict[Variant, list[Row]]] = {}
-    for result in read_results(evaluations, Evaluation):
+    for result in read_scores(scores, extractors).evaluations:
         own = groups.setdefault((result["dataset"], result["extractor"]), defaultdict(list))
         if not result["variant"].is_real:
             own[result["variant"]].append(result)

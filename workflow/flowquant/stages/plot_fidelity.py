@@ -6,9 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flowquant.report.look import place, variant_style
-from flowquant.report.results import Fidelity
+from flowquant.report.scores import read_scores
 from flowquant.report.style import WIDTH, legend_below, logarithmic, name_end, save
-from flowquant.report.tables import Row, read_results, write_table
+from flowquant.report.tables import REMEDY, Row, write_table
+from flowquant.runtime.errors import UserError
 
 PANELS = {
     "velocity_error": "relative velocity error",
@@ -22,7 +23,7 @@ MARKS = 8
 
 
 def plot_fidelity(
-    results: tuple[Path, ...], outputs: tuple[Path, ...], data: Path, dpi: int
+    scores: tuple[Path, ...], outputs: tuple[Path, ...], data: Path, dpi: int
 ) -> None:
     """Plot how the error grows along the flow.
 
@@ -30,15 +31,25 @@ def plot_fidelity(
     holds no more lines; the data hold all.
 
     Args:
-        results: What `fidelity` wrote for the variants of one dataset, for one seed.
+        scores: What `score` wrote for the quantized variants of one dataset, for one seed.
         outputs: Figures to write, format by suffix.
         data: CSV to write: the errors of all variants.
         dpi: Resolution of PNG files.
+
+    Raises:
+        UserError: if a file is unreadable, or none has a section `fidelity`.
     """
     found = sorted(
-        read_results(results, Fidelity),
+        read_scores(scores).fidelities,
         key=lambda result: (*place(result["variant"].method), result["variant"]),
     )
+    if not found:
+        raise UserError(
+            scores[0] if scores else "--scores",
+            found="no `fidelity`",
+            expected="scores of a quantized variant, compared with full precision",
+            remedy=REMEDY,
+        )
     write_table(data, COLUMNS, [row for result in found for row in _rows(result)])
     if len(found) > MOST_LINES:
         low = [result for result in found if result["variant"].bits < FEW_BITS]

@@ -16,8 +16,8 @@ from flowquant.report.caveats import MEANINGS
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.tensors import write_tensors
 from flowquant.sampling.samples import Origin, write_samples
-from flowquant.stages.evaluate import evaluate
 from flowquant.stages.real_features import real_features
+from flowquant.stages.score import score
 from tiny import write_tiny_dataset
 
 METRICS = MetricsConfig(kid_subsets=5, kid_subset_size=1000, is_splits=2, resamples=3)
@@ -47,17 +47,21 @@ def test_samples_equal_to_real_images_are_perfect(
     write_samples(tmp_path / "s.safetensors", images, split.labels, Origin("squares", "full", 4))
     given: dict[str, Any] = {
         "samples": tmp_path / "s.safetensors",
-        "real": tmp_path / "real.safetensors",
-        "weights": classifier,
-        "extractor": "classifier",
+        "real": (tmp_path / "real.safetensors",),
+        "weights": (classifier,),
+        "extractors": ("classifier",),
         "metrics": METRICS,
         "device": "cpu",
     }
-    evaluate(**given, output=tmp_path / "out.json")
-    found = json.loads((tmp_path / "out.json").read_text())
+    score(**given, output=tmp_path / "out.json")
+    scores = json.loads((tmp_path / "out.json").read_text())
+    assert (scores["dataset"], scores["variant"], scores["seed"]) == ("squares", "full", 4)
+    assert scores["n"] == 30
+    assert "downstream" not in scores
+    assert "fidelity" not in scores
+    [(extractor, found)] = scores["evaluation"].items()
     assert found["fid"] == pytest.approx(0, abs=1e-3)
-    assert (found["dataset"], found["variant"], found["seed"]) == ("squares", "full", 4)
-    assert (found["n"], found["n_real"], found["extractor"]) == (30, 30, "classifier")
+    assert (found["n_real"], extractor) == (30, "classifier")
     assert found["features"] == 512
     assert len(found["fid_resampled"]) == METRICS.resamples
     assert list(found["fid_at"]) == ["15", "19", "22", "26", "30"]
@@ -70,11 +74,17 @@ def test_samples_equal_to_real_images_are_perfect(
     of_others = {"features": torch.zeros(30, 7), "radii": torch.zeros(30).double()}
     write_tensors(tmp_path / "real.safetensors", of_others, metadata)
     with pytest.raises(UserError, match="found features by classifier with weights other"):
-        evaluate(**given, output=tmp_path / "no.json")
+        score(**given, output=tmp_path / "no.json")
     metadata["weights_sha256"] = found["weights_sha256"]
     write_tensors(tmp_path / "real.safetensors", of_others, metadata)
     with pytest.raises(UserError, match="found features of 7 numbers; expected features of 512"):
-        evaluate(**given, output=tmp_path / "no.json")
+        score(**given, output=tmp_path / "no.json")
+    for lacking, message in (
+        ({"weights": ()}, "1, 1 and 0 of them; expected equally many"),
+        ({"model": classifier}, "1 of them; expected all three, or none"),
+    ):
+        with pytest.raises(UserError, match=message):
+            score(**given | lacking, output=tmp_path / "no.json")
     assert not (tmp_path / "no.json").exists()
 
 
