@@ -1,4 +1,4 @@
-PY=/work/main/.venv/bin/python
+PY=.venv/bin/python
 plats=""; for p in manylinux_2_17 manylinux_2_24 manylinux_2_26 manylinux_2_27 manylinux_2_28 manylinux_2_31 manylinux_2_34 manylinux_2_35 manylinux2014 manylinux1 manylinux2010; do plats="$plats --platform ${p}_x86_64"; done
 dest=$1; shift
 for p in "$@"; do

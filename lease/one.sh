@@ -1,19 +1,18 @@
-# One GPU, one thing after another, in one folder. next.yaml stands as lease.yaml.
-. $L/env.sh; mkdir -p $W/out; export CUDA_VISIBLE_DEVICES=0
-(cd $W/T; timeout 110 python3 -m pytest -m gpu tests/gpu --numprocesses 6 -p no:cacheprovider -p no:benchmark --durations 12 --tb short > $W/out/gpu_tests.txt 2>&1; tail -n 1 $W/out/gpu_tests.txt)
-P=$PYTHONPATH; export PYTHONPATH=$W/T/workflow:$L/fast:$W/T/tests:$P
-(cd $L/fast; say profile; timeout 90 python3 profile_steps.py $W/out/profile.json mnist > $W/out/profile.txt 2>&1
- say without workspaces; CUBLASLT_WORKSPACE_SIZE=0 CUBLAS_WORKSPACE_CONFIG=:0:0 timeout 60 python3 profile_steps.py $W/out/profile_nows.json mnist > $W/out/profile_nows.txt 2>&1)
-export PYTHONPATH=$P; touch $W/measured
-# The column: train and classifier side by side, four jobs at once.
-t=$(date +%s); C="$W/column.yaml" smk $W/A 0 4; echo "column $(($(date +%s) - t)) s" | tee $W/out/column.txt; touch $W/trained
-smk $W/A 0 1 $(row priced-4/7)
-smk $W/A 0 1 $(row refined-2-levels/2)
-smk $W/A 0 6 $(scores classifier "$SEEDS" full refined-2-levels/2bit); touch $W/b.done
-smk $W/A 0 1 $(row refined-3/3)
-smk $W/A 0 1 $(row refined-2-4800/5)
-smk $W/A 0 9 $(scores classifier "$SEEDS" refined-3/3bit refined-2-4800/5bit)
-touch $W/a.done
-(cd $L/fast; export PYTHONPATH=$W/T/workflow:$L/fast:$W/T/tests:$P; say quality; timeout 100 python3 quality.py $W/out/quality.json $W/data/fashion-mnist > $W/out/quality.txt 2>&1)
-say benchmark; timeout 200 bash -c '. $L/env.sh; C="config/config.yaml" smk $W/A 0 1 benchmark' > $W/out/benchmark.txt 2>&1
+# One training seed on one GPU, from data to scores.
+. $L/env.sh; mkdir -p $W/out
+BEST=refined-2-levels/2
+if [ "$D" != mnist ]; then ROWS="uniform/2 uniform/4 uniform/8 ot/2 ot/4 ot/8 compensated/4 priced-4/6 priced-3/6 priced-2/5 refined-2-4800/5 refined-2-levels/2 refined-3/3 refined-1/1 refined-half/0.5"; REST="refined-1/1 refined-2-4800/5 refined-3/3 refined-half/0.5"
+else ROWS="uniform/2 uniform/4 uniform/8 ot/2 ot/4 ot/8 compensated/4 priced-4/6 priced-3/6 priced-2/5 refined-2-levels/2 refined-1/1"; REST="refined-1/1"; fi
+ROWS="${ONLY:-$ROWS}"; REST="${ONLYREST:-$REST}"; V="full"; for r in $ROWS; do V="$V ${r}bit"; done
+if [ "${SUITE:-yes}" = yes ]; then (cd $W/T; say suite; timeout 120 python3 -m pytest -m gpu tests/gpu --numprocesses 6 -p no:cacheprovider -p no:benchmark --durations 12 --tb short > $W/out/gpu_tests.txt 2>&1; tail -n 1 $W/out/gpu_tests.txt); fi
+smk $W/A 2 $R/models/$D${T}_model.safetensors $R/classifiers/$D.safetensors; touch $W/trained
+# Timed alone.
+smk $W/A 1 $(row priced-4/6); smk $W/A 1 $(row compensated/4); smk $W/A 1 $(row $BEST); touch $W/best.done
+# All else at once.
+smk $W/A 3 $(row $REST) $(samples $V); touch $W/samples.done
+# The second extractor's weights come with the second call.
+while [ ! -e $W/eff.done ]; do sleep 1; done
+smk $W/A 12 $(scores $V); evals $W/A; touch $W/a.done
+cp -r $W/A/results/. $W/B/results/; C="$CONF $W/fp8.yaml" smk $W/B 3 $(scores full); evals $W/B | grep full | tee $W/out/fp8.txt
+(cd $L/fast; export PYTHONPATH=$W/T/workflow:$L/fast:$W/T/tests:$PYTHONPATH; say quality; timeout 100 python3 quality.py $W/out/quality.json $W/A/$R/models/${D}${T}_model.safetensors ${DEV:-cuda} > $W/out/quality.txt 2>&1)
 touch $W/later
