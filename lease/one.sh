@@ -8,6 +8,9 @@ if [ "${SUITE:-yes}" = yes ]; then (cd $W/T; say suite; timeout 120 python3 -m p
 smk $W/A 2 $R/models/$D${T}_model.safetensors $R/classifiers/$D.safetensors; touch $W/trained
 # Timed alone.
 smk $W/A 1 $(row priced-4/6); smk $W/A 1 $(row compensated/4); smk $W/A 1 $(row $BEST); touch $W/best.done
+if [ "$D" = fmnist ] && python3 -c "import json, sys; sys.exit(json.load(open('$W/A/$(row $BEST)'))['velocity_error']['after'] < 5.4e-4)"; then
+ say vectors; smk $W/A 1 $(row refined-2-vectors/2); V="${V/refined-2-4800\/5bit/refined-2-vectors\/2bit}"; V="${V/ refined-half\/0.5bit/}"; REST="refined-1/1 refined-3/3"
+fi
 # All else at once.
 smk $W/A 3 $(row $REST) $(samples $V); touch $W/samples.done
 # The second extractor's weights come with the second call.
