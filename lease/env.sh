@@ -2,7 +2,7 @@ export W=${W:-/tmp} D=${D:-fmnist} T=${T--seed1} SEEDS="${SEEDS:-0 1 2}" R=resul
 [ $W = /tmp ] && export PYTHONPATH=/tmp/site PATH=/tmp/site/bin:$PATH HOME=/root
 export PYTHONUNBUFFERED=1 NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1 OMP_NUM_THREADS=2 CUDA_VISIBLE_DEVICES=0
 unset PYTHONDONTWRITEBYTECODE
-CONF="config/frontier.yaml $W/seed.yaml"; [ "$D" = mnist ] && CONF="$CONF $W/mnist.yaml"
+CONF="config/frontier.yaml $W/seed.yaml"; [ "$D" = mnist ] && CONF="$CONF $W/mnist.yaml"; [ "$D" = cifar10_jpeg ] && CONF="$CONF $W/cifar.yaml"
 [ -f $W/reh.yaml ] && X=$W/reh.yaml
 say() { echo "[$(date +%H:%M:%S) $(($(date +%s) - $(cat $W/t0)))] $*"; }
 # smk FOLDER JOBS targets… : Snakemake in that folder

@@ -2,12 +2,13 @@
 . $L/env.sh; mkdir -p $W/out
 BEST=refined-2-levels/2
 if [ "$D" != mnist ]; then ROWS="uniform/2 uniform/4 uniform/8 ot/2 ot/4 ot/8 compensated/4 priced-4/6 priced-3/6 priced-2/5 refined-2-4800/5 refined-2-levels/2 refined-3/3 refined-1/1 refined-half/0.5"; REST="refined-1/1 refined-2-4800/5 refined-3/3 refined-half/0.5"
+elif [ "$D" = cifar10_jpeg ]; then ROWS="uniform/2 uniform/4 ot/2 ot/4 ot/8 compensated/4 compensated/2 refined-4/4 refined-2-levels/2 refined-1/1"; REST="refined-4/4 refined-1/1"
 else ROWS="uniform/2 uniform/4 uniform/8 ot/2 ot/4 ot/8 compensated/4 priced-4/6 priced-3/6 priced-2/5 refined-2-levels/2 refined-1/1"; REST="refined-1/1"; fi
 ROWS="${ONLY:-$ROWS}"; REST="${ONLYREST:-$REST}"; V="full"; for r in $ROWS; do V="$V ${r}bit"; done
 if [ "${SUITE:-yes}" = yes ]; then (cd $W/T; say suite; timeout 120 python3 -m pytest -m gpu tests/gpu --numprocesses 6 -p no:cacheprovider -p no:benchmark --durations 12 --tb short > $W/out/gpu_tests.txt 2>&1; tail -n 1 $W/out/gpu_tests.txt); fi
 smk $W/A 2 $R/models/$D${T}_model.safetensors $R/classifiers/$D.safetensors; touch $W/trained
 # Timed alone.
-smk $W/A 1 $(row priced-4/6); smk $W/A 1 $(row compensated/4); smk $W/A 1 $(row $BEST); touch $W/best.done
+[ "$D" = cifar10_jpeg ] || smk $W/A 1 $(row priced-4/6); smk $W/A 1 $(row compensated/4); smk $W/A 1 $(row $BEST); touch $W/best.done
 if [ "$D" = fmnist ] && python3 -c "import json, sys; sys.exit(json.load(open('$W/A/$(row $BEST)'))['velocity_error']['after'] < 5.4e-4)"; then
  say vectors; smk $W/A 1 $(row refined-2-vectors/2); V="${V/refined-2-4800\/5bit/refined-2-vectors\/2bit}"; V="${V/ refined-half\/0.5bit/}"; REST="refined-1/1 refined-3/3"
 fi
