@@ -148,9 +148,11 @@ def test_fp8(
     assert 1e-4 < distance(found, wanted) < 8e-2
     assert in_fp8._saturated is not None
     assert (in_fp8._graph is None) == (solver == "dopri5")
+    in_fp8.warn()
     assert capsys.readouterr().err == ""
     # Far beyond what was calibrated: counted, said, and finite.
     assert in_fp8(noise() * 1e4, LABELS).isfinite().all()
+    in_fp8.warn()
     assert "saturated" in capsys.readouterr().err
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from flowquant.models.solver import Velocity, solve
 from flowquant.runtime.device import compute_dtype, has_fp8
 from flowquant.sampling import fp8
 from flowquant.sampling.fp8 import use_fp8, warn_of_saturation
+from flowquant.sampling.generate import generate
 from flowquant.sampling.sampler import Sampler
 from tiny import TINY_MODEL, TINY_NETWORK, TINY_NETWORKS
 
@@ -65,6 +67,20 @@ def test_images_are_near_those_without(
     assert said.startswith("FP8: ")
     assert "saturated" in said
     assert saturated.item() == 0
+
+
+def test_each_batch_is_watched(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Sampler.__call__
+
+    def saturating(self: Sampler, noise: Tensor, condition: Tensor) -> Tensor:
+        self._saturated = torch.tensor([len(noise)], dtype=torch.int32)
+        return whole(self, noise, condition)
+
+    monkeypatch.setattr(Sampler, "__call__", saturating)
+    generate(network(), TINY_MODEL, LABELS, SolverConfig(steps=1), 0, 6, CPU)
+    assert re.findall(r"FP8: (\d+) activations", capsys.readouterr().err) == ["6", "3"]
 
 
 @interpreted

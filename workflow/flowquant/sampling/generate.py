@@ -125,6 +125,7 @@ def integrate(
                     # The next batch's, while a GPU computes.
                     rows = range(rows.stop, rows.stop + (batch if alike else min(batch, rest)))
                     ahead = initial_noise(flow, seed, rows, shape)
+                sampler.warn()
                 if not bool(sampled.isfinite().all()):
                     raise UserError(
                         "sampling",

@@ -54,12 +54,14 @@ class Sampler:
         if not self._launched and (self._graph is None or self._x.shape != noise.shape):
             self._capture(noise, condition)
             self._launched = self._graph is None
-        images = (self._launch if self._launched else self._replay)(noise, condition)
+        return (self._launch if self._launched else self._replay)(noise, condition)
+
+    def warn(self) -> None:
+        """Say what FP8 had no room for in the last batch, which a GPU completes first."""
         if self._saturated is not None:
             from flowquant.sampling.fp8 import warn_of_saturation
 
             warn_of_saturation(self._saturated)
-        return images
 
     def _launch(self, noise: Tensor, condition: Tensor) -> Tensor:
         """The ends, kernel by kernel."""
