@@ -29,6 +29,18 @@ base, sec, _ = run(load_network(weights, config), "float32"); out["float32"] = {
 for precision in ("bfloat16", "fp8"):
     x, sec, spread = run(load_network(weights, config), precision)
     out[precision] = {"psnr": psnr(x, base), "seconds": sec, "spread": spread}; print(precision, out[precision], flush=True)
+from flowquant.models import fp8
+init, mm = fp8.Product.__init__, torch._scaled_mm
+def tried(name):
+    x, sec, spread = run(load_network(weights, config), "fp8", 3)
+    out[name] = {"psnr": psnr(x, base), "mean difference": (x - base).mean().item(), "seconds": sec}; print(name, out[name], flush=True)
+tried("fp8, corrected")
+fp8.Product.__init__ = lambda self, w, b, largest, saturated, mean=None: init(self, w, b, largest, saturated)
+tried("fp8, not corrected")
+fp8.Product.__init__ = init
+torch._scaled_mm = lambda *a, **k: mm(*a, **{**k, "use_fast_accum": False})
+tried("fp8, corrected, slow sums")
+torch._scaled_mm = mm
 bp.WIDTHS = (2,)
 for form, _, network in bp._networks(weights, config):
     if form == "full": continue
