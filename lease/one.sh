@@ -18,7 +18,7 @@ smk $W/A 3 $(row $REST) $(samples $V); touch $W/samples.done
 while [ ! -e $W/eff.done ]; do sleep 1; done
 smk $W/A 12 $(scores $V); evals $W/A; touch $W/a.done
 cp -r $W/A/results/. $W/B/results/; C="$CONF $W/fp8.yaml" smk $W/B 3 $(scores full); evals $W/B | grep full | tee $W/out/fp8.txt
-(cd $L/fast; export PYTHONPATH=$W/T/workflow:$L/fast:$W/T/tests:$PYTHONPATH; say quality; timeout 100 python3 quality.py $W/out/quality.json $W/A/$R/models/${D}${T}_model.safetensors ${DEV:-cuda} > $W/out/quality.txt 2>&1)
+(cd $L/fast; export PYTHONPATH=$W/T/workflow:$L/fast:$W/T/tests:$PYTHONPATH; say quality; timeout 130 python3 quality.py $W/out/quality.json $W/A/$R/models/${D}${T}_model.safetensors ${DEV:-cuda} > $W/out/quality.txt 2>&1)
 (cd $L/fast; export PYTHONPATH=$W/T/workflow:$L/fast:$W/T/tests:$PYTHONPATH; say steps; timeout 60 python3 step.py $W/out/steps.json > $W/out/steps.txt 2>&1
  CUBLASLT_WORKSPACE_SIZE=0 CUBLAS_WORKSPACE_CONFIG=:0:0 timeout 60 python3 step.py $W/out/steps_nows.json > $W/out/steps_nows.txt 2>&1)
 touch $W/later
