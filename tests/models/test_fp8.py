@@ -100,7 +100,7 @@ def test_a_bias_makes_up_for_what_rounding_changes_on_average() -> None:
     torch.manual_seed(0)
     weight, bias, count = torch.randn(64, 48), torch.randn(64), how(1.0).saturated
     x = 0.3 * torch.randn(500, 48) + torch.randn(48)
-    seen = Inputs(torch.zeros(()), torch.zeros(48))
+    seen = Inputs(torch.zeros(()), torch.zeros(48), torch.zeros(()))
     for part in x.view(5, 10, 10, 48):
         seen.add(part)
     torch.testing.assert_close(seen.mean, x.mean(0))
@@ -111,6 +111,36 @@ def test_a_bias_makes_up_for_what_rounding_changes_on_average() -> None:
         change = product(cast(x, product.cast), torch.float32) - F.linear(x, weight, bias)
         shifts.append(change.mean(0).norm().item())
     assert shifts[1] < shifts[0] / 5
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_before_an_activation_it_makes_up_where_that_passes_on(
+    activation: Literal["relu", "gelu"],
+) -> None:
+    torch.manual_seed(0)
+    model = replace(TINY_MODEL, network=replace(TINY_NETWORK, activation=activation))
+    network: Any = build_network(model).eval().requires_grad_(False)
+    layer, x = network.transformer.layers[0], torch.randn(40, 16, TINY_NETWORK.width)
+    x += 2 * torch.randn(TINY_NETWORK.width)
+    act = layer.activation
+    layer.linear1.bias.copy_(-layer.linear1(x).mean((0, 1)) - 0.5)  # most is not passed on
+    with observed(network) as seen:
+        layer.linear1(x)
+    z, mean = layer.linear1(x).flatten(0, 1), seen[layer][2].mean
+    if activation == "relu":
+        passed = z[:, 3] > 0
+        torch.testing.assert_close(mean[3], x.flatten(0, 1)[passed].mean(0), rtol=0.05, atol=0.05)
+    shifts = []
+    for how_much in (None, x.mean((0, 1)), mean):
+        product = Product(
+            layer.linear1.weight, layer.linear1.bias, x.abs().max().item(), torch.zeros(1), how_much
+        )
+        # Of rounded weights alone.
+        rounded = product.weight.float() * product.scales[1]
+        found = act(F.linear(x.flatten(0, 1), rounded, product.bias))
+        shifts.append((found - act(z)).mean(0).norm().item())
+    assert shifts[2] < shifts[0] / 3
+    assert shifts[2] < shifts[1] / 2
 
 
 def errors(network: nn.Module, model: ModelConfig) -> tuple[int, float, int]:

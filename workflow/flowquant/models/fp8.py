@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from flowquant.models.kernels.norm import add_norm
 from flowquant.models.kernels.relu import relu_
 from flowquant.models.transformer import Encoder, EncoderLayer
 
+Activation = Callable[[Tensor], Tensor]
 E4M3 = torch.float8_e4m3fn
 LARGEST = torch.finfo(E4M3).max
 # How far beyond what was seen a product's inputs may go before they saturate. e4m3 is as exact
@@ -28,6 +29,10 @@ LARGEST = torch.finfo(E4M3).max
 HEADROOM = 2
 # What products of FP8 need the sizes of a matrix to be multiples of.
 MULTIPLE = 16
+# An activation's slope is taken over so much of its input, to both sides.
+BESIDE = 2**-8
+# Of an output that an activation never passes on, no mean is made of almost nothing.
+LEAST_WEIGHT = 1e-3
 # For fewer tokens, FP8 saves nothing: launches take the time.
 LEAST_TOKENS = 129
 
@@ -44,23 +49,33 @@ class Dense(Protocol):
 
 @dataclass
 class Inputs:
-    """What was seen of a product's inputs: the largest magnitude [], and sums of channels [in]."""
+    """What was seen of a product's inputs: the largest magnitude [], and the mean of each channel.
+
+    Before an activation, errors count where it passes them on: each output has a mean of its own,
+    of inputs weighted by the activation's slope. ``total`` is [in] or [out, in], ``weight`` [] or
+    [out].
+    """
 
     largest: Tensor
     total: Tensor
-    rows: int = 0
+    weight: Tensor
 
-    def add(self, x: Tensor) -> None:
-        """Of [..., in]."""
+    def add(self, x: Tensor, slope: Tensor | None = None) -> None:
+        """Of [..., in], with the slope [..., out] at what the product makes of them."""
         rows = x.flatten(0, -2)
         self.largest = torch.maximum(self.largest, rows.abs().max().float())
-        self.total += rows.sum(0, dtype=torch.float32)
-        self.rows += len(rows)
+        if slope is None:
+            self.total += rows.sum(0, dtype=torch.float32)
+            self.weight += len(rows)
+        else:
+            slope = slope.flatten(0, -2)
+            self.total += slope.to(rows.dtype).t() @ rows
+            self.weight += slope.sum(0)
 
     @property
     def mean(self) -> Tensor:
-        """Of each channel, [in]."""
-        return self.total / max(self.rows, 1)
+        """[in] or [out, in]; 0 where nothing passed."""
+        return self.total / self.weight.clamp(min=LEAST_WEIGHT).unsqueeze(-1)
 
 
 class Product:
@@ -71,7 +86,8 @@ class Product:
         bias: [out].
         largest: Magnitude of what was seen of x.
         saturated: Counts what is beyond x's scale, int32 [1].
-        mean: Of x, [in]: the bias makes up for what W's rounding changes on average.
+        mean: Of x, [in] or for each output [out, in]: the bias makes up for what W's rounding
+            changes on average.
     """
 
     def __init__(
@@ -93,7 +109,7 @@ class Product:
 
         self.bias = bias
         if mean is not None:
-            change = (values - rounded.float() * by) @ mean
+            change = ((values - rounded.float() * by) * mean).sum(1)
             self.bias = (bias.float() + change).to(bias.dtype)
         self.scales = one(inputs), one(by)
         self.scale = one(inputs * by)
@@ -209,8 +225,9 @@ def observed(network: nn.Module) -> Iterator[dict[EncoderLayer, list[Inputs]]]:
     found: dict[EncoderLayer, list[Inputs]] = {}
     hooks = []
 
-    def note(seen: Inputs, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen.add(inputs[0])
+    def note(seen: Inputs, activation: Activation | None, *call: Any) -> None:
+        _, (x, *_), out = call
+        seen.add(x, None if activation is None else _slope(activation, out))
 
     unfuse(network)
     for module in network.modules():
@@ -219,17 +236,25 @@ def observed(network: nn.Module) -> Iterator[dict[EncoderLayer, list[Inputs]]]:
             read = attend, attend.out_proj, module.linear1, module.linear2
             device = module.norm1.weight.device
             width, wide = module.linear2.weight.shape
+            shapes: list[tuple[int, ...]] = [(width,), (width,), (wide, width), (wide,)]
             found[module] = [
-                Inputs(torch.zeros((), device=device), torch.zeros(size, device=device))
-                for size in (width, width, width, wide)
+                Inputs(*(torch.zeros(of, device=device) for of in ((), shape, shape[:-1])))
+                for shape in shapes
             ]
-            for part, seen in zip(read, found[module], strict=True):
-                hooks.append(part.register_forward_pre_hook(partial(note, seen)))
+            before = None, None, module.activation, None
+            for part, seen, activation in zip(read, found[module], before, strict=True):
+                hooks.append(part.register_forward_hook(partial(note, seen, activation)))
     try:
         yield found
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _slope(activation: Activation, x: Tensor) -> Tensor:
+    """Of an activation at x, float32."""
+    x = x.float()
+    return (activation(x + BESIDE) - activation(x - BESIDE)) / (2 * BESIDE)
 
 
 def unfuse(network: nn.Module) -> None:
@@ -268,11 +293,11 @@ def fuse_fp8(network: nn.Module, inputs: dict[EncoderLayer, list[Inputs]]) -> tu
                 (attend.in_proj_weight, attend.in_proj_bias),
                 *((part.weight, part.bias) for part in parts),
             )
-            # What an activation lets through has another mean: corrected before it, errors grow.
-            means = [None if index == 2 else seen.mean for index, seen in enumerate(inputs[layer])]
             project, mix, widen, narrow = (
-                Product(weight, bias, largest, saturated, mean)
-                for (weight, bias), largest, mean in zip(weights, ranges, means, strict=True)
+                Product(weight, bias, largest, saturated, seen.mean)
+                for (weight, bias), largest, seen in zip(
+                    weights, ranges, inputs[layer], strict=True
+                )
             )
             if layer.activation is F.relu:
                 widen = widen.scaled_for(narrow.cast)
