@@ -46,6 +46,23 @@ while True:
         pass
 """
 
+# A signal that another thread takes, which has not blocked it.
+POSTPONED = f"""
+import os
+
+def stage() -> None:
+    with interrupt.postponed():
+        with interrupt.postponed():
+            {AT_WORK}
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+            print("over", flush=True)
+        print("all over", flush=True)
+    print("never", flush=True)
+
+run(stage, "sample", [])
+"""
+
 
 def start(code: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
@@ -93,3 +110,10 @@ def test_a_process_in_the_background_of_a_script_goes_on() -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate("\n", timeout=60)
     assert (process.returncode, said) == (0, "")
+
+
+def test_what_is_postponed_comes_when_the_block_ends() -> None:
+    with start(POSTPONED) as process:
+        out, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (143, "asked to stop: sample\n")
+    assert out == "at work\nover\nall over\n"

@@ -18,8 +18,9 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
+from flowquant.runtime import interrupt
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.files import read_text, temporary
+from flowquant.runtime.files import read_text, temporary_folder
 from flowquant.runtime.forms import fit, parse_json
 from flowquant.runtime.tensors import (
     check_finite,
@@ -62,16 +63,15 @@ def quantize_by_peer(
         program: Of the peer.
         matrices: Weights by name, float32, of two dimensions or more.
         words: Its options.
-        beside: A file beside which temporary ones may lie.
+        beside: A file beside which a temporary folder may lie.
 
     Raises:
         UserError: if its peer is not installed, it fails, or what it writes is something else.
     """
-    with (
-        temporary(beside, ".safetensors") as weights,
-        temporary(beside, ".safetensors") as quantized,
-        temporary(beside, ".json") as counted,
-    ):
+    # In a folder, since programs may leave more than they were asked for when they are killed.
+    with temporary_folder(beside) as folder:
+        weights, quantized = folder / "weights.safetensors", folder / "quantized.safetensors"
+        counted = folder / "counted.json"
         write_plain(weights, matrices)
         _run(program, *map(str, (weights, quantized, counted)), *words)
         values, _ = read_tensors(quantized)
@@ -92,25 +92,33 @@ def quantize_by_peer(
 
 
 def _run(program: Path, *words: str) -> None:
-    done = subprocess.run(  # noqa: S603 (no shell, and a program that the configuration names)
-        [sys.executable, str(program), *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    last = (done.stdout.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-    if done.returncode and last.startswith("ModuleNotFoundError"):
+    process = None
+    try:
+        with interrupt.postponed():
+            process = subprocess.Popen(  # noqa: S603 (no shell; the configuration names it)
+                [sys.executable, str(program), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+        said, _ = process.communicate()
+    finally:
+        # Interrupted, nothing of it goes on.
+        if process is not None:
+            process.kill()
+            process.wait()
+    last = (said.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
+    if process.returncode and last.startswith("ModuleNotFoundError"):
         raise UserError(
             f"peer `{program.stem.removeprefix('by_')}`",
             found=last.partition(": ")[2],
             expected="its package to be installed",
             remedy=INSTALL,
         )
-    print(done.stdout, end="", file=sys.stderr)
-    if done.returncode:
+    print(said, end="", file=sys.stderr)
+    if process.returncode:
         raise _wrong(program, f"a program that fails ({last})")
 
 

@@ -6,10 +6,12 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -94,8 +96,7 @@ def _mark(path: Path) -> str:
     return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}."
 
 
-@contextmanager
-def temporary(path: Path, suffix: str) -> Iterator[Path]:
+def temporary(path: Path, suffix: str) -> AbstractContextManager[Path]:
     """A new file in the folder of ``path``, which is made, until the block ends.
 
     What killed processes left of earlier ones for the same ``path`` is removed first: each is
@@ -104,52 +105,77 @@ def temporary(path: Path, suffix: str) -> Iterator[Path]:
     Raises:
         UserError: if the disk is full or the place not writable.
     """
+    return _temporary(path, partial(tempfile.mkstemp, suffix))
+
+
+def temporary_folder(path: Path) -> AbstractContextManager[Path]:
+    """A new folder beside ``path``, with all that is put into it, as `temporary`."""
+    return _temporary(path, _make_folder)
+
+
+def _make_folder(prefix: str, dir: Path) -> tuple[int, str]:
+    name = tempfile.mkdtemp(prefix=prefix, dir=dir)
+    return os.open(name, os.O_RDONLY), name
+
+
+# What this process has made and is to delete, also where an interruption comes between a block and
+# the lines of `contextlib` around it.
+_unfinished: set[Path] = set()
+
+
+@interrupt.before_leaving
+def _delete_unfinished() -> None:
+    for path in tuple(_unfinished):
+        with suppress(OSError):
+            _delete(path)
+
+
+@contextmanager
+def _temporary(path: Path, make: Callable[..., tuple[int, str]]) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_left(path)
-        lock, name = -1, ""
+        made = None
+        while made is None:
+            with interrupt.postponed():
+                lock, name = make(prefix=_mark(path), dir=path.parent)
+                made = Path(name)
+                _unfinished.add(made)
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not os.fstat(lock).st_nlink:
+                # Another process took it for a left one before it was locked.
+                os.close(lock)
+                _unfinished.remove(made)
+                made = None
         try:
-            while lock < 0:
-                with interrupt.postponed():
-                    lock, name = tempfile.mkstemp(
-                        dir=path.parent, prefix=_mark(path), suffix=suffix
-                    )
-                with suppress(OSError):
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                if not os.fstat(lock).st_nlink:
-                    # Another process took it for a left one before it was locked.
-                    os.close(lock)
-                    lock = -1
-            yield Path(name)
+            yield made
         finally:
-            try:
-                _unlink(name)
-            except KeyboardInterrupt:  # before the file was gone; it comes but once
-                _unlink(name)
-                raise
-            finally:
-                if lock >= 0:
-                    os.close(lock)
+            _delete(made)
+            _unfinished.remove(made)
+            os.close(lock)
     except OSError as error:
         if (problem := refused(path, error)) is None:
             raise
         raise problem from error
 
 
-def _unlink(name: str) -> None:
-    """Remove a file that has a name, if it is there."""
-    if name:
-        Path(name).unlink(missing_ok=True)
+def _delete(path: Path) -> None:
+    """Delete a file, or a folder and what is in it, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _remove_left(path: Path) -> None:
-    """Remove the temporary files of ``path`` that no process holds."""
+    """Remove the temporary files and folders of ``path`` that no process holds."""
     for left in path.parent.glob(f"{_mark(path)}*"):
         with suppress(OSError):  # Held, gone, somebody else's, or no locks here: it stays.
-            lock = os.open(left, os.O_RDWR)
+            lock = os.open(left, os.O_RDONLY if left.is_dir() else os.O_RDWR)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
+                _delete(left)
             finally:
                 os.close(lock)
 

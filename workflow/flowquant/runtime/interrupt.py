@@ -10,11 +10,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 # What ends a process, and how that is told; its exit code is 128 more than the signal's number.
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "asked to stop"}
@@ -31,6 +31,10 @@ class _Process:
     number = 0
     asked = 0
     at_work = False
+    # Blocks that are not interrupted, and what came meanwhile.
+    postponing = 0
+    waiting = 0
+    last: ClassVar[list[Callable[[], None]]] = []
 
 
 def prepare(command: str) -> None:
@@ -73,18 +77,35 @@ def asked() -> bool:
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Nothing interrupts the block, nor what it starts before that says so itself."""
+    """Nothing interrupts the block, nor what it starts before that says so itself.
+
+    Signals that other threads of this process take are postponed, too.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    _Process.postponing += main
     former = signal.pthread_sigmask(signal.SIG_BLOCK, WORDS)
     try:
         yield
     finally:
+        _Process.postponing -= main
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
+        if _Process.waiting and not _Process.postponing:
+            _interrupt(_Process.waiting, None)
+
+
+def before_leaving(action: Callable[[], None]) -> Callable[[], None]:
+    """Have ``action`` done last when an interruption ends this process, whatever came before."""
+    _Process.last.append(action)
+    return action
 
 
 def leave(said: str = "") -> NoReturn:
     """Say so in a line and end this process, without waiting for its threads and libraries."""
     with suppress(Exception):
         sys.stdout.flush()
+    for action in _Process.last:
+        with suppress(Exception):
+            action()
     number = _Process.asked or signal.SIGINT
     line = ": ".join(filter(None, (WORDS[signal.Signals(number)], _Process.command, said)))
     with suppress(OSError):
@@ -95,6 +116,9 @@ def leave(said: str = "") -> NoReturn:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     # Not again, and not in a process forked from this one.
     if os.getpid() == _Process.number and not _Process.asked:
+        if _Process.postponing:
+            _Process.waiting = number
+            return
         _Process.asked = number
         if not _Process.at_work:
             leave()
