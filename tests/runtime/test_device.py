@@ -3,17 +3,18 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO
+from typing import IO, get_args
 
 import pytest
 import torch
 
 from flowquant.report.timeline import read_timeline
 from flowquant.runtime import claims, timeline
-from flowquant.runtime.device import choose_devices, compute_dtype
+from flowquant.runtime.device import choose_devices, compute_dtype, sampling_dtype
 from flowquant.runtime.errors import UserError
-from flowquant.runtime.names import Precision
+from flowquant.runtime.names import Precision, SamplingPrecision
 
+CPU = torch.device("cpu")
 Gpu = Callable[[tuple[int, int]], torch.device]
 
 
@@ -48,8 +49,24 @@ def test_a_newer_gpu_computes_as_configured(gpu: Gpu, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == ""
 
 
-def test_cpus_compute_in_float32() -> None:
-    assert compute_dtype(torch.device("cpu"), "bfloat16") == torch.float32
+def test_cpus_train_in_float32() -> None:
+    assert compute_dtype(CPU, "bfloat16") == torch.float32
+
+
+@pytest.mark.parametrize("capable", [True, False])
+def test_a_cpu_samples_as_it_is_asked_if_it_can(
+    capable: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("flowquant.runtime.device.multiplies_bfloat16", lambda: capable)
+    for precision in get_args(SamplingPrecision):
+        half = capable and precision in ("bfloat16", "fp8")
+        assert sampling_dtype(CPU, precision) == (torch.bfloat16 if half else torch.float32)
+    said = "this CPU does not multiply bfloat16: computing in float32\n"
+    assert capsys.readouterr().err == ("" if capable else 2 * said)
+
+
+def test_gpus_sample_in_bfloat16_by_default(gpu: Gpu) -> None:
+    assert sampling_dtype(gpu((8, 0)), "auto") == torch.bfloat16
 
 
 @pytest.fixture

@@ -126,16 +126,22 @@ def test_a_word_where_nothing_computes_in_it(
     assert "0 of 0 encoder layers" in capsys.readouterr().err
 
 
-def test_cpus_compute_in_float32() -> None:
-    assert compute_dtype(CPU, "fp8") == torch.float32
+def test_cpus_compute_in_bfloat16_or_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not has_fp8(CPU)
-    images = [
-        Sampler(network(), TINY_MODEL.flow, SolverConfig(steps=2, precision=precision), CPU)(
-            NOISE, LABELS
-        )
-        for precision in ("fp8", "float32")
-    ]
-    assert images[0].equal(images[1])
+    images = {}
+    for capable in (False, True):
+        monkeypatch.setattr("flowquant.runtime.device.multiplies_bfloat16", lambda can=capable: can)
+        for precision in ("fp8", "bfloat16", "float32", "auto"):
+            settings = SolverConfig(steps=2, precision=precision)
+            images[precision, capable] = Sampler(network(), TINY_MODEL.flow, settings, CPU)(
+                NOISE, LABELS
+            )
+    exact = images["float32", False]
+    for (precision, capable), found in images.items():
+        half = capable and precision in ("fp8", "bfloat16")
+        assert found.dtype == torch.float32
+        assert found.equal(images["bfloat16", True] if half else exact)
+    assert 0 < (images["bfloat16", True] - exact).abs().max() < 0.02 * exact.abs().max()
 
 
 def test_a_gpu_without_fp8_falls_back_with_a_word(

@@ -18,7 +18,7 @@ from flowquant.quantization.codebook import Codebook, stored_bits
 from flowquant.quantization.packed_file import PackedTensor
 from flowquant.quantization.packed_network import load_packed
 from flowquant.report.tables import markdown
-from flowquant.runtime.device import has_fp8
+from flowquant.runtime.device import concrete, has_fp8
 from flowquant.runtime.names import SamplingPrecision
 from flowquant.sampling.sampler import Sampler
 
@@ -75,7 +75,7 @@ def evaluations(
 
     The full weights are on the CPU; ``budget`` is in seconds, of all together.
     """
-    precisions: list[SamplingPrecision] = ["bfloat16"]
+    precisions: list[SamplingPrecision] = [concrete(device, "auto")]
     if has_fp8(device):
         precisions.append("fp8")
     found = []
@@ -86,8 +86,7 @@ def evaluations(
                 timing, peak = _sampled(network, config, device, precision, images, each)
                 held = [*network.parameters(), *network.buffers()]
                 size = sum(tensor.numel() * tensor.element_size() for tensor in held)
-                computed = precision if device.type == "cuda" else "float32"
-                found.append(Evaluation(name, computed, images, timing, size / MIB, stored, peak))
+                found.append(Evaluation(name, precision, images, timing, size / MIB, stored, peak))
     return found
 
 

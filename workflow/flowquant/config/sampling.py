@@ -32,9 +32,10 @@ class VelocityConfig:
     guidance: NonNegative = 1.0
     """Scale of classifier-free guidance; 1 is none."""
 
-    precision: SamplingPrecision = "bfloat16"
-    """Of the network on a GPU; CPUs compute in float32. ``fp8``: a transformer's encoder layers in
-    e4m3 where the GPU has it, the rest in bfloat16."""
+    precision: SamplingPrecision = "auto"
+    """Of the network: ``auto`` is ``bfloat16`` on a GPU and ``float32`` on a CPU, which computes in
+    ``bfloat16`` if it is asked and has it, in a third of the time. ``fp8``: a transformer's encoder
+    layers in e4m3 where the GPU has it, the rest in bfloat16."""
 
 
 @section

@@ -12,6 +12,9 @@ from flowquant.runtime.claims import claim
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.names import DeviceName, SamplingPrecision
 
+# Computed in bfloat16, but for what is in FP8.
+HALVES = ("bfloat16", "fp8")
+
 
 def choose_device(name: DeviceName) -> torch.device:
     """The device to compute on: ``auto`` takes a GPU where there is one.
@@ -67,7 +70,7 @@ def memory_bytes(device: torch.device) -> int:
 
 
 def compute_dtype(device: torch.device, precision: SamplingPrecision) -> torch.dtype:
-    """The type to compute in: bfloat16 where the GPU has it, else float32.
+    """The type to train in: bfloat16 where the GPU has it, else float32.
 
     CPUs compute in float32 whatever is configured. ``tf32`` lets a GPU round the factors of
     float32 matrix products to 10 bits; a GPU without bfloat16 falls back to it, and says so. What
@@ -75,7 +78,7 @@ def compute_dtype(device: torch.device, precision: SamplingPrecision) -> torch.d
     """
     if device.type == "cpu":
         return torch.float32
-    if precision in ("bfloat16", "fp8"):
+    if precision in HALVES:
         if torch.cuda.get_device_capability(device) >= (8, 0):
             return torch.bfloat16
         print(
@@ -84,6 +87,35 @@ def compute_dtype(device: torch.device, precision: SamplingPrecision) -> torch.d
         )
     torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
     return torch.float32
+
+
+def concrete(device: torch.device, precision: SamplingPrecision) -> SamplingPrecision:
+    """A precision to sample in, where ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
+    if precision == "auto":
+        return "float32" if device.type == "cpu" else "bfloat16"
+    return precision
+
+
+def sampling_dtype(device: torch.device, precision: SamplingPrecision) -> torch.dtype:
+    """The type to sample in: as `compute_dtype`, but that a CPU does what it is asked for.
+
+    One without instructions for bfloat16, which would be slower in it, falls back to float32, and
+    says so.
+    """
+    precision = concrete(device, precision)
+    if device.type == "cpu" and precision in HALVES:
+        if multiplies_bfloat16():
+            return torch.bfloat16
+        print("this CPU does not multiply bfloat16: computing in float32", file=sys.stderr)
+    return compute_dtype(device, precision)
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for products of bfloat16 that PyTorch knows of."""
+    # Not in every version, and not for every kind of processor.
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return asked is not None and bool(asked())
 
 
 def has_fp8(device: torch.device) -> bool:

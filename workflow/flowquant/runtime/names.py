@@ -5,4 +5,4 @@ from typing import Literal
 DeviceName = Literal["auto", "cuda", "cpu"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 # Of a network that is only evaluated.
-SamplingPrecision = Literal["float32", "tf32", "bfloat16", "fp8"]
+SamplingPrecision = Literal["auto", "float32", "tf32", "bfloat16", "fp8"]

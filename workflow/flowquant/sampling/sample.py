@@ -43,7 +43,7 @@ def sample(
     call: Call | str | None = None,
     pixels: bool = True,
     batch: int = BATCH,
-    precision: SamplingPrecision = "bfloat16",
+    precision: SamplingPrecision = "auto",
 ) -> Tensor:
     """Integrate dx/dt = model(x, t, y) from noise at t = 0 to images at t = 1.
 
@@ -69,7 +69,8 @@ def sample(
             function of the module, x, t and y. By default ``x, t``, and ``y`` if there are labels.
         pixels: Whether −1…1 become uint8; otherwise ends are float32 as they are.
         batch: Images at a time.
-        precision: On a GPU; CPUs compute in float32.
+        precision: ``auto`` is bfloat16 on a GPU and float32 on a CPU. A CPU computes in bfloat16 if
+            it is asked and has instructions for it.
 
     Returns:
         Images uint8, or with ``pixels=False`` states float32, [N, *shape], on the CPU.
@@ -109,8 +110,8 @@ def sample(
             model, _usual if call is None else caller(call), not isinstance(labels, int)
         )
     else:
-        # On a GPU its layers are cast and fused: in a copy.
-        network = deepcopy(model) if device.type == "cuda" else model
+        # Layers may be cast and fused: in a copy.
+        network = deepcopy(model)
     with evaluated(network):
         finish = to_uint8 if pixels else torch.Tensor.float
         return integrate(network, flow, size, wanted, settings, seed, batch, device, finish=finish)[

@@ -9,7 +9,7 @@ from flowquant.models.path import guided_velocity
 from flowquant.models.solver import STEPS, Velocity, solve, start_times
 from flowquant.quantization.packed_network import take_turns
 from flowquant.runtime.cuda_graph import capture_if_possible
-from flowquant.runtime.device import compute_dtype, has_fp8
+from flowquant.runtime.device import has_fp8, sampling_dtype
 
 
 class Sampler:
@@ -27,11 +27,12 @@ class Sampler:
     ) -> None:
         self.flow, self.config, self.device = flow, config, device
         self.network = network.to(device)
-        dtype = compute_dtype(device, config.precision)
+        dtype = sampling_dtype(device, config.precision)
         if dtype == torch.bfloat16:
+            self.network.cast(dtype)  # type: ignore[operator]
+        if dtype == torch.bfloat16 and device.type == "cuda":
             from flowquant.models.fused import fuse
 
-            self.network.cast(dtype)  # type: ignore[operator]
             fuse(self.network)
             take_turns(self.network)
         self._uncalibrated = config.precision == "fp8" and has_fp8(device)

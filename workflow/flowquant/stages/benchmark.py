@@ -3,6 +3,7 @@
 Needs no trained model: weights and images are random, of the preset's shapes.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from flowquant.config.training import TrainingConfig
 from flowquant.models import custom
 from flowquant.models.model import build_network
 from flowquant.runtime import random
-from flowquant.runtime.device import choose_device, compute_dtype
+from flowquant.runtime.device import choose_device, compute_dtype, concrete
 from flowquant.runtime.files import write_json, write_text
 from flowquant.runtime.names import DeviceName
 
@@ -70,6 +71,9 @@ def benchmark(
             class of the user's own does not do what it is for.
     """
     target = choose_device(device)
+    on_cpu = target.type == "cpu"  # of which float32 is measured, whatever is configured
+    precision = "float32" if on_cpu else concrete(target, solver.precision)
+    solver = replace(solver, precision=precision)
     if isinstance(model.network, CustomConfig):
         custom.try_out(model)
     torch.manual_seed(random.key(seed, "benchmark weights"))
@@ -91,7 +95,6 @@ def benchmark(
         batches = [count for count in BATCHES if count <= affordable] or [1]
         evaluated = evaluations(values, model, target, batches, EVALUATIONS * seconds)
         parts.update()
-    on_cpu = target.type == "cpu"  # which computes in float32 whatever is configured
     report = {
         "dataset": dataset,
         **machine(target),
@@ -105,7 +108,7 @@ def benchmark(
         "precision": {
             "published": "float32",
             "training": "float32" if on_cpu else training.precision,
-            "sampling": "float32" if on_cpu else solver.precision,
+            "sampling": solver.precision,
         },
         "sizes": {
             "images": images,
