@@ -28,7 +28,7 @@ for path in sorted((root / "benchmarks").rglob("*.tsv")):
 images = {}
 for path in sorted((root / "sampling").rglob("*.safetensors")):
     images[str(path.relative_to(root / "sampling"))] = hashlib.sha256(read_samples(path)[0].contiguous().numpy().tobytes()).hexdigest()[:16]
-fids = {str(p.relative_to(root / "evaluation").parent): json.loads(p.read_text()).get("fid") for p in sorted((root / "evaluation").rglob("seed0.classifier.json"))}
+fids = {str(p.relative_to(root / "scores").parent): json.loads(p.read_text())["evaluation"]["classifier"]["fid"] for p in sorted((root / "scores").rglob("seed0.json"))}
 found = {
     "gpus": count, "exit_code": code, "wall_seconds": wall, "first_to_last_job_seconds": round(window, 2),
     "provided": re.findall(r"^Provided resources: .*$", said, re.M), "cores": re.findall(r"^Provided cores: .*$", said, re.M),

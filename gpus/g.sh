@@ -4,7 +4,7 @@
 # $R/classifiers/$D.safetensors and results/data/$D.safetensors. Both GPUs must be idle. A JSON for each part in
 # OUT_FOLDER, a line each on the screen, and all of it, with logs, in OUT_FOLDER.txz, renewed after each part.
 #   a1 ‖ (b1 c1 d1)   a2   b2   c2   d2   killed     (a: column, b: training, c: sampling, d: refinement)
-# DOWN=1: the columns score by the downstream task, too (of itself from 330 s on). PARTS="a b c d k": fewer.
+# PARTS="a b c d k": fewer.
 # Knobs for a rehearsal: TINY=1, PER_CLASS, SAMPLE_STEPS, CORES, BITS, COLUMN (yaml), SLOW (times every limit).
 t0=$(date +%s)
 unset DEVICE STEPS
@@ -12,10 +12,9 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 most=$((${1:?seconds} - 6))
 mkdir -p "${2:?folder}"; export OUT=$(cd "$2" && pwd)
 . "${L:-/tmp/L}/env.sh"
-A=$W/A; G=$W/gpus; export WORK=$G/work; PARTS=${PARTS:-a b c d k}
+A=$W/A0; G=$W/gpus; export WORK=$G/work; PARTS=${PARTS:-a b c d k}
 COLUMN=${COLUMN:-$HERE/scaling.yaml}
-MODEL=$A/$R/models/${D}_model.safetensors; CLASSIFIER=$A/$R/classifiers/$D.safetensors; DATA=$A/results/data/$D.safetensors
-[ "$most" -ge 330 ] && DOWN=${DOWN:-1}; DOWN=${DOWN:-0}
+MODEL=$A/$R/models/$D${T}_model.safetensors; CLASSIFIER=$A/$R/classifiers/$D.safetensors; DATA=$A/results/data/$D.safetensors
 for name in a1 a2 b1 b2 b-killed c d1 d2; do rm -f "$OUT/$name.json"; done
 rm -rf "$G"; mkdir -p "$WORK" "$G/log"
 left() { echo $((most - ($(date +%s) - t0))); }
@@ -47,20 +46,19 @@ folder() {  # folder NAME: a copy of the checkout with what was trained, as run 
   local f=$G/$1; mkdir -p "$f/results/scaling/models" "$f/results/scaling/classifiers" "$f/results/data"
   (cd "$A" && cp -r Snakefile workflow config profiles envs "$f/"; [ -d results/published ] && cp -r results/published "$f/results/")
   cp -p "$DATA" "$f/results/data/"
-  cp -p "${MODEL%.safetensors}".* "${MODEL%_model.safetensors}"_training.jsonl "$f/results/scaling/models/" 2>/dev/null
+  for e in "$(dirname "$MODEL")/$D$T"_*; do cp -p "$e" "$f/results/scaling/models/$D${e#"$(dirname "$MODEL")/$D$T"}"; done
   cp -p "${CLASSIFIER%.safetensors}".* "$f/results/scaling/classifiers/"
 }
 targets() {
   local r=results/scaling v
   for v in full $(for m in uniform ot; do for b in ${BITS:-2 4 8 16}; do echo $m/${b}bit; done; done); do
-    echo $r/evaluation/$D/$v/seed0.classifier.json
-    [ "$DOWN" = 1 ] && echo $r/downstream/$D/$v/seed0.json
+    echo $r/scores/$D/$v/seed0.json
   done
 }
 # snake FOLDER GPUS log words…: Snakemake with the default profile; nothing that was trained is a job
 snake() { local f=$1 seen=$2 log=$3; shift 3
   (cd "$f" && env CUDA_VISIBLE_DEVICES="$seen" python3 -m snakemake "$@" --cores "${CORES:-all}" --scheduler greedy --keep-going \
-    --allowed-rules quantize sample real_features evaluate downstream plot_timeline timeline \
+    --allowed-rules quantize sample real_features score plot_timeline timeline \
     --config data_root="$W/data" --configfile "$COLUMN" > "$log" 2>&1); }
 export -f snake; export COLUMN CORES
 column() {  # column NUMBER GPUS CAP

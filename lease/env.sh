@@ -1,8 +1,13 @@
-export W=${W:-/tmp} D=${D:-fmnist} T=${T--seed1} SEEDS="${SEEDS:-0 1 2}" R=results/frontier
+export W=${W:-/tmp} G=${G:-0} NG=${NG:-1}
+# DS: a data set for each GPU, or one for all.
+ds=(${DS:-fmnist}); export DS D=${ds[$G]:-${ds[0]}}
+# Of GPU G: training seed S0 + G, in folders A$G and B$G.
+export S=$((${S0:-1} + G)); case $D in fmnist|digits) T=-seed$S;; *) T=;; esac; export T A=$W/A$G B=$W/B$G SEEDS="${ALL_SEEDS:-0 1 2}" R=results/frontier
+[ $D = cifar10_jpeg ] && SEEDS=0
 [ $W = /tmp ] && export PYTHONPATH=/tmp/site PATH=/tmp/site/bin:$PATH HOME=/root
-export PYTHONUNBUFFERED=1 NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1 OMP_NUM_THREADS=2 CUDA_VISIBLE_DEVICES=0
+export PYTHONUNBUFFERED=1 NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1 OMP_NUM_THREADS=2 CUDA_VISIBLE_DEVICES=$G
 unset PYTHONDONTWRITEBYTECODE
-CONF="config/frontier.yaml $W/seed.yaml"; [ "$D" = mnist ] && CONF="$CONF $W/mnist.yaml"; [ "$D" = cifar10_jpeg ] && CONF="$CONF $W/cifar.yaml"
+CONF="config/frontier.yaml $W/seed.yaml $A/training_seed.yaml"; [ "$D" = mnist ] && CONF="$CONF $W/mnist.yaml"; [ "$D" = cifar10_jpeg ] && CONF="$CONF $W/cifar.yaml"
 [ -f $W/reh.yaml ] && X=$W/reh.yaml
 say() { echo "[$(date +%H:%M:%S) $(($(date +%s) - $(cat $W/t0)))] $*"; }
 # smk FOLDER JOBS targets… : Snakemake in that folder
