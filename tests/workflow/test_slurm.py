@@ -23,7 +23,8 @@ CONFIG = TINY | {
     "device": "auto",
     "methods": {"ot": {"levels": "equal_mass"}},
     "evaluation": {"extractors": ["classifier"], "floor": False},
-    "presets": {"digits": TINY["presets"]["digits"] | {"training": {"epochs": 20, "ema": None}}},
+    # Long enough, some 5 s, to be still at work when it is interrupted.
+    "presets": {"digits": TINY["presets"]["digits"] | {"training": {"epochs": 80, "ema": None}}},
 }
 RUN = "results/tiny"
 DATASET = "results/data/digits.safetensors"
