@@ -5,7 +5,7 @@ grep -q '^/.lease' "$(git rev-parse --git-common-dir)/info/exclude" || printf '/
 rm -rf .lease; mkdir -p .lease/data .lease2
 cp $here/*.sh $here/*.yaml .lease/; cp -r $here/../fast $here/../gpus .lease/
 for s in ${2:-fashion-mnist}; do cp -rL ../shared/data/$s .lease/data/; done
-rm -rf .lease3; for s in ${3:-}; do mkdir -p .lease3/data; cp -rL ../shared/data/$s .lease3/data/; done
+rm -rf .lease2/data .lease3; for s in ${3:-}; do mkdir -p .lease3/data; cp -rL ../shared/data/$s .lease3/data/; done
 git archive HEAD Snakefile workflow config profiles envs tests pyproject.toml README.md | xz -6 > .lease/code.tar.xz
 if [ ! -e $here/core.tar.xz ]; then
   w=$(mktemp -d); .venv/bin/python $here/closure.py > $w/list; echo "constriction==0.5.0" >> $w/list
