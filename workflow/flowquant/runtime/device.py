@@ -99,15 +99,17 @@ def concrete(device: torch.device, precision: SamplingPrecision) -> SamplingPrec
 def sampling_dtype(device: torch.device, precision: SamplingPrecision) -> torch.dtype:
     """The type to sample in: as `compute_dtype`, but that a CPU does what it is asked for.
 
-    One without instructions for bfloat16, which would be slower in it, falls back to float32, and
-    says so.
+    In place of FP8 it takes bfloat16, and without instructions for that, in which it would be slow,
+    float32; and says so.
     """
     precision = concrete(device, precision)
-    if device.type == "cpu" and precision in HALVES:
-        if multiplies_bfloat16():
-            return torch.bfloat16
-        print("this CPU does not multiply bfloat16: computing in float32", file=sys.stderr)
-    return compute_dtype(device, precision)
+    if device.type != "cpu" or precision not in HALVES:
+        return compute_dtype(device, precision)
+    taken = torch.bfloat16 if multiplies_bfloat16() else torch.float32
+    name = str(taken).removeprefix("torch.")
+    if name != precision:
+        print(f"this CPU has no {precision}: computing in {name}", file=sys.stderr)
+    return taken
 
 
 @cache

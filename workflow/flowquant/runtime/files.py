@@ -151,9 +151,9 @@ def _temporary(path: Path, make: Callable[..., tuple[int, str]]) -> Iterator[Pat
         try:
             yield made
         finally:
+            os.close(lock)
             _delete(made)
             _unfinished.remove(made)
-            os.close(lock)
     except OSError as error:
         if (problem := refused(path, error)) is None:
             raise

@@ -89,7 +89,7 @@ def postponed() -> Iterator[None]:
     finally:
         _Process.postponing -= main
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
-        if _Process.waiting and not _Process.postponing:
+        if main and _Process.waiting and not _Process.postponing:
             _interrupt(_Process.waiting, None)
 
 

@@ -17,6 +17,7 @@ from flowquant.config.sampling import BATCH, SolverConfig, SolverName
 from flowquant.data.pixels import to_uint8
 from flowquant.models.calls import Call
 from flowquant.quantization.record import record_of
+from flowquant.runtime.device import HALVES
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.names import SamplingPrecision
 from flowquant.sampling.foreign import ForeignNetwork, caller, device_of
@@ -110,8 +111,9 @@ def sample(
             model, _usual if call is None else caller(call), not isinstance(labels, int)
         )
     else:
-        # Layers may be cast and fused: in a copy.
-        network = deepcopy(model)
+        # Its layers may be cast and fused: in a copy.
+        own = device.type == "cuda" or precision in HALVES
+        network = deepcopy(model) if own else model
     with evaluated(network):
         finish = to_uint8 if pixels else torch.Tensor.float
         return integrate(network, flow, size, wanted, settings, seed, batch, device, finish=finish)[
