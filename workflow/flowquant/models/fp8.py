@@ -52,8 +52,9 @@ class Inputs:
     """What was seen of a product's inputs: the largest magnitude [], and the mean of each channel.
 
     Before an activation, errors count where it passes them on: each output has a mean of its own,
-    of inputs weighted by the activation's slope. ``total`` is [in] or [out, in], ``weight`` [] or
-    [out].
+    of inputs weighted by the square of the activation's slope, by which the squared error of what
+    is passed on is least. (Slopes themselves, which GELU has of both signs, may cancel.) ``total``
+    is [in] or [out, in], ``weight`` [] or [out].
     """
 
     largest: Tensor
@@ -68,9 +69,9 @@ class Inputs:
             self.total += rows.sum(0, dtype=torch.float32)
             self.weight += len(rows)
         else:
-            slope = slope.flatten(0, -2)
-            self.total += slope.to(rows.dtype).t() @ rows
-            self.weight += slope.sum(0)
+            passed = slope.flatten(0, -2).square()
+            self.total += passed.to(rows.dtype).t() @ rows
+            self.weight += passed.sum(0)
 
     @property
     def mean(self) -> Tensor:

@@ -57,6 +57,8 @@ class Sampler:
             self._launched = self._graph is None
         return (self._launch if self._launched else self._replay)(noise, condition)
 
+    # The count is made in inference, and counts anew from here.
+    @torch.inference_mode()
     def warn(self) -> None:
         """Say what FP8 had no room for in the last batch, which a GPU completes first."""
         if self._saturated is not None:
