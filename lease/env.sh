@@ -2,7 +2,7 @@ export W=${W:-/tmp} G=${G:-0} NG=${NG:-1}
 # DS: a data set for each GPU, or one for all.
 ds=(${DS:-fmnist}); export DS D=${ds[$G]:-${ds[0]}}
 # Of GPU G: training seed S0 + G, in folders A$G and B$G.
-export S=$((${S0:-1} + G)); case $D in fmnist|digits) T=-seed$S;; *) T=;; esac; export T A=$W/A$G B=$W/B$G SEEDS="${ALL_SEEDS:-0 1 2}" R=results/frontier
+export S=$((${S0:-1} + G)); case $D in fmnist|digits) T=-seed$S;; *) T=;; esac; [ $S = 0 ] && T=; export T A=$W/A$G B=$W/B$G SEEDS="${ALL_SEEDS:-0 1 2}" R=results/frontier
 [ $D = cifar10_jpeg ] && SEEDS=0
 [ $W = /tmp ] && export PYTHONPATH=/tmp/site PATH=/tmp/site/bin:$PATH HOME=/root
 export PYTHONUNBUFFERED=1 NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1 OMP_NUM_THREADS=2 CUDA_VISIBLE_DEVICES=$G

@@ -3,7 +3,7 @@ set -e
 here=$(cd "$(dirname "$0")" && pwd); root=$(cd "$1" && pwd); cd $root
 grep -q '^/.lease' "$(git rev-parse --git-common-dir)/info/exclude" || printf '/.lease*\n' >> "$(git rev-parse --git-common-dir)/info/exclude"
 rm -rf .lease; mkdir -p .lease/data .lease2
-cp $here/*.sh $here/*.yaml .lease/; cp -r $here/../fast $here/../gpus .lease/
+cp $here/*.sh $here/*.yaml .lease/; cp $here/*.py .lease/; cp -r $here/../fast $here/../gpus $here/../four .lease/
 for s in ${2:-fashion-mnist}; do cp -rL ../shared/data/$s .lease/data/; done
 rm -rf .lease2/data .lease3; for s in ${3:-}; do mkdir -p .lease3/data; cp -rL ../shared/data/$s .lease3/data/; done
 git archive HEAD Snakefile workflow config profiles envs tests pyproject.toml README.md | xz -6 > .lease/code.tar.xz
