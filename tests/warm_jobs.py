@@ -1,6 +1,6 @@
 """Jobs for a warm process to run, and how they run without one.
 
-python -m warm_jobs --serve SOCKET
+python -m warm_jobs --serve SOCKET [SPOILER …]
 python -m warm_jobs JOB …
 """
 
@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
 
 from flowquant.config.command_line import run
@@ -29,6 +30,8 @@ def prepare(words: list[str]) -> None:
         import torch  # noqa: F401
     if words[0] == "thread":
         threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+    if words[0] == "path":
+        sys.path.append(words[1])
 
 
 def say(**what: object) -> None:
@@ -63,8 +66,9 @@ def work(words: list[str]) -> None:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "late":
-            say(known="wave" in sys.modules)
-            import wave  # noqa: F401
+            say(known=[name for name in sys.modules if name in words[1:]])
+            for name in words[1:]:
+                import_module(name)
         case "threads":
             import threadpoolctl
             import torch
@@ -86,7 +90,7 @@ if __name__ == "__main__":
     if SERVED:
         from flowquant.runtime.server import serve
 
-        serve(int(sys.argv[2]), prepare, work)
+        serve(int(sys.argv[2]), prepare, work, sys.argv[3:])
     if sys.argv[1] == "start":
         from flowquant.runtime.client import ADDRESS
         from flowquant.runtime.warm import start

@@ -56,6 +56,10 @@ class Warm:
         said: dict[str, Any] = json.loads(out)
         return said
 
+    def at_rest(self) -> bool:
+        """Whether it holds its three and the socket where it is asked, and nothing of a job."""
+        return len(list(Path(f"/proc/{self.number}/fd").iterdir())) == 4
+
 
 @contextmanager
 def start(folder: Path, package: Path = PACKAGE.parent, wish: str = "") -> Iterator[Warm]:
@@ -188,21 +192,15 @@ def test_a_job_that_was_told_to_stop_is_not_run_afresh(warm: Warm) -> None:
 
 @pytest.mark.parametrize("said", [b"", b"\x01", b"\x09\0\0\0", b"\x04\0\0\0what"])
 def test_what_asks_for_nothing_leaves_no_trace(warm: Warm, said: bytes) -> None:
-    files = Path(f"/proc/{warm.number}/fd")
-
-    def at_rest() -> bool:
-        """Whether it holds its three and the socket where it is asked, and nothing of a job."""
-        return len(list(files.iterdir())) == 4
-
     assert warm.job("say")["served"]
-    wait_for(at_rest)
+    wait_for(warm.at_rest)
     with socket.socket(socket.AF_UNIX) as link, Path(os.devnull).open() as file:
         link.connect(f"\0{warm.environment[ADDRESS]}")
         if said:
             socket.send_fds(link, [said], [file.fileno()])
     assert warm.job("say")["served"]
     # A client hears of its end before the warm process has closed what it held of it.
-    wait_for(at_rest)
+    wait_for(warm.at_rest)
 
 
 def test_jobs_run_side_by_side(warm: Warm) -> None:
@@ -222,9 +220,15 @@ def test_two_runs_have_a_process_each(warm: Warm) -> None:
         assert warm.number != other.number
 
 
-def test_an_older_one_is_not_used(tmp_path: Path) -> None:
-    package = tmp_path / "workflow"
+def copied(folder: Path) -> Path:
+    """Where a copy of the package is that may be edited."""
+    package = folder / "workflow"
     shutil.copytree(PACKAGE, package / "flowquant", ignore=shutil.ignore_patterns("__pycache__"))
+    return package
+
+
+def test_an_older_one_is_not_used(tmp_path: Path) -> None:
+    package = copied(tmp_path)
     with start(tmp_path, package) as warm:
         assert warm.job("say")["served"]
         with (package / "flowquant/stages/train.py").open("a") as file:
@@ -252,7 +256,64 @@ def test_jobs_compute_with_their_own_threads(warm: Warm) -> None:
 
 
 def test_what_a_job_imports_late_the_next_one_finds(warm: Warm) -> None:
-    assert [warm.job("late")["known"] for _ in range(2)] == [False, True]
+    # In the order in which it imported them.
+    late = ["wave", "sched", "colorsys", "quopri", "netrc", "filecmp", "tabnanny"]
+    assert [warm.job("late", *late)["known"] for _ in range(2)] == [[], late]
+
+
+def test_where_an_import_looks_for_more_is_no_change(warm: Warm) -> None:
+    more = warm.folder / "more"
+    (more / "other.dist-info").mkdir(parents=True)
+    assert warm.job("path", str(more))["served"]
+    assert warm.job("say")["served"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n",
+        "import sys\nif '--serve' in sys.argv:\n    sys.exit()\n",
+    ],
+    ids=["thread", "exit"],
+)
+def test_a_late_import_spoils_the_warm_process_once(tmp_path: Path, module: str) -> None:
+    package = copied(tmp_path)
+    (package / "flowquant/spoils.py").write_text(module)
+    with start(tmp_path, package) as warm:
+        late = ("late", "flowquant.spoils")
+        assert [warm.job(*late)["served"] for _ in range(2)] == [True, False]
+        assert warm.job("say")["parent"] == warm.number
+        for _ in range(2):
+            said = warm.job(*late)
+            assert (said["parent"], said["known"]) == (warm.number, [])
+
+
+def test_jobs_of_a_kind_that_always_spoils_are_run_afresh(warm: Warm) -> None:
+    for _ in range(2):
+        assert not warm.job("thread")["served"]
+        assert warm.job("say")["parent"] == warm.number
+    wait_for(warm.at_rest)
+    with warm.begin("wait") as process:
+        assert at_work(process)["served"]
+        served = [warm.job(word)["served"] for word in ("thread", "say")]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+    # It is not prepared any more, or the next one would not have been served.
+    assert served == [False, True]
+
+
+def test_a_spoilt_one_starts_anew_when_no_job_is_at_work(warm: Warm) -> None:
+    with warm.begin("wait") as process:
+        assert at_work(process)["served"]
+        served = [warm.job(word)["served"] for word in ("thread", "say")]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+    assert (served, process.returncode) == ([False, False], 143)
+    assert (warm.folder / "cleaned").exists()
+    assert warm.job("say")["parent"] == warm.number
+    warm.starter.kill()
+    wait_for(lambda: not lives(warm.number))
 
 
 def test_it_ends_with_whoever_started_it(warm: Warm) -> None:

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given[:1] == ["--serve"]:
         from flowquant.runtime.server import serve
 
-        serve(int(given[1]), _load, main)
+        serve(int(given[1]), _load, main, given[2:])
     if command := _command(given):
         interrupt.prepare(command)
         return run(_load(given), command, given[len(command.split()) :])

@@ -7,7 +7,8 @@ writes and says is the same, and so is what its death does to others.
 
 Nothing here computes. A fork takes neither threads nor CUDA along, so that whoever finds more than
 one thread, a variable of the environment that may have been read already, or a file of code or a
-folder of packages that has changed since, answers that the job is to be run afresh.
+folder of packages that has changed since, answers that the job is to be run afresh. After an import
+that would make it say so for ever, it starts itself anew as soon as no job is at work.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,26 +62,35 @@ class Request:
     asker: int
 
 
-def serve(listener: int, prepare: Work, run: Work) -> NoReturn:
+def serve(listener: int, prepare: Work, run: Work, spoilers: Sequence[str]) -> NoReturn:
     """Run stages for whoever connects, until the process that started this one is gone.
 
     Args:
         listener: The socket where it is asked.
         prepare: Imports what a stage's command line needs.
         run: Runs it, in a process of its own.
+        spoilers: The kinds of jobs that have spoilt this process before it was started anew, with
+            what they import late: that is not imported beforehand. Twice: nothing is.
     """
     # Jobs know what to do about these; without them, so does this process.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    _Server(socket.socket(fileno=listener), prepare, run).serve()
+    _Server(socket.socket(fileno=listener), prepare, run, spoilers).serve()
     os._exit(0)
 
 
 class _Server:
-    def __init__(self, listener: socket.socket, prepare: Work, run: Work) -> None:
+    def __init__(
+        self, listener: socket.socket, prepare: Work, run: Work, spoilers: Sequence[str]
+    ) -> None:
         self.listener, self.prepare, self.run = listener, prepare, run
+        self.spoilers = spoilers
+        # The kind that has spoilt this process now.
+        self.spoiler: str | None = None
         self.number = os.getpid()
-        self.environment, self.code = dict(os.environb), stamps()
+        # Some imports add folders, which say nothing of what has changed.
+        self.folders = tuple(sys.path)
+        self.environment, self.code = dict(os.environb), stamps(self.folders)
         self.jobs: dict[int, Job] = {}
         # What jobs of a kind imported only when they were at work, by kind.
         self.late: dict[str, list[str]] = {}
@@ -90,6 +100,8 @@ class _Server:
         """Answer, fork and bury until nobody can ask any more."""
         wanted = True
         while wanted or self.jobs:
+            if self.spoiler is not None and not self.jobs:
+                self._start_anew(self.spoiler)
             ends = [job.handle for job in self.jobs.values()]
             askers = {job.asker: job for job in self.jobs.values()}
             asked: list[Any] = [self.listener, sys.stdin] if wanted else []
@@ -131,27 +143,47 @@ class _Server:
         differing = {n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)}
         threads = theirs.get(THREADS[0].encode(), b"").decode(errors="replace")
         return (
-            threads.isdigit()
+            self.spoiler is None
+            and threads.isdigit()
             and {os.fsdecode(name) for name in differing} <= OWN
             and request.folder == str(Path.cwd())
-            and self.code == stamps()
+            and self.code == stamps(self.folders)
         )
 
     def _prepared(self, words: list[str]) -> bool:
         """Whether what a job needs is imported, and a fork is as good as a process of its own."""
-        had = len(sys.modules)
-        try:
-            self.prepare(words)
-        except BaseException:
+        kind = _kind(words)
+        if self.spoilers.count(kind) > 1:
             return False
-        for name in self.late.pop(_kind(words), ()):
-            with suppress(Exception):
-                importlib.import_module(name)
+        had = len(sys.modules)
+        imported, spoilt = False, True
+        with suppress(BaseException):  # an import that exits leaves who knows what behind
+            imported = self._import(kind, words)
+            spoilt = len(list(Path("/proc/self/task").iterdir())) > 1 or _has_cuda()
+        if spoilt:
+            self.spoiler = kind
         if len(sys.modules) > had:
             # What is there stays: looking through it would copy its memory in every job.
             gc.collect()
             gc.freeze()
-        return len(list(Path("/proc/self/task").iterdir())) == 1 and not _has_cuda()
+        return imported and not spoilt
+
+    def _import(self, kind: str, words: list[str]) -> bool:
+        """Import what a job needs; whether it could be."""
+        try:
+            self.prepare(words)
+        except Exception:
+            return False
+        late = () if kind in self.spoilers else self.late.pop(kind, ())
+        for name in late:
+            with suppress(Exception):
+                importlib.import_module(name)
+        return True
+
+    def _start_anew(self, spoiler: str) -> NoReturn:
+        """Be the program that this process was started as; whoever asks meanwhile waits."""
+        command = [sys.executable, *sys.orig_argv[1:], spoiler]
+        os.execve(sys.executable, command, self.environment)  # noqa: S606 it is this program
 
     def _fork(self, asker: socket.socket, request: Request) -> None:
         notes = os.memfd_create("notes")
@@ -220,7 +252,8 @@ class _Server:
             had = set(sys.modules)
             _use_threads(int(os.environ[THREADS[0]]))
             code = exit_code(self.run, request.words)
-            learned = [name for name in sys.modules.keys() - had if _is_installed(name)]
+            # In their order: some modules set what others read as they are imported.
+            learned = [name for name in sys.modules if name not in had and _is_installed(name)]
             with os.fdopen(notes, "wb") as noted:
                 marshal.dump({_kind(request.words): learned}, noted)
         except BaseException:
@@ -257,14 +290,14 @@ def _received(asker: socket.socket, size: int) -> bytes:
     return bytes(content)
 
 
-def stamps() -> dict[str, tuple[int, ...]]:
-    """What changes with this package's files, and with what else is installed."""
+def stamps(folders: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """What changes with this package's files, and with what else is installed in folders."""
     found: dict[str, tuple[int, ...]] = {}
     for path in PACKAGE.rglob("*.py"):
         with suppress(OSError):
             is_ = path.stat()
             found[str(path)] = (is_.st_ino, is_.st_size, is_.st_mtime_ns)
-    for folder in sys.path:
+    for folder in folders:
         with suppress(OSError):
             found |= {str(path): () for path in Path(folder).glob("*.dist-info")}
     return found
