@@ -32,6 +32,8 @@ rule real_features:
         "<logs>/real_features/{dataset}/{extractor}.log",
     benchmark:
         "<benchmarks>/real_features/{dataset}/{extractor}.tsv"
+    # Short, and all scores wait for it.
+    priority: 25
     conda:
         ENVIRONMENT
     resources:
