@@ -36,6 +36,7 @@ again)
   if [ $S = 1 ]; then other refined-2-small/2; touch $W/rows0.done; else other refined-3/3 refined-half/0.5; touch $W/rows1.done; fi;;
 mnist)
   say benchmark; (C=$W/bench.yaml X="${X:-}" timeout 300 bash -c '. $L/env.sh; C=$W/bench.yaml smk $B 1 benchmark') > $W/out/benchmark.txt 2>&1; cp $B/results/h200-speed/speed/* $W/out/
+  (programs; say groups; CUBLASLT_WORKSPACE_SIZE=0 CUBLAS_WORKSPACE_CONFIG=:0:0 timeout 75 python3 groups.py $W/out/groups.json 60 > $W/out/groups.txt 2>&1)
   smk $A 2 $R/models/$D${T}_model.safetensors $R/classifiers/$D.safetensors; touch $A/trained
   smk $A 3 $(row refined-2-levels/2 refined-1/1) $(samples $PLAIN)
   wait_for $W/eff.done
