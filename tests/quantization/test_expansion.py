@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from flowquant.quantization import expansion
 from flowquant.quantization.expansion import Turns
 
 CPU = torch.device("cpu")
@@ -57,27 +58,54 @@ def turns(weights: list[Constant]) -> Turns:
     return found
 
 
-def test_the_next_is_expanded_ahead_from_the_second_evaluation_on(streams: Stream) -> None:
+def test_the_next_are_expanded_ahead_from_the_second_evaluation_on(
+    streams: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expansion, "TOGETHER", 2 * expansion.ALIGNED)
     made: list[float] = []
-    weights = [Constant(value, 3 + value, made) for value in range(4)]
+    weights = [Constant(value, 3 + value, made) for value in range(6)]
     places = turns(weights)
+    # What has been expanded when each is asked for: the first by itself, then two at a time.
+    ahead = [2, 4, 4, 5, 5, 5]
     for evaluation in range(3):
         made.clear()
-        before = None
-        for weight in weights:
+        streams.waited.clear()
+        for index, weight in enumerate(weights):
             dense = places.expanded(weight, torch.bfloat16)
             assert dense.shape == weight.shape
+            # What is under way has not touched what lies here.
             assert (dense == weight.value).all()
-            # What is under way has not touched the one before.
-            if before is not None:
-                assert dense.data_ptr() != before.data_ptr()
-            before = dense
-            ahead = evaluation > 0 and weight.value < 3
-            assert made[-1] == weight.value + ahead
-        assert made == [0, 1, 2, 3]
-        # Each expansion aside is waited for, and nothing is left under way.
-        assert len(streams.waited) == 3 * evaluation
+            assert made[-1] == (ahead[index] if evaluation else index)
+        assert made == [0, 1, 2, 3, 4, 5]
+        # Each group aside is waited for, and nothing is left under way.
+        assert len(streams.waited) == 3 * (evaluation > 0)
         assert places._ahead is None
+
+
+def test_a_weight_larger_than_what_is_expanded_together_has_a_place_to_itself(
+    streams: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expansion, "TOGETHER", expansion.ALIGNED)
+    made: list[float] = []
+    weights = [Constant(value, 1 + 100 * (value == 1), made) for value in range(4)]
+    places = turns(weights)
+    assert places._places.shape == (2, 512)
+    for _ in range(3):
+        made.clear()
+        for weight in weights:
+            assert (places.expanded(weight, torch.bfloat16) == weight.value).all()
+    assert made == [0, 1, 2, 3]
+    assert [len(group) for group in places._groups] == [1, 1, 2]
+
+
+def test_weights_that_lie_together_begin_where_fp8_needs_them_to(streams: Stream) -> None:
+    weights = [Constant(value, 3, []) for value in range(4)]
+    places = turns(weights)
+    for _ in range(2):
+        for weight in weights:
+            found = places.expanded(weight, torch.float8_e4m3fn)
+            assert (found.data_ptr() - places._places.data_ptr()) % expansion.ALIGNED == 0
+    assert [len(group) for group in places._groups] == [1, 3]
 
 
 def test_another_order_and_type_than_expected_are_right_all_the_same(streams: Stream) -> None:
@@ -91,11 +119,16 @@ def test_another_order_and_type_than_expected_are_right_all_the_same(streams: St
 
 
 def test_an_evaluation_that_broke_off(streams: Stream) -> None:
-    weights = [Constant(value, 4, []) for value in range(3)]
+    """What it did not come to is learnt by the next one."""
+    made: list[float] = []
+    weights = [Constant(value, 4, made) for value in range(3)]
     places = turns(weights)
     for order in ([0, 1], [0, 1, 2], [0], [0, 1, 2]):
+        made.clear()
         for index in order:
             assert (places.expanded(weights[index], torch.bfloat16) == index).all()
+    assert made == [0, 1, 2]
+    assert [len(group) for group in places._groups] == [1, 2]
 
 
 def test_without_a_stream_nothing_is_expanded_ahead() -> None:

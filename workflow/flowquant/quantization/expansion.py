@@ -1,4 +1,4 @@
-"""Memory in which a network's packed weights lie expanded, one after another, on a GPU."""
+"""Memory in which a network's packed weights lie expanded, some at a time, on a GPU."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from torch import Tensor
 MOST_BYTES = 2
 # Where products in FP8 need a matrix to begin, and others are fastest.
 ALIGNED = 256
+# Of a place at least, where there are so many: weights are expanded together up to this. Each time
+# that streams wait for one another takes a microsecond or two of a captured evaluation.
+TOGETHER = 1 << 22
 
 
 class Expandable(Protocol):
@@ -26,12 +29,12 @@ class Expandable(Protocol):
 
 
 class Turns:
-    """Two places that hold the largest of the weights, which take turns in them.
+    """Two places, each of which holds a weight, or as many small ones as fit, that follow it.
 
-    While a layer multiplies by the weight in one place, the next is expanded into the other on a
-    stream of its own. What follows what is learnt from the first evaluation, which those after it
-    must repeat in the same types; nothing is begun after an evaluation's last weight, so that a
-    captured evaluation is whole.
+    While layers multiply by the weights in one place, the next ones are expanded into the other on
+    a stream of its own. What follows what is learnt from an evaluation, which those after it should
+    repeat in the same types. The first weight is expanded by itself, when it is asked for, and
+    nothing is begun after the last, so that a captured evaluation is whole.
 
     Args:
         weights: All that may be asked for.
@@ -39,38 +42,82 @@ class Turns:
     """
 
     def __init__(self, weights: Iterable[Expandable], device: torch.device) -> None:
-        most = max(torch.Size(weight.shape).numel() for weight in weights) * MOST_BYTES
-        most = -(-most // ALIGNED) * ALIGNED
-        self._places = torch.empty(2, most, dtype=torch.uint8, device=device)
+        sizes = [_size(weight, MOST_BYTES) for weight in weights]
+        self._room = max(*sizes, min(TOGETHER, sum(sizes)))
+        self._places = torch.empty(2, self._room, dtype=torch.uint8, device=device)
         self._aside = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._followers: dict[int, tuple[Expandable, torch.dtype] | None] = {}
-        self._last = 0
-        self._ahead: tuple[int, torch.dtype] | None = None
-        self._place = 0
+        # Of an evaluation, in order.
+        self._learnt: dict[tuple[int, torch.dtype], tuple[Expandable, torch.dtype]] = {}
+        # Views of the place that a group has, by weight.
+        self._groups: list[dict[tuple[int, torch.dtype], Tensor]] = []
+        self._group_of: dict[tuple[int, torch.dtype], int] = {}
+        self._here: int | None = None
+        self._ahead: int | None = None
 
     def expanded(self, weight: Expandable, dtype: torch.dtype) -> Tensor:
         """The weight in a type of at most 2 bytes, until another is asked for."""
-        room = self._room(weight, dtype, 1 - self._place)
-        key = id(weight.packed)
-        if key not in self._followers:
-            if self._last:
-                self._followers[self._last] = weight, dtype
-            self._followers[key] = None
-        self._last, ahead, self._ahead = key, self._ahead, None
-        self._place = 1 - self._place
-        if ahead is not None and self._aside is not None:
-            torch.cuda.current_stream().wait_stream(self._aside)
-        if ahead != (key, dtype):
-            weight.expand_into(room)
-        following = self._followers[key]
-        if following is not None and self._aside is not None:
-            # The weight before this one lay in the other place: it is done with by then.
-            self._aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._aside):
-                following[0].expand_into(self._room(*following, 1 - self._place))
-            self._ahead = id(following[0].packed), following[1]
+        key = id(weight.packed), dtype
+        if key == next(iter(self._learnt), None) and len(self._learnt) > len(self._group_of):
+            self._form_groups()
+        if key not in self._group_of:
+            self._learnt.setdefault(key, (weight, dtype))
+            return self._alone(weight, dtype)
+        group = self._group_of[key]
+        # An evaluation expands its first weight even where it still lies there: it may be captured.
+        if group != self._here or group == 0:
+            if self._wait() != group:
+                self._expand(group)
+            self._here = group
+            self._begin(group + 1)
+        return self._groups[group][key]
+
+    def _form_groups(self) -> None:
+        """Of what is learnt: the first weight, then as many at a time as a place holds."""
+        self._wait()
+        self._here, self._groups, left = None, [], 0
+        for key, (weight, dtype) in self._learnt.items():
+            size = _size(weight, dtype.itemsize)
+            if len(self._groups) < 2 or size > left:
+                self._groups.append({})
+                left = self._room
+            group = len(self._groups) - 1
+            self._groups[group][key] = self._view(weight, dtype, group % 2, self._room - left)
+            self._group_of[key] = group
+            left -= size
+
+    def _alone(self, weight: Expandable, dtype: torch.dtype) -> Tensor:
+        """A weight that is in no group."""
+        self._wait()
+        self._here, room = None, self._view(weight, dtype, 0, 0)
+        weight.expand_into(room)
         return room
 
-    def _room(self, weight: Expandable, dtype: torch.dtype, place: int) -> Tensor:
-        size = torch.Size(weight.shape).numel() * dtype.itemsize
-        return self._places[place, :size].view(dtype).view(weight.shape)
+    def _wait(self) -> int | None:
+        """For what is under way aside; returns which group that was."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and self._aside is not None:
+            torch.cuda.current_stream().wait_stream(self._aside)
+        return ahead
+
+    def _begin(self, group: int) -> None:
+        """Expand a group, if there is one, beside what is to come."""
+        if self._aside is None or group == len(self._groups):
+            return
+        # What the other place held is done with by then.
+        self._aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._aside):
+            self._expand(group)
+        self._ahead = group
+
+    def _expand(self, group: int) -> None:
+        for key, room in self._groups[group].items():
+            self._learnt[key][0].expand_into(room)
+
+    def _view(self, weight: Expandable, dtype: torch.dtype, place: int, start: int) -> Tensor:
+        end = start + torch.Size(weight.shape).numel() * dtype.itemsize
+        return self._places[place, start:end].view(dtype).view(weight.shape)
+
+
+def _size(weight: Expandable, itemsize: int) -> int:
+    """Bytes that it takes, with what the next begins after."""
+    return -(-torch.Size(weight.shape).numel() * itemsize // ALIGNED) * ALIGNED
