@@ -14,7 +14,7 @@ MOST_BYTES = 2
 ALIGNED = 256
 # Of a place at least, where there are so many: weights are expanded together up to this. Each time
 # that streams wait for one another takes a microsecond or two of a captured evaluation.
-TOGETHER = 1 << 22
+TOGETHER = 5 << 20
 
 
 class Expandable(Protocol):
