@@ -13,7 +13,7 @@ from flowquant.config.method import MethodConfig
 from flowquant.config.model import ModelConfig
 from flowquant.config.sampling import SolverConfig
 from flowquant.models.model import build_network, load_network
-from flowquant.quantization import packed_network
+from flowquant.quantization import expansion, packed_network
 from flowquant.quantization.apply import quantize_weights, selected
 from flowquant.quantization.codebook import Codebook, expand_all
 from flowquant.quantization.packed_file import PackedTensor
@@ -155,7 +155,7 @@ def test_packed_weights_in_fp8(device: torch.device) -> None:
     assert 1e-4 < distance(found, plain) < 1.5 * distance(rounded, plain) < 0.25
 
 
-def test_sampling_holds_the_packed_weights_and_two_expanded(device: torch.device) -> None:
+def test_sampling_holds_the_packed_weights_and_two_places(device: torch.device) -> None:
     """Beside what both take, such as workspaces of products, which vary by tens of megabytes."""
     wide = replace(TINY_NETWORK, width=1024, heads=8, layers=8, feedforward=4096)
     model = replace(TINY_MODEL, network=wide)
@@ -174,11 +174,10 @@ def test_sampling_holds_the_packed_weights_and_two_expanded(device: torch.device
         if weights:
             turns = weights[0].turns
             assert turns is not None
-            most = max(torch.Size(weight.shape).numel() for weight in weights)
-            assert turns._places.numel() == 2 * 2 * most
+            assert turns._places.numel() == 2 * expansion.TOGETHER
             assert all(weight.turns is turns for weight in weights)
         del sampler, network, weights
-    # 200 megabytes in bfloat16; 25 packed, and 17 expanded.
+    # 200 megabytes in bfloat16; 25 packed, and 34 expanded.
     assert taken[0] - taken[1] > 90e6
 
 

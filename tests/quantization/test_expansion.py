@@ -139,3 +139,17 @@ def test_without_a_stream_nothing_is_expanded_ahead() -> None:
         for weight in weights:
             assert (places.expanded(weight, torch.bfloat16) == weight.value).all()
     assert made == [0, 1, 2] * 2
+
+
+def test_a_layer_of_the_papers_network_is_expanded_together() -> None:
+    """10 layers of 384 channels and 2048 hidden ones: queries, keys and values, and three more."""
+    shapes = [(1152, 384), (384, 384), (2048, 384), (384, 2048)] * 10
+    weights = [Constant(value, 0, []) for value in range(40)]
+    for weight, shape in zip(weights, shapes, strict=True):
+        weight.shape = shape
+    places = Turns(weights, CPU)
+    for _ in range(2):
+        for weight in weights:
+            places.expanded(weight, torch.bfloat16)
+    assert len(places._groups) == 11
+    assert places._places.numel() == 2 * 3 * 2 * 384 * 2048

@@ -227,13 +227,20 @@ def copied(folder: Path) -> Path:
     return package
 
 
-def test_an_older_one_is_not_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["code", "package"])
+def test_an_older_one_is_not_used_and_starts_anew(tmp_path: Path, what: str) -> None:
+    """Where a file of the package, or what is installed, has changed since."""
     package = copied(tmp_path)
     with start(tmp_path, package) as warm:
         assert warm.job("say")["served"]
-        with (package / "flowquant/stages/train.py").open("a") as file:
-            file.write("# edited\n")
-        assert not warm.job("say")["served"]
+        if what == "code":
+            with (package / "flowquant/stages/train.py").open("a") as file:
+                file.write("# edited\n")
+        else:
+            (package / "other-1.0.dist-info").mkdir()
+        served = [warm.job("say") for _ in range(3)]
+        assert [job["served"] for job in served] == [False, True, True]
+        assert {job["parent"] for job in served[1:]} == {warm.number}
 
 
 def test_another_environment_is_a_process_of_its_own(warm: Warm) -> None:

@@ -12,9 +12,11 @@ from torch import Tensor
 MOST_BYTES = 2
 # Where products in FP8 need a matrix to begin, and others are fastest.
 ALIGNED = 256
-# Of a place at least, where there are so many: weights are expanded together up to this. Each time
-# that streams wait for one another takes a microsecond or two of a captured evaluation.
-TOGETHER = 5 << 20
+# Each time that streams wait for one another takes a microsecond or two of a captured evaluation, so
+# weights are expanded together: as many as a place this many times the largest holds, which is a
+# transformer's layer, but not more bytes than two places leave room for in a GPU's cache.
+LARGEST = 3
+TOGETHER = 1 << 24
 
 
 class Expandable(Protocol):
@@ -43,7 +45,8 @@ class Turns:
 
     def __init__(self, weights: Iterable[Expandable], device: torch.device) -> None:
         sizes = [_size(weight, MOST_BYTES) for weight in weights]
-        self._room = max(*sizes, min(TOGETHER, sum(sizes)))
+        largest = max(sizes)
+        self._room = max(largest, min(LARGEST * largest, TOGETHER, sum(sizes)))
         self._places = torch.empty(2, self._room, dtype=torch.uint8, device=device)
         self._aside = torch.cuda.Stream(device) if device.type == "cuda" else None
         # Of an evaluation, in order.

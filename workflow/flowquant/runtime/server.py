@@ -7,8 +7,8 @@ writes and says is the same, and so is what its death does to others.
 
 Nothing here computes. A fork takes neither threads nor CUDA along, so that whoever finds more than
 one thread, a variable of the environment that may have been read already, or a file of code or a
-folder of packages that has changed since, answers that the job is to be run afresh. After an import
-that would make it say so for ever, it starts itself anew as soon as no job is at work.
+folder of packages that has changed since, answers that the job is to be run afresh. After a change
+or an import that would make it say so for ever, it starts itself anew as soon as no job is at work.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class _Server:
     ) -> None:
         self.listener, self.prepare, self.run = listener, prepare, run
         self.spoilers = spoilers
-        # The kind that has spoilt this process now.
+        # The kind that has spoilt this process now; of none, it is that files have changed.
         self.spoiler: str | None = None
         self.number = os.getpid()
         # Some imports add folders, which say nothing of what has changed.
@@ -142,12 +142,13 @@ class _Server:
         ours, theirs = self.environment, request.environment
         differing = {n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)}
         threads = theirs.get(THREADS[0].encode(), b"").decode(errors="replace")
+        if self.spoiler is None and self.code != stamps(self.folders):
+            self.spoiler = ""
         return (
             self.spoiler is None
             and threads.isdigit()
             and {os.fsdecode(name) for name in differing} <= OWN
             and request.folder == str(Path.cwd())
-            and self.code == stamps(self.folders)
         )
 
     def _prepared(self, words: list[str]) -> bool:
@@ -182,7 +183,7 @@ class _Server:
 
     def _start_anew(self, spoiler: str) -> NoReturn:
         """Be the program that this process was started as; whoever asks meanwhile waits."""
-        command = [sys.executable, *sys.orig_argv[1:], spoiler]
+        command = [sys.executable, *sys.orig_argv[1:], *([spoiler] if spoiler else [])]
         os.execve(sys.executable, command, self.environment)  # noqa: S606 it is this program
 
     def _fork(self, asker: socket.socket, request: Request) -> None:
