@@ -12,9 +12,9 @@ from torch import Tensor
 MOST_BYTES = 2
 # Where products in FP8 need a matrix to begin, and others are fastest.
 ALIGNED = 256
-# Each time that streams wait for one another takes a microsecond or two of a captured evaluation, so
-# weights are expanded together: as many as a place this many times the largest holds, which is a
-# transformer's layer, but not more bytes than two places leave room for in a GPU's cache.
+# Each time that streams wait for one another takes a microsecond or two of a captured evaluation.
+# So weights are expanded together: as many as a place this many times the largest holds, which is
+# a transformer's layer, but not more bytes than two places leave room for in a GPU's cache.
 LARGEST = 3
 TOGETHER = 1 << 24
 
