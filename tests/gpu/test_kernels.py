@@ -11,6 +11,7 @@ from near import distance
 
 pytest.importorskip("triton")
 
+from flowquant.models.e4m3 import Covariance, rounded, rounded_in_order
 from flowquant.models.fp8 import Product
 from flowquant.models.kernels.activation import activate, activate_backward
 from flowquant.models.kernels.attention import attention, attention_backward
@@ -363,3 +364,25 @@ def test_products_with_relu_agree(device: torch.device, rows: int, inner: int, o
     assert found.float().max() <= 448
     # Values that round to the end of the range are counted, too: above 432, not 448.
     assert count.item() == (found.float() == 448).sum().item() >= after.saturated.item()
+
+
+def test_weights_are_rounded_to_e4m3_as_well_as_on_a_cpu(device: torch.device) -> None:
+    """One value that is half-way but for rounding changes those after it: errors are compared."""
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(96, 200, generator=generator) for _ in range(3)]
+    x = torch.randn(2000, 50, generator=generator) @ torch.randn(50, 200, generator=generator)
+    cpu, errors = torch.device("cpu"), []
+    for on in (device, cpu):
+        seen = Covariance(200, on)
+        seen.add(x.to(on))
+        found = rounded_in_order([w.to(on) for w in weights], [0.01] * 3, [seen.value] * 3)
+        errors.append([values.cpu() for values in found])
+    errors.append([rounded(weight, 0.01) for weight in weights])
+    on_gpu, on_cpu, nearest = (
+        torch.stack(
+            [(x @ (v.float() * 0.01 - w).T).var() for v, w in zip(found, weights, strict=True)]
+        ).sum()
+        for found in errors
+    )
+    assert abs(on_gpu / on_cpu - 1) < 0.05
+    assert on_gpu < nearest / 2

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import ModelConfig
 from flowquant.models import fp8
-from flowquant.models.fp8 import E4M3, Inputs, Product, fuse_fp8, observed, unfuse
+from flowquant.models.e4m3 import E4M3, Covariance, rounded
+from flowquant.models.fp8 import Inputs, Product, fuse_fp8, observed, unfuse
 from flowquant.models.fused import fuse
 from flowquant.models.kernels.attention import attention
 from flowquant.models.kernels.cast import Cast, cast
@@ -228,3 +229,29 @@ def test_few_tokens_and_many_an_image_stay_as_they_are() -> None:
     unfuse(network)
     for x, y in zip(given, found, strict=True):
         torch.testing.assert_close(y, encoder(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("few_tokens")
+def test_weights_are_rounded_under_their_inputs_but_packed_ones_are_not() -> None:
+    torch.manual_seed(0)
+    network: Any = build_network(TINY_MODEL).eval().requires_grad_(False)
+    layer = network.transformer.layers[0]
+    method = MethodConfig(
+        levels="lloyd", granularity="row", scope="matrices", keep=(), least_values=5
+    )
+    book = quantize_tensor(layer.linear1.weight, method, 2)
+    del layer.linear1.weight
+    layer.linear1.weight = PackedWeight(PackedTensor.of(book))
+    with observed(network) as seen:
+        network(torch.randn(40, 1, 8, 8), torch.rand(40), torch.arange(40) % 3)
+    kinds = [isinstance(each.covariance, Covariance) for each in seen[layer]]
+    assert kinds == [True, True, False, True]
+    found = fp8._in_order(seen)[layer]
+    assert found[2] is None
+    weight, own = layer.linear2.weight, found[3]
+    by = fp8.scale_of(weight)
+    covariance = seen[layer][3].covariance
+    assert covariance is not None
+    changes = [values.float() * by - weight for values in (own, rounded(weight, by))]
+    errors = [((change @ covariance.value) * change).sum().item() for change in changes]
+    assert errors[0] < 0.7 * errors[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flowquant.models.e4m3 import E4M3, Covariance, power_of_two, rounded, rounded_in_order
 from flowquant.models.kernels.attention import MOST_TOKENS, attention
 from flowquant.models.kernels.cast import Cast, cast
 from flowquant.models.kernels.linear import linear_activate
@@ -22,8 +23,6 @@ from flowquant.models.kernels.relu import relu_
 from flowquant.models.transformer import Encoder, EncoderLayer
 
 Activation = Callable[[Tensor], Tensor]
-E4M3 = torch.float8_e4m3fn
-LARGEST = torch.finfo(E4M3).max
 # How far beyond what was seen a product's inputs may go before they saturate. e4m3 is as exact
 # there: its steps are of a value's own size.
 HEADROOM = 2
@@ -35,11 +34,14 @@ BESIDE = 2**-8
 LEAST_WEIGHT = 1e-3
 # For fewer tokens, FP8 saves nothing: launches take the time.
 LEAST_TOKENS = 129
+# Of more inputs a covariance takes too much memory and time for what it is worth.
+MOST_INPUTS = 8192
 
 
 class Dense(Protocol):
     """A weight that is no tensor, but packed."""
 
+    shape: tuple[int, ...]
     factor: Tensor | None
 
     def dense(self, dtype: torch.dtype) -> Tensor:
@@ -54,17 +56,21 @@ class Inputs:
     Before an activation, errors count where it passes them on: each output has a mean of its own,
     of inputs weighted by the square of the activation's slope, by which the squared error of what
     is passed on is least. (Slopes themselves, which GELU has of both signs, may cancel.) ``total``
-    is [in] or [out, in], ``weight`` [] or [out].
+    is [in] or [out, in], ``weight`` [] or [out]. The covariance is for weights that can be rounded
+    under it.
     """
 
     largest: Tensor
     total: Tensor
     weight: Tensor
+    covariance: Covariance | None = None
 
     def add(self, x: Tensor, slope: Tensor | None = None) -> None:
         """Of [..., in], with the slope [..., out] at what the product makes of them."""
         rows = x.flatten(0, -2)
         self.largest = torch.maximum(self.largest, rows.abs().max().float())
+        if self.covariance is not None:
+            self.covariance.add(rows)
         if slope is None:
             self.total += rows.sum(0, dtype=torch.float32)
             self.weight += len(rows)
@@ -89,6 +95,7 @@ class Product:
         saturated: Counts what is beyond x's scale, int32 [1].
         mean: Of x, [in] or for each output [out, in]: the bias makes up for what W's rounding
             changes on average.
+        in_e4m3: W ÷ `scale_of` it as e4m3, if not the nearest values.
     """
 
     def __init__(
@@ -98,26 +105,28 @@ class Product:
         largest: float,
         saturated: Tensor,
         mean: Tensor | None = None,
+        in_e4m3: Tensor | None = None,
     ) -> None:
         values = weight if isinstance(weight, Tensor) else weight.dense(torch.float32)
         values = values.float()
-        by = _scale(values.abs().max().item())
-        inputs = _scale(largest * HEADROOM)
-        rounded = (values / by).to(E4M3)
+        by = scale_of(values)
+        inputs = power_of_two(largest * HEADROOM)
+        if in_e4m3 is None:
+            in_e4m3 = rounded(values, by)
 
         def one(value: float) -> Tensor:
             return torch.full((1,), value, device=values.device)
 
         self.bias = bias
         if mean is not None:
-            change = ((values - rounded.float() * by) * mean).sum(1)
+            change = ((values - in_e4m3.float() * by) * mean).sum(1)
             self.bias = (bias.float() + change).to(bias.dtype)
         self.scales = one(inputs), one(by)
         self.scale = one(inputs * by)
         self.cast = Cast(one(1 / inputs), saturated)
         self._weight: Tensor | Dense = weight
         if isinstance(weight, Tensor):
-            self._weight = rounded
+            self._weight = in_e4m3
         else:
             weight.factor = one(1 / by)
 
@@ -152,9 +161,9 @@ class Product:
         return scaled
 
 
-def _scale(largest: float) -> float:
-    """The power of two by which values up to ``largest`` fit e4m3."""
-    return 2.0 ** math.ceil(math.log2(largest / LARGEST)) if largest > 0 else 1.0
+def scale_of(weight: Tensor) -> float:
+    """The power of two by which a weight fits e4m3."""
+    return power_of_two(weight.abs().max().item())
 
 
 @dataclass(frozen=True)
@@ -235,21 +244,34 @@ def observed(network: nn.Module) -> Iterator[dict[EncoderLayer, list[Inputs]]]:
         if isinstance(module, EncoderLayer):
             attend = module.self_attn
             read = attend, attend.out_proj, module.linear1, module.linear2
-            device = module.norm1.weight.device
-            width, wide = module.linear2.weight.shape
-            shapes: list[tuple[int, ...]] = [(width,), (width,), (wide, width), (wide,)]
-            found[module] = [
-                Inputs(*(torch.zeros(of, device=device) for of in ((), shape, shape[:-1])))
-                for shape in shapes
-            ]
             before = None, None, module.activation, None
-            for part, seen, activation in zip(read, found[module], before, strict=True):
+            found[module] = []
+            for part, (weight, _), activation in zip(read, _parts(module), before, strict=True):
+                seen = _nothing_seen(weight, module.norm1.weight.device, activation is not None)
+                found[module].append(seen)
                 hooks.append(part.register_forward_hook(partial(note, seen, activation)))
     try:
         yield found
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _parts(layer: EncoderLayer) -> list[tuple[Tensor | Dense, Tensor]]:
+    """The weights and biases of a layer's products, in the order of their use."""
+    attend = layer.self_attn
+    parts = attend.out_proj, layer.linear1, layer.linear2
+    first = attend.in_proj_weight, attend.in_proj_bias
+    return [first, *((part.weight, part.bias) for part in parts)]
+
+
+def _nothing_seen(weight: Tensor | Dense, device: torch.device, each: bool) -> Inputs:
+    """Of a weight's inputs; ``each`` output is to have a mean of its own."""
+    shape = tuple(weight.shape) if each else (weight.shape[1],)
+    largest, total, count = (torch.zeros(of, device=device) for of in ((), shape, shape[:-1]))
+    # A packed weight has the values that its file has.
+    fits = isinstance(weight, Tensor) and weight.shape[1] <= MOST_INPUTS
+    return Inputs(largest, total, count, Covariance(weight.shape[1], device) if fits else None)
 
 
 def _slope(activation: Activation, x: Tensor) -> Tensor:
@@ -277,32 +299,46 @@ def fuse_fp8(network: nn.Module, inputs: dict[EncoderLayer, list[Inputs]]) -> tu
     """
     device = next(network.parameters()).device
     saturated = torch.zeros(1, dtype=torch.int32, device=device)
-    count = 0
+    able = {layer: seen for layer, seen in inputs.items() if _computes(layer, seen)}
+    in_e4m3 = _in_order(able)
     for encoder in network.modules():
         if not isinstance(encoder, Encoder):
             continue
         layers: list[Fp8Layer | None] = []
         for layer in encoder.layers:
             assert isinstance(layer, EncoderLayer)
-            ranges = [seen.largest.item() for seen in inputs[layer]]
-            if not fits(layer) or not all(math.isfinite(value) for value in ranges):
+            if layer not in able:
                 layers.append(None)
                 continue
-            attend = layer.self_attn
-            parts = attend.out_proj, layer.linear1, layer.linear2
-            weights = (
-                (attend.in_proj_weight, attend.in_proj_bias),
-                *((part.weight, part.bias) for part in parts),
-            )
             project, mix, widen, narrow = (
-                Product(weight, bias, largest, saturated, seen.mean)
-                for (weight, bias), largest, seen in zip(
-                    weights, ranges, inputs[layer], strict=True
+                Product(weight, bias, seen.largest.item(), saturated, seen.mean, own)
+                for (weight, bias), seen, own in zip(
+                    _parts(layer), able[layer], in_e4m3[layer], strict=True
                 )
             )
             if layer.activation is F.relu:
                 widen = widen.scaled_for(narrow.cast)
             layers.append(Fp8Layer(layer, project, mix, widen, narrow))
-            count += 1
         encoder.forward = partial(encode, encoder, layers)  # type: ignore[method-assign]
-    return count, saturated
+    return len(able), saturated
+
+
+def _computes(layer: EncoderLayer, inputs: Sequence[Inputs]) -> bool:
+    return fits(layer) and all(math.isfinite(seen.largest.item()) for seen in inputs)
+
+
+def _in_order(inputs: Mapping[EncoderLayer, Sequence[Inputs]]) -> dict[EncoderLayer, list[Any]]:
+    """Each product's weight as e4m3, rounded under its inputs' covariance; none without one."""
+    found: dict[EncoderLayer, list[Any]] = {layer: [None] * len(inputs[layer]) for layer in inputs}
+    alike: dict[tuple[int, torch.Size], list[tuple[EncoderLayer, Tensor, Covariance]]] = {}
+    for layer, seen in inputs.items():
+        for index, ((weight, _), each) in enumerate(zip(_parts(layer), seen, strict=True)):
+            if isinstance(weight, Tensor) and each.covariance is not None:
+                entry = layer, weight.float(), each.covariance
+                alike.setdefault((index, weight.shape), []).append(entry)
+    for (index, _), entries in alike.items():
+        layers, weights, covariances = zip(*entries, strict=True)
+        by, values = [scale_of(weight) for weight in weights], [seen.value for seen in covariances]
+        for layer, weight in zip(layers, rounded_in_order(weights, by, values), strict=True):
+            found[layer][index] = weight
+    return found

@@ -1,0 +1,97 @@
+"""Weights rounded to e4m3, one input after another, each after the errors of those before it.
+
+So errors make up for one another, in the inputs that were seen (GPTQ, arXiv 2210.17323).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+E4M3 = torch.float8_e4m3fn
+LARGEST = torch.finfo(E4M3).max
+# Inputs after which the errors are carried to all others by one matrix product.
+BLOCK = 64
+# Of the inputs' mean square, added to each: what was seen is not all there is.
+DAMPING = 0.01
+
+
+def power_of_two(largest: float) -> float:
+    """The one by which values up to ``largest`` fit e4m3."""
+    return 2.0 ** math.ceil(math.log2(largest / LARGEST)) if largest > 0 else 1.0
+
+
+class Covariance:
+    """Of inputs [n], float32."""
+
+    def __init__(self, n: int, device: torch.device) -> None:
+        self._count = 0
+        self._sum = torch.zeros(n, device=device)
+        self._products = torch.zeros(n, n, device=device)
+
+    def add(self, rows: Tensor) -> None:
+        """Add inputs [m, n]."""
+        rows = rows.float()
+        self._count += len(rows)
+        self._sum += rows.sum(0)
+        self._products.addmm_(rows.T, rows)
+
+    @property
+    def value(self) -> Tensor:
+        """[n, n]; 0 of no inputs."""
+        count = max(self._count, 1)
+        mean = self._sum / count
+        return self._products / count - torch.outer(mean, mean)
+
+
+def rounded(weight: Tensor, by: float) -> Tensor:
+    """A weight ÷ ``by`` as e4m3, each value the nearest."""
+    return _nearest(weight / by)
+
+
+def _nearest(values: Tensor) -> Tensor:
+    return values.clamp(-LARGEST, LARGEST).to(E4M3)
+
+
+def rounded_in_order(
+    weights: Sequence[Tensor], by: Sequence[float], covariances: Sequence[Tensor]
+) -> list[Tensor]:
+    """Weights ÷ ``by`` as e4m3, so that their products with inputs change least but in the mean.
+
+    Where a covariance is none, values are the nearest.
+
+    Args:
+        weights: Of one shape [out, in], float32; all are rounded side by side.
+        by: Of each, what fits it into e4m3.
+        covariances: Of each weight's inputs, [in, in].
+    """
+    # Inputs first: what is rounded together lies together.
+    values = torch.stack([w.T / b for w, b in zip(weights, by, strict=True)])
+    factor = torch.stack([_carried(covariance) for covariance in covariances])
+    errors, found = torch.zeros_like(values), torch.empty_like(values, dtype=E4M3)
+    for start in range(0, values.shape[1], BLOCK):
+        part = slice(start, start + BLOCK)
+        inner, own = factor[:, part, part], errors[:, part]
+        wanted = torch.baddbmm(values[:, part], factor[:, part, :start], errors[:, :start])
+        for j in range(wanted.shape[1]):
+            row = torch.baddbmm(wanted[:, j : j + 1], inner[:, j : j + 1, :j], own[:, :j])
+            found[:, start + j] = _nearest(row[:, 0])
+            own[:, j] = values[:, start + j] - found[:, start + j].float()
+    return [each.T.contiguous() for each in found]
+
+
+def _carried(covariance: Tensor) -> Tensor:
+    """What the error of an input, by column, adds to those after it, by row; [n, n]."""
+    # e·C·eᵀ is |e·U|² for C = U·Uᵀ: a sum of squares, each of one error and those before it.
+    n, scale = len(covariance), covariance.diagonal().mean()
+    damped = covariance.double() + (DAMPING * scale if scale > 0 else 1) * torch.eye(
+        n, device=covariance.device, dtype=torch.float64
+    )
+    # Cholesky's factor from the last row and column on.
+    factor, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
+    upper = factor.flip(0, 1)
+    carried = (upper / upper.diagonal()).triu(1).T.float()
+    return torch.where((failed == 0) & carried.isfinite().all(), carried, 0.0)
