@@ -68,9 +68,11 @@ def rounded_in_order(
         by: Of each, what fits it into e4m3.
         covariances: Of each weight's inputs, [in, in].
     """
-    # Inputs first: what is rounded together lies together.
-    values = torch.stack([w.T / b for w, b in zip(weights, by, strict=True)])
-    factor = torch.stack([_carried(covariance) for covariance in covariances])
+    # Inputs that vary most come first: more are left to make up for their errors.
+    orders = [covariance.diagonal().argsort(descending=True) for covariance in covariances]
+    # Inputs before outputs: what is rounded together lies together.
+    values = torch.stack([w.T[o] / b for w, b, o in zip(weights, by, orders, strict=True)])
+    factor = torch.stack([_carried(c[o][:, o]) for c, o in zip(covariances, orders, strict=True)])
     errors, found = torch.zeros_like(values), torch.empty_like(values, dtype=E4M3)
     for start in range(0, values.shape[1], BLOCK):
         part = slice(start, start + BLOCK)
@@ -80,7 +82,9 @@ def rounded_in_order(
             row = torch.baddbmm(wanted[:, j : j + 1], inner[:, j : j + 1, :j], own[:, :j])
             found[:, start + j] = _nearest(row[:, 0])
             own[:, j] = values[:, start + j] - found[:, start + j].float()
-    return [each.T.contiguous() for each in found]
+    # PyTorch picks no rows of e4m3.
+    laid = (w.view(torch.uint8)[o.argsort()] for w, o in zip(found, orders, strict=True))
+    return [each.T.contiguous().view(E4M3) for each in laid]
 
 
 def _carried(covariance: Tensor) -> Tensor:
