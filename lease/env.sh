@@ -5,7 +5,9 @@ ds=(${DS:-fmnist}); export DS D=${ds[$G]:-${ds[0]}}
 export S=$((${S0:-1} + G)); case $D in fmnist|digits) T=-seed$S;; *) T=;; esac; [ $S = 0 ] && T=; export T A=$W/A$G B=$W/B$G SEEDS="${ALL_SEEDS:-0 1 2}" R=results/frontier
 [ $D = cifar10_jpeg ] && SEEDS=0
 [ $W = /tmp ] && export PYTHONPATH=/tmp/site PATH=/tmp/site/bin:$PATH HOME=/root
-export PYTHONUNBUFFERED=1 NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1 OMP_NUM_THREADS=2 CUDA_VISIBLE_DEVICES=$G
+export PYTHONUNBUFFERED=1 NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1 OMP_NUM_THREADS=2 
+# Of a lane: CARDS="0 1 1 1"; without, its own.
+cards=(${CARDS:-}); export CARDS CUDA_VISIBLE_DEVICES=${cards[$G]:-$G}
 unset PYTHONDONTWRITEBYTECODE
 CONF="config/frontier.yaml $W/seed.yaml $A/training_seed.yaml"; [ "$D" = mnist ] && CONF="$CONF $W/mnist.yaml"; [ "$D" = cifar10_jpeg ] && CONF="$CONF $W/cifar.yaml"
 [ -f $W/reh.yaml ] && X=$W/reh.yaml
