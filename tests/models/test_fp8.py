@@ -249,6 +249,7 @@ def test_weights_are_rounded_under_their_inputs_but_packed_ones_are_not() -> Non
     found = fp8._in_order(seen)[layer]
     assert found[2] is None
     weight, own = layer.linear2.weight, found[3]
+    assert own is not None
     by = fp8.scale_of(weight)
     covariance = seen[layer][3].covariance
     assert covariance is not None

@@ -327,9 +327,13 @@ def _computes(layer: EncoderLayer, inputs: Sequence[Inputs]) -> bool:
     return fits(layer) and all(math.isfinite(seen.largest.item()) for seen in inputs)
 
 
-def _in_order(inputs: Mapping[EncoderLayer, Sequence[Inputs]]) -> dict[EncoderLayer, list[Any]]:
+def _in_order(
+    inputs: Mapping[EncoderLayer, Sequence[Inputs]],
+) -> dict[EncoderLayer, list[Tensor | None]]:
     """Each product's weight as e4m3, rounded under its inputs' covariance; none without one."""
-    found: dict[EncoderLayer, list[Any]] = {layer: [None] * len(inputs[layer]) for layer in inputs}
+    found: dict[EncoderLayer, list[Tensor | None]] = {
+        layer: [None] * len(seen) for layer, seen in inputs.items()
+    }
     alike: dict[tuple[int, torch.Size], list[tuple[EncoderLayer, Tensor, Covariance]]] = {}
     for layer, seen in inputs.items():
         for index, ((weight, _), each) in enumerate(zip(_parts(layer), seen, strict=True)):
