@@ -25,22 +25,24 @@ def run(network, precision, repeats=5):
     times.sort()
     return x.clamp(-1, 1), times[len(times) // 2], times[-1] - times[0]
 def psnr(a, b): return 10 * math.log10(4 / max((a.float() - b.float()).square().mean().item(), 1e-12))
+def beside(x, y):
+    d = (x - y).float(); each = d.square().flatten(1).mean(1).clamp(min=1e-12)
+    return {"psnr": psnr(x, y), "median psnr": (10 * torch.log10(4 / each)).median().item(), "mean difference": d.mean().item(), "mean image squared": d.mean(0).square().mean().item()}
 base, sec, _ = run(load_network(weights, config), "float32"); out["float32"] = {"seconds": sec}
-for precision in ("bfloat16", "fp8"):
-    x, sec, spread = run(load_network(weights, config), precision)
-    out[precision] = {"psnr": psnr(x, base), "seconds": sec, "spread": spread}; print(precision, out[precision], flush=True)
+def tried(name, precision="fp8", repeats=5):
+    x, sec, spread = run(load_network(weights, config), precision, repeats)
+    out[name] = {**beside(x, base), "seconds": sec, "spread": spread}; print(name, out[name], flush=True)
+    json.dump(out, open(sys.argv[1], "w"), indent=1)
+for precision in ("bfloat16", "fp8"): tried(precision, precision)
 from flowquant.models import fp8
-init, mm = fp8.Product.__init__, torch._scaled_mm
-def tried(name):
-    x, sec, spread = run(load_network(weights, config), "fp8", 3)
-    out[name] = {"psnr": psnr(x, base), "mean difference": (x - base).mean().item(), "seconds": sec}; print(name, out[name], flush=True)
-tried("fp8, corrected")
-fp8.Product.__init__ = lambda self, w, b, largest, saturated, mean=None: init(self, w, b, largest, saturated)
-tried("fp8, not corrected")
+init = fp8.Product.__init__
+fp8.Product.__init__ = lambda self, w, b, largest, saturated, mean=None, own=None: init(self, w, b, largest, saturated, mean)
+tried("fp8, nearest values, corrected", repeats=3)
+fp8.Product.__init__ = lambda self, w, b, largest, saturated, mean=None, own=None: init(self, w, b, largest, saturated)
+tried("fp8, nearest values, not corrected", repeats=3)
 fp8.Product.__init__ = init
-torch._scaled_mm = lambda *a, **k: mm(*a, **{**k, "use_fast_accum": False})
-tried("fp8, corrected, slow sums")
-torch._scaled_mm = mm
+s = Sampler(load_network(weights, config), config.flow, SolverConfig(steps=1, precision="fp8"), dev); sync(); a = time.perf_counter(); s(noise, wanted); sync()
+out["first call of one step"] = time.perf_counter() - a; print("first call of one step", out["first call of one step"], flush=True)
 bp.WIDTHS = (2,)
 for form, _, network in bp._networks(weights, config):
     if form == "full": continue
