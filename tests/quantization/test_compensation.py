@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from flowquant.config.method import MethodConfig
+from flowquant.models.damping import IndefiniteError
 from flowquant.quantization.apply import quantize_tensor
 from flowquant.quantization.codebook import Codebook
 from flowquant.quantization.compensation import _Problem, compensated
-from flowquant.quantization.damping import IndefiniteError
 from flowquant.quantization.search import nearest
 
 GRANULARITIES = ("tensor", "row", "group:32")

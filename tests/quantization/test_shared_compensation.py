@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from flowquant.config.method import MethodConfig
+from flowquant.models.damping import IndefiniteError
 from flowquant.quantization import compensation
 from flowquant.quantization.apply import quantize_tensor
 from flowquant.quantization.codebook import Codebook
 from flowquant.quantization.compensation import compensated
-from flowquant.quantization.damping import IndefiniteError
 from flowquant.quantization.search import nearest_vectors
 from flowquant.quantization.shared_compensation import _Problem
 

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from flowquant.models.damping import IndefiniteError, damped, upper_factor
+from flowquant.models.gram import Gram
+
 E4M3 = torch.float8_e4m3fn
 LARGEST = torch.finfo(E4M3).max
 # Inputs after which the errors are carried to all others by one matrix product.
@@ -30,21 +33,21 @@ class Covariance:
     def __init__(self, n: int, device: torch.device) -> None:
         self._count = 0
         self._sum = torch.zeros(n, device=device)
-        self._products = torch.zeros(n, n, device=device)
+        self._products = Gram(n, device)
 
     def add(self, rows: Tensor) -> None:
         """Add inputs [m, n]."""
         rows = rows.float()
         self._count += len(rows)
         self._sum += rows.sum(0)
-        self._products.addmm_(rows.T, rows)
+        self._products.add(rows)
 
     @property
     def value(self) -> Tensor:
         """[n, n]; 0 of no inputs."""
         count = max(self._count, 1)
         mean = self._sum / count
-        return self._products / count - torch.outer(mean, mean)
+        return self._products.total / count - torch.outer(mean, mean)
 
 
 def rounded(weight: Tensor, by: float) -> Tensor:
@@ -90,12 +93,8 @@ def rounded_in_order(
 def _carried(covariance: Tensor) -> Tensor:
     """What the error of an input, by column, adds to those after it, by row; [n, n]."""
     # e·C·eᵀ is |e·U|² for C = U·Uᵀ: a sum of squares, each of one error and those before it.
-    n, scale = len(covariance), covariance.diagonal().mean()
-    damped = covariance.double() + (DAMPING * scale if scale > 0 else 1) * torch.eye(
-        n, device=covariance.device, dtype=torch.float64
-    )
-    # Cholesky's factor from the last row and column on.
-    factor, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
-    upper = factor.flip(0, 1)
-    carried = (upper / upper.diagonal()).triu(1).T.float()
-    return torch.where((failed == 0) & carried.isfinite().all(), carried, 0.0)
+    try:
+        upper = upper_factor(damped(covariance, DAMPING).double())
+    except IndefiniteError:
+        return torch.zeros_like(covariance)
+    return (upper / upper.diagonal()).triu(1).T.float()

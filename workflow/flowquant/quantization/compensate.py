@@ -15,6 +15,8 @@ from tqdm import tqdm
 from flowquant.config.compensation import CompensationConfig
 from flowquant.config.method import MethodConfig
 from flowquant.config.model import FlowConfig, ModelConfig
+from flowquant.models.damping import IndefiniteError, damped, solved
+from flowquant.models.gram import Gram
 from flowquant.models.model import load_network
 from flowquant.models.path import velocity
 from flowquant.quantization.apply import (
@@ -27,8 +29,6 @@ from flowquant.quantization.apply import (
 )
 from flowquant.quantization.codebook import Codebook, worthwhile
 from flowquant.quantization.compensation import compensated
-from flowquant.quantization.damping import IndefiniteError, damped, solved
-from flowquant.quantization.gram import Gram
 from flowquant.quantization.hessians import Hessians, Moments, never_reached
 from flowquant.quantization.inputs import Inputs, Product
 from flowquant.runtime.errors import UserError

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from flowquant.models.damping import damped, upper_factor
 from flowquant.quantization.codebook import Codebook, with_levels
 from flowquant.quantization.conjugate import conjugate_gradients
-from flowquant.quantization.damping import damped, upper_factor
 from flowquant.quantization.rounding import rounded_in_order
 from flowquant.quantization.shared_compensation import compensated_shared
 

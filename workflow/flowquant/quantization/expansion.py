@@ -19,6 +19,10 @@ LARGEST = 3
 TOGETHER = 1 << 24
 
 
+# A weight, by its indices, in a type.
+Key = tuple[int, torch.dtype]
+
+
 class Expandable(Protocol):
     """A weight that can be written, expanded, into memory given for it; known by its indices."""
 
@@ -34,9 +38,9 @@ class Turns:
     """Two places, each of which holds a weight, or as many small ones as fit, that follow it.
 
     While layers multiply by the weights in one place, the next ones are expanded into the other on
-    a stream of its own. What follows what is learnt from an evaluation, which those after it should
-    repeat in the same types. The first weight is expanded by itself, when it is asked for, and
-    nothing is begun after the last, so that a captured evaluation is whole.
+    a stream of its own. What follows what is learnt from the evaluation before, which the next
+    should repeat in the same types. The first weight is expanded by itself, when it is asked for,
+    and nothing is begun after the last, so that a captured evaluation is whole.
 
     Args:
         weights: All that may be asked for.
@@ -49,42 +53,48 @@ class Turns:
         self._room = max(largest, min(LARGEST * largest, TOGETHER, sum(sizes)))
         self._places = torch.empty(2, self._room, dtype=torch.uint8, device=device)
         self._aside = torch.cuda.Stream(device) if device.type == "cuda" else None
-        # Of an evaluation, in order.
-        self._learnt: dict[tuple[int, torch.dtype], tuple[Expandable, torch.dtype]] = {}
-        # Views of the place that a group has, by weight.
-        self._groups: list[dict[tuple[int, torch.dtype], Tensor]] = []
-        self._group_of: dict[tuple[int, torch.dtype], int] = {}
+        # Of this evaluation, in order; and whether one of them is in no group.
+        self._asked: dict[Key, tuple[Expandable, torch.dtype]] = {}
+        self._missed = False
+        # Weights, each with where it goes in the place that its group has.
+        self._groups: list[dict[Key, tuple[Expandable, Tensor]]] = []
+        self._group_of: dict[Key, int] = {}
         self._here: int | None = None
         self._ahead: int | None = None
 
     def expanded(self, weight: Expandable, dtype: torch.dtype) -> Tensor:
         """The weight in a type of at most 2 bytes, until another is asked for."""
         key = id(weight.packed), dtype
-        if key == next(iter(self._learnt), None) and len(self._learnt) > len(self._group_of):
-            self._form_groups()
-        if key not in self._group_of:
-            self._learnt.setdefault(key, (weight, dtype))
+        if self._asked and key[0] == next(iter(self._asked))[0]:
+            # Another evaluation begins.
+            if self._missed:
+                self._form_groups()
+            self._asked, self._missed = {}, False
+        self._asked.setdefault(key, (weight, dtype))
+        group = self._group_of.get(key)
+        if group is None:
+            self._missed = True
             return self._alone(weight, dtype)
-        group = self._group_of[key]
         # An evaluation expands its first weight even where it still lies there: it may be captured.
         if group != self._here or group == 0:
             if self._wait() != group:
                 self._expand(group)
             self._here = group
             self._begin(group + 1)
-        return self._groups[group][key]
+        return self._groups[group][key][1]
 
     def _form_groups(self) -> None:
-        """Of what is learnt: the first weight, then as many at a time as a place holds."""
+        """Of what was asked for: the first weight, then as many at a time as a place holds."""
         self._wait()
-        self._here, self._groups, left = None, [], 0
-        for key, (weight, dtype) in self._learnt.items():
+        self._here, self._groups, self._group_of, left = None, [], {}, 0
+        for key, (weight, dtype) in self._asked.items():
             size = _size(weight, dtype.itemsize)
             if len(self._groups) < 2 or size > left:
                 self._groups.append({})
                 left = self._room
             group = len(self._groups) - 1
-            self._groups[group][key] = self._view(weight, dtype, group % 2, self._room - left)
+            room = self._view(weight, dtype, group % 2, self._room - left)
+            self._groups[group][key] = weight, room
             self._group_of[key] = group
             left -= size
 
@@ -113,8 +123,8 @@ class Turns:
         self._ahead = group
 
     def _expand(self, group: int) -> None:
-        for key, room in self._groups[group].items():
-            self._learnt[key][0].expand_into(room)
+        for weight, room in self._groups[group].values():
+            weight.expand_into(room)
 
     def _view(self, weight: Expandable, dtype: torch.dtype, place: int, start: int) -> Tensor:
         end = start + torch.Size(weight.shape).numel() * dtype.itemsize

@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from flowquant.config.model import ConditionConfig, FlowConfig
+from flowquant.models.gram import Gram
 from flowquant.models.path import velocity
-from flowquant.quantization.gram import Gram
 from flowquant.quantization.inputs import Inputs, Product
 from flowquant.runtime.errors import UserError, some
 from flowquant.runtime.header import Kind

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from flowquant.models.damping import damped, upper_factor
 from flowquant.quantization.codebook import Codebook, with_levels
 from flowquant.quantization.conjugate import conjugate_gradients
-from flowquant.quantization.damping import damped, upper_factor
 from flowquant.quantization.rounding import BLOCK, rounded_in_order
 
 # Times that a row is rounded from its beginning, and then passes over it that revise what it got.

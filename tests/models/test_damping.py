@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flowquant.quantization.damping import IndefiniteError, solved, upper_factor
+from flowquant.models.damping import IndefiniteError, solved, upper_factor
 
 
 def test_a_factor_and_a_solution() -> None:

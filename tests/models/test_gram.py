@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flowquant.quantization.gram import BLOCK, Gram
+from flowquant.models.gram import BLOCK, Gram
 
 
 @pytest.mark.parametrize("n", [1, BLOCK - 1, BLOCK, 2 * BLOCK + 5])
