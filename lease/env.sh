@@ -15,7 +15,7 @@ say() { echo "[$(date +%H:%M:%S) $(($(date +%s) - $(cat $W/t0)))] $*"; }
 # smk FOLDER JOBS targets… : Snakemake in that folder
 smk() { (cd $1 || exit; J=$2; shift 2; say "snakemake $*" | cut -c1-220
   python3 -m snakemake "$@" --cores ${CORES:-60} --scheduler greedy --show-failed-logs --keep-going --rerun-incomplete --notemp --quiet rules host \
-   --resources gpu=$J --config data_root=$W/data --configfile ${C:-$CONF} ${X:-}; say "ended $?"); }
+   --resources gpu=$J ${TRIG:-} --config data_root=$W/data --configfile ${C:-$CONF} ${X:-}; say "ended $?"); }
 row() { for v in "$@"; do echo $R/quantized_models/$D$T/${v}bit.json; done; }
 samples() { for s in $SEEDS; do for v in "$@"; do echo $R/sampling/$D$T/$v/seed$s.safetensors; done; done; }
 scores() { for s in $SEEDS; do for v in "$@"; do echo $R/scores/$D$T/$v/seed$s.json; done; done; }

@@ -1,31 +1,48 @@
-# Lanes of lease F: next.sh first|again|seed1, in folders of lane G (env.sh: which data, seed and GPU).
-#  first: Fashion-MNIST's column timed, by itself; then, with what call 2 brought, FP8's FID and PSNR, refined-3 and half a bit of seed 0.
-#  again: a training seed of which rows are missing (G=2: refined-2-levels and other projects' quantizers; G=1: these by its
-#    third sampling seed, half a bit), trained again; weights come out the same: full's FIDs say so.
+# Lanes of lease H: next.sh fp8|again, in folders of lane G (env.sh: which data, seed and GPU).
+#  fp8: seed 0 trained again; FP8 whose scales turn: seconds, PSNR, FID at 100 and 500 steps, with the first layer in bfloat16, too; what is left, emulated; GPU suite; benchmark.
+#  again: seed 1 (G=1): the six peers' rows that lack the third sampling seed, half a bit; seed 2 (G=2): half a bit.
 what=$1; . $L/env.sh; mkdir -p $W/out; CONF="$CONF $W/next.yaml"
 wait_for() { for f in "$@"; do while [ ! -e $f ]; do sleep .3; done; done; }
 few() { (cd $A; python3 $L/few.py $R/sampling/$D$T $W/few/$D$T); }
 programs() { export PYTHONPATH=$W/T/workflow:$L/fast:$W/T/tests:$PYTHONPATH; cd $L/fast; }
-by_seed() { n=$1; shift; for s in $ALL; do SEEDS=$s; smk $A $n $(scores "$@"); evals $A; done; SEEDS=$ALL; }
 more() { wait_for $W/eff.done; export PYTHONPATH=$W/more:$PYTHONPATH; }
+# set NAME FOLDER [more configuration]: full precision's three sampling seeds, drawn and scored anew there
+set_() { n=$1; b=$2; shift 2; (rm -rf $b/$R/sampling $b/$R/scores/$D$T; TRIG="--rerun-triggers mtime" C="$CONF $*" smk $b 3 $(scores full); evals $b | grep full | sed "s/^/$n /" | tee $W/out/$n.txt); }
 ALL=$SEEDS
-PEERS="${PEERS:-hqq/4bit hqq/3bit hqq/2bit torchao/4bit torchao/3bit torchao/2bit quanto/4bit quanto/2bit sdnq/4bit sdnq/3bit sdnq/2bit sdnq-svd/4bit sdnq-svd/3bit sdnq-svd/2bit}"
+PEERS="${PEERS:-hqq/4bit hqq/3bit quanto/4bit sdnq/4bit sdnq/3bit sdnq/2bit}"
 case $what in
-first)
-  t=$(date +%s); C="$W/column.yaml" X="${COLX-${X:-}}" smk $A 4; echo "column $(($(date +%s) - t)) s" | tee $W/out/column.txt; cp $A/$R/logs/devices.jsonl $W/out/column.jsonl; touch $A/trained
-  (programs; say quality; timeout 90 python3 quality.py $W/out/quality.json $A/$R/models/${D}${T}_model.safetensors ${DEV:-cuda} > $W/out/quality.txt 2>&1)
-  more
-  (cp -a $A/results/. $B/results/; rm -rf $B/$R/sampling $B/$R/scores/$D$T; C="$CONF $W/fp8.yaml" smk $B 3 $(scores full); evals $B | grep full | tee $W/out/fp8.txt)
-  [ "${SUITE:-yes}" = yes ] && bash $L/next.sh suite &
-  smk $A 1 $(row refined-3/3); smk $A 4 $(row refined-half/0.5) $(scores full refined-3/3bit); evals $A; smk $A 3 $(scores refined-half/0.5bit); evals $A; few; touch $W/l$G.done
-  [ -n "$THEN" ] && for x in $THEN; do G=${x%%:*} bash $L/next.sh ${x#*:}; done;;
+fp8)
+  M=$A/$R/models/${D}${T}_model.safetensors
+  smk $A 2 $R/models/$D${T}_model.safetensors $R/classifiers/$D.safetensors; touch $A/trained
+  (programs; say quality; python3 quality2.py exact $W/out/exact.pt $M > $W/out/exact.txt 2>&1; python3 quality2.py times $W/out/times.json $M > $W/out/times.txt 2>&1; rm -f $W/out/exact.pt)
+  more; echo "presets: {$D: {sampling: {steps: ${LONG:-500}}}}" > $W/long.yaml
+  smk $A 3 $(scores full); evals $A
+  cp -a $A/results/. $B/results/; set_ turning $B $W/fp8.yaml; set_ turning-long $B $W/fp8.yaml $W/long.yaml
+  (programs; say explore; python3 explore.py $M $W/data/fashion-mnist $(find $W/more -name '*.pth' | head -1) $W/out/explore.json h 100 ${FEW:-1000} ${LONG:-500} > $W/out/explore.txt 2>&1)
+  Z=$B-first; cp -a $B $Z; cat >> $Z/workflow/flowquant/models/fp8.py <<'PY'
+
+
+_fuse = fuse_fp8
+
+
+def fuse_fp8(network, inputs, rate=0.0):
+    left = [e.layers[0] for e in network.modules() if isinstance(e, Encoder)]
+    return _fuse(network, {layer: seen for layer, seen in inputs.items() if layer not in left}, rate)
+PY
+  set_ first $Z $W/fp8.yaml; set_ first-long $Z $W/fp8.yaml $W/long.yaml
+  cp -a $B $B-bf16; set_ bfloat16-long $B-bf16 $W/long.yaml
+  [ "${SUITE:-yes}" = yes ] && (cd $W/T; say suite; timeout 200 python3 -m pytest -m gpu tests/gpu --numprocesses 4 -p no:cacheprovider -p no:benchmark --durations 12 --tb short > $W/out/gpu_tests.txt 2>&1; tail -n 1 $W/out/gpu_tests.txt)
+  python3 - $M $W/out/model.pt <<'PY'
+import sys, torch
+from safetensors.torch import load_file
+torch.save({k: v.bfloat16() for k, v in load_file(sys.argv[1]).items()}, sys.argv[2])
+PY
+  mkdir -p $W/shards; xz -T16 -3 -c $W/out/model.pt | split -b 15M - $W/shards/model.; rm $W/out/model.pt
+  [ "${BENCH:-yes}" = yes ] && say benchmark && (timeout 280 bash -c '. $L/env.sh; C=$W/bench.yaml; X=${COLX-${X:-}}; smk $B 1 benchmark') > $W/out/benchmark.txt 2>&1 ; [ -d $B/results/h200-speed ] && cp $B/results/h200-speed/speed/* $W/out/; touch $W/l$G.done;;
 again)
   smk $A 2 $R/models/$D${T}_model.safetensors $R/classifiers/$D.safetensors; touch $A/trained
   more
-  if [ $S = 2 ]; then by_seed 4 full $PEERS; few; smk $A 1 $(row refined-2-levels/2); smk $A 3 $(scores refined-2-levels/2bit)
-  else SEEDS=2; smk $A 4 $(row refined-half/0.5) $(scores full $PEERS); SEEDS=$ALL; smk $A 4 $(scores full refined-half/0.5bit); fi
-  evals $A; few; touch $W/l$G.done
+  if [ $S = 1 ]; then SEEDS=2; smk $A 4 $(scores full $PEERS); evals $A; few; SEEDS=$ALL; fi
+  smk $A 1 $(row refined-half/0.5); smk $A 3 $(scores full refined-half/0.5bit); evals $A; few; touch $W/l$G.done
   [ -n "$THEN" ] && for x in $THEN; do G=${x%%:*} THEN= bash $L/next.sh ${x#*:}; done;;
-suite)
-  cd $W/T; say suite; timeout 200 python3 -m pytest -m gpu tests/gpu --numprocesses 4 -p no:cacheprovider -p no:benchmark --durations 12 --tb short > $W/out/gpu_tests.txt 2>&1; tail -n 1 $W/out/gpu_tests.txt;;
 esac

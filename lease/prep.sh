@@ -7,5 +7,5 @@ if [ ! -d $W/A0 ]; then
     mkdir -p $d/results; cp -r Snakefile workflow config profiles envs tests pyproject.toml README.md docs $d/; cp -r results/published $d/results/
     [ -n "$T" ] && echo "training_seeds: [$S]" > $d/training_seed.yaml || echo "{}" > $d/training_seed.yaml
   done; done; G=0; . .lease/env.sh
-  tar xJf .lease/code.tar.xz -C $W/T; cp -r .test models $W/T/
+  cp -r Snakefile workflow config profiles envs tests pyproject.toml README.md .test models $W/T/
 fi
