@@ -98,7 +98,7 @@ def emulated(spec):
                 sc = power_of_two(s.largest * 2); top = None
                 if d.get("top"): top = (W.square().sum(0) * s.square).topk(d["top"]).indices
                 def pre(mod, inp, sc0=sc, mu=mu, top=top, dith=d.get('dither')):
-                    x = inp[0]; f = x.float(); sc = sc0 * (PHASE[0] if dith else 1)
+                    x = inp[0]; f = x.float(); sc = sc0 * ((PHASE[0] if dith is True else 2 ** ((math.log2(PHASE[0]) + dith) % 1)) if dith else 1)
                     p = q(f, sc) if mu is None else q(f - mu, sc) + mu
                     if top is not None: p[..., top] += q(f[..., top] - p[..., top], sc)
                     return (p.to(x.dtype) if mu is None and top is None else p.to(x.dtype),)
@@ -114,6 +114,54 @@ def draw(n, last=0, first=0, steps=None):
             x = x + (w if k >= steps - last or k < first else v)(x, x.new_full((1,), k / steps)) / steps
         images.append(x)
     return torch.cat(images).clamp(-1, 1)
+
+def halves(C, X, W, lam):
+    eye = torch.eye(len(C), device=dev, dtype=torch.float64)
+    return torch.linalg.solve(C.double() + lam * eye, (X.double() + lam * eye) @ W.T.double()).T.float()
+@torch.inference_mode()
+def sequential(damping=.01, narrow_only=False):
+    """Each product fitted to what it is to give, from what it gets in FP8, after the products before it."""
+    from flowquant.models.fp8 import _slope
+    k = 16; c = torch.arange(64, device=dev) % 10; x = initial_noise(config.flow, 1, range(64), shape).to(dev); v = vel(plain, c); xs, ts = [], []
+    for a in range(k):
+        t = x.new_full((1,), a / k); xs.append(x.clone()); ts.append(t.expand(64)); x = x + v(x, t) / k
+    got = {}
+    enc = next(m for m in plain.modules() if type(m).__name__ == "Encoder")
+    h = enc.register_forward_pre_hook(lambda m, inp: got.setdefault("x", inp[0].clone()))
+    X, T, Cn = torch.cat(xs), torch.cat(ts), c.repeat(k)
+    from flowquant.models.path import velocity as V
+    V(plain, config.flow, X, T, Cn); h.remove()
+    n = fresh(); R = got["x"].float(); H = R.clone()
+    import torch.nn.functional as F
+    def attend(l, qkv):
+        b, m, w = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3; heads = l.self_attn.heads; out = []
+        for part in qkv.split(128):
+            q_, k_, v_ = part.view(len(part), m, 3, heads, w // heads).permute(2, 0, 3, 1, 4)
+            out.append(F.scaled_dot_product_attention(q_, k_, v_).transpose(1, 2).reshape(len(part), m, w))
+        return torch.cat(out)
+    for i, l in enumerate(layers_of(n)):
+        def product(j, ref, hat, slope=None):
+            m, wn, bn = parts_of(l)[j]; W, b = getattr(m, wn).float(), getattr(m, bn).float(); s = seen[i, j]
+            hat = q(hat.bfloat16().float(), power_of_two(s.largest * 2)); r, p = ref.flatten(0, 1), hat.flatten(0, 1)
+            mr, mp = r.mean(0), p.mean(0); C = p.T @ p / len(p) - torch.outer(mp, mp); X = p.T @ r / len(p) - torch.outer(mp, mr)
+            lam = damping * C.diagonal().mean().item(); A = halves(C, X, W, lam) if not narrow_only or j == 3 else W
+            by = power_of_two(A.abs().max().item()); Q = rounded_in_order([A], [by], [C])[0].float() * by
+            y = F.linear(ref, W, b); z = F.linear(hat, Q)
+            if slope: g = (y > 0).float().flatten(0, 1); nb = ((y - z).flatten(0, 1) * g).sum(0) / g.sum(0).clamp(min=1)
+            else: nb = (y - z).flatten(0, 1).mean(0)
+            getattr(m, wn).copy_(Q); getattr(m, bn).copy_(nb)
+            sc0 = power_of_two(s.largest * 2)
+            m.register_forward_pre_hook(lambda mod, inp, sc0=sc0, j=j: (q(inp[0].float(), sc0 * (PHASE[0] if n.turning and j != 3 else 1)).to(inp[0].dtype),))
+            return y, z + nb
+        y, z = product(0, R, H); a, b = attend(l, y), attend(l, z)
+        y, z = product(1, a, b); R, H = l.norm1.float()(R + y), l.norm1(H + z)
+        y, z = product(2, R, H, slope=True); y, z = product(3, y.relu(), z.relu()) if True else None
+        R, H = l.norm2.float()(R + y), l.norm2(H + z); l.norm1.bfloat16(); l.norm2.bfloat16()
+        print(i, "relative error", ((R - H).norm() / R.norm()).item(), flush=True)
+    n.turning = False
+    return n
+class _: pass
+nn.Module.turning = False
 base = None
 def judge(name, x):
     global base
@@ -138,13 +186,15 @@ variants = {
  "dither": lambda i, j: dict(w="order", dither=True), "dither widen": lambda i, j: dict(w="order", dither=j == 2), "dither 0 2": lambda i, j: dict(w="order", dither=j in (0, 2)), "dither not narrow": lambda i, j: dict(w="order", dither=j != 3), "inputs dither": lambda i, j: dict(x=True, dither=True),
  "widen's top 16 twice": lambda i, j: dict(w="order", top=16 if j == 2 else 0), "widen's top 64 twice": lambda i, j: dict(w="order", top=64 if j == 2 else 0), "first two layers' inputs kept": lambda i, j: dict(w="order", x=i > 1),
 }
-variants |= {"dither, first layer kept": lambda i, j: i > 0 and dict(w="order", dither=j != 3), "dither, two layers kept": lambda i, j: i > 1 and dict(w="order", dither=j != 3), "dither, widen kept": lambda i, j: j != 2 and dict(w="order", dither=j != 3)}
-G = {"h": ["all", "dither not narrow", "dither", "dither, first layer kept", "dither, widen kept", "inputs dither", "weights", "dither, two layers kept", "float32"], "d": ["all", "dither not narrow"], "0": ["all", "inputs", "weights", "all but first layer", "last 5", "all, means of rounded inputs", "500", "all, fitted", "all but first layer's attention", "all but first layer's feed-forward", "last 1", "weights nearest", "all but two"],
+variants |= {"dither, each its own": lambda i, j: dict(w="order", dither=(j != 3) and (.001 + (.381966 * (4 * i + j)) % 1)), "dither, first layer kept": lambda i, j: i > 0 and dict(w="order", dither=j != 3), "dither, two layers kept": lambda i, j: i > 1 and dict(w="order", dither=j != 3), "dither, widen kept": lambda i, j: j != 2 and dict(w="order", dither=j != 3)}
+G = {"h": ["all", "dither, each its own", "dither not narrow", "dither", "dither, first layer kept", "dither, widen kept", "inputs dither", "weights", "dither, two layers kept", "float32"], "d": ["all", "dither not narrow", "dither, each its own", "dither", "dither, first layer kept"], "s": ["sequential", "sequential narrow", "sequential, dither", "sequential .1"], "0": ["all", "inputs", "weights", "all but first layer", "last 5", "all, means of rounded inputs", "500", "all, fitted", "all but first layer's attention", "all but first layer's feed-forward", "last 1", "weights nearest", "all but two"],
      "1": ["real fp8", "all but widen", "all, less means", "float32", "all but project", "all but narrow", "widen's top 64 twice", "first two layers' inputs kept", "all but first project", "all but first widen", "all but widen of 1, 2, 10", "widen's top 16 twice", "first 5", "noise", "all but mix"]}
 judge("bfloat16", draw(plain))
 for name in G[group]:
     if time.time() - T0 > limit: break
     if name.split()[0] in ("last", "first") and name.split()[1].isdigit(): x = draw(emulated(variants["all"]), **{name.split()[0]: int(name.split()[1])})
+    elif name.startswith("sequential"):
+        net_ = sequential(*{"sequential": (.01,), "sequential .1": (.1,), "sequential narrow": (.01, True), "sequential, dither": (.01,)}[name]); net_.turning = "dither" in name; x = draw(net_)
     elif name == "float32": x = draw(fresh(torch.float32))
     elif name == "noise": x = (base[0] + .01 * torch.randn_like(base[0])).clamp(-1, 1)
     elif name == "real fp8":
