@@ -34,6 +34,15 @@ def test_any_other_name_has_a_look_that_stays() -> None:
     assert len(looks) > 50
 
 
+def test_a_name_that_goes_on_from_a_known_one_is_of_its_family() -> None:
+    mine = method_style("refined-2-mine")
+    assert mine["color"] == method_style("refined-2")["color"] == method_style("refined-3")["color"]
+    assert mine["markerfacecolor"] == "white"
+    known = [method_style(name) for name in KNOWN]
+    assert mine | {"markersize": 0} not in [style | {"markersize": 0} for style in known]
+    assert method_style("compensated-half-mine")["color"] == method_style("compensated")["color"]
+
+
 def test_widths_of_a_method_have_lines_of_their_own() -> None:
     styles = [variant_style(Variant("ot", bits)) for bits in (1, 2, 3, 4, 8)]
     assert len({str(style["linestyle"]) for style in styles}) == len(styles)

@@ -109,7 +109,8 @@ def method_style(method: str) -> dict[str, Any]:
     """Colour and marker of a method.
 
     Those that the workflow's configurations name have one of their own. Others have a hollow marker
-    and what a hash of the name comes to, so that two may look alike.
+    and what a hash of the name comes to, so that two may look alike. One that goes on from a known
+    name, as ``refined-2-mine`` does, has the colour of its family and none of the family's markers.
     """
     if method in KNOWN:
         colour, marker, hollow = KNOWN[method]
@@ -119,13 +120,25 @@ def method_style(method: str) -> dict[str, Any]:
         return style | {"markeredgecolor": "white", "markeredgewidth": 0.5}
     number = int.from_bytes(sha256(method.encode()).digest()[:4], "big")
     around, colour_place = divmod(number, len(COLOURS))
-    marker = MARKERS[around % len(MARKERS)]
+    colour = list(COLOURS)[colour_place]
+    markers: tuple[str, ...] = MARKERS
+    if family := next((name for name in _beginnings(method) if name in KNOWN), None):
+        colour = KNOWN[family][0]
+        taken = {shape for known, shape, hollow in KNOWN.values() if hollow and known == colour}
+        markers = tuple(shape for shape in MARKERS if shape not in taken) or MARKERS
+    marker = markers[around % len(markers)]
     return {
-        "color": list(COLOURS.values())[colour_place],
+        "color": COLOURS[colour],
         "marker": marker,
         "markersize": _size(marker),
         "markerfacecolor": "white",
     }
+
+
+def _beginnings(method: str) -> list[str]:
+    """A name without its last words, the longest first."""
+    words = method.split("-")
+    return ["-".join(words[:count]) for count in range(len(words) - 1, 0, -1)]
 
 
 def _size(marker: str) -> float:
