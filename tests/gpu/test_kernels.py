@@ -12,7 +12,7 @@ from near import distance
 pytest.importorskip("triton")
 
 from flowquant.models.e4m3 import Covariance, rounded, rounded_in_order
-from flowquant.models.fp8 import Product
+from flowquant.models.fp8 import Product, _turning
 from flowquant.models.kernels.activation import activate, activate_backward
 from flowquant.models.kernels.attention import attention, attention_backward
 from flowquant.models.kernels.bias import add_bias, sum_pixels
@@ -349,6 +349,28 @@ def test_relu_of_bytes(device: torch.device) -> None:
 
 
 @fp8
+def test_inputs_rounded_at_many_times(device: torch.device) -> None:
+    """Their roundings make up for one another, also where they are replayed."""
+    torch.manual_seed(0)
+    weight = torch.randn(64, 48, device=device).to(torch.float8_e4m3fn).float()
+    x, bias = torch.randn(200, 48, device=device), torch.randn(64, device=device).bfloat16()
+    wanted = F.linear(x, weight, bias.float())
+    one = Product(weight, bias, 6.0, torch.zeros(1, dtype=torch.int32, device=device))
+    alone = distance(one(cast(x, one.cast)), wanted)
+    turning, t = _turning([one], 100 * (5**0.5 - 1) / 2), torch.zeros(1, device=device)
+    turning.turn(t)
+    total, graph = torch.zeros_like(wanted), torch.cuda.CUDAGraph()
+    one(cast(x, one.cast))
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        turning.turn(t)
+        total += one(cast(x, one.cast))
+        t += 0.01
+    for _ in range(100):
+        graph.replay()
+    assert distance(total / 100, wanted) < alone / 3
+
+
 @pytest.mark.parametrize(
     ("rows", "inner", "outer"), [(1, 16, 16), (129, 144, 160), (4097, 384, 2048)]
 )

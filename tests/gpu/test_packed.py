@@ -149,7 +149,7 @@ def test_packed_weights_in_fp8(device: torch.device) -> None:
     expanded, packed = networks(MODEL, 2)
     _, plain = sampled(packed, MODEL, 100, device)
     sampler, found = sampled(packed, MODEL, 100, device, precision="fp8")
-    assert sampler._saturated is not None
+    assert sampler._fp8 is not None
     assert sampler._graph is not None
     rounded = sampled(expanded, MODEL, 100, device, precision="fp8")[1]
     assert 1e-4 < distance(found, plain) < 1.5 * distance(rounded, plain) < 0.25

@@ -146,7 +146,7 @@ def test_fp8(
     in_fp8 = sampler(model, device, precision="fp8", **settings)
     found = in_fp8(noise(), LABELS)
     assert 1e-4 < distance(found, wanted) < 8e-2
-    assert in_fp8._saturated is not None
+    assert in_fp8._fp8 is not None
     assert (in_fp8._graph is None) == (solver == "dopri5")
     in_fp8.warn()
     assert capsys.readouterr().err == ""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from flowquant.config.sampling import SolverConfig
 from flowquant.models import fp8 as in_fp8
+from flowquant.models.fp8 import InFp8
 from flowquant.models.model import build_network
 from flowquant.models.path import velocity
 from flowquant.models.solver import Velocity, solve
@@ -50,8 +51,9 @@ def test_images_are_near_those_without(
     monkeypatch.setattr(fp8, "STEPS", 2)
     net = network()
     plain = solve(under(net)(LABELS), NOISE, "euler", 2)[0]
-    saturated = use_fp8(net, under(net), NOISE, LABELS)
-    assert saturated is not None
+    in_fp8 = use_fp8(net, under(net), NOISE, LABELS, 2)
+    assert in_fp8 is not None
+    saturated = in_fp8.saturated
     found = solve(under(net)(LABELS), NOISE, "euler", 2)[0]
     difference = (found - plain).norm() / plain.norm()
     assert 1e-4 < difference < 0.03
@@ -76,7 +78,7 @@ def test_each_batch_is_watched(
 
     def saturating(self: Sampler, noise: Tensor, condition: Tensor) -> Tensor:
         with torch.inference_mode():
-            self._saturated = torch.tensor([len(noise)], dtype=torch.int32)
+            self._fp8 = InFp8(1, torch.tensor([len(noise)], dtype=torch.int32), None)
         return whole(self, noise, condition)
 
     monkeypatch.setattr(Sampler, "__call__", saturating)
@@ -95,7 +97,7 @@ def test_where_a_kernel_fails_bfloat16_takes_over(
     net = network()
     plain = under(net)(LABELS)(NOISE, torch.zeros(1))
     monkeypatch.setattr(in_fp8, "cast", fail)
-    assert use_fp8(net, under(net), NOISE, LABELS) is None
+    assert use_fp8(net, under(net), NOISE, LABELS, 1) is None
     said = "FP8 does not work here, computing in bfloat16: PTX of no such GPU\n"
     assert capsys.readouterr().err == said
     found = under(net)(LABELS)(NOISE, torch.zeros(1))
@@ -111,7 +113,7 @@ def test_memory_that_does_not_suffice_is_another_matter(monkeypatch: pytest.Monk
     monkeypatch.setattr(in_fp8, "cast", fail)
     net = network()
     with pytest.raises(torch.OutOfMemoryError):
-        use_fp8(net, under(net), NOISE, LABELS)
+        use_fp8(net, under(net), NOISE, LABELS, 1)
 
 
 @interpreted
@@ -120,10 +122,10 @@ def test_a_word_where_nothing_computes_in_it(
 ) -> None:
     monkeypatch.setattr(fp8, "STEPS", 1)
     odd = network(feedforward=40)
-    use_fp8(odd, under(odd), NOISE, LABELS)
+    use_fp8(odd, under(odd), NOISE, LABELS, 1)
     assert "0 of 2 encoder layers" in capsys.readouterr().err
     unet = build_network(replace(TINY_MODEL, network=TINY_NETWORKS["dit"])).eval()
-    use_fp8(unet, under(unet), NOISE, LABELS)
+    use_fp8(unet, under(unet), NOISE, LABELS, 1)
     assert "0 of 0 encoder layers" in capsys.readouterr().err
 
 

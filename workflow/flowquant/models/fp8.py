@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from flowquant.models.kernels.cast import Cast, cast
 from flowquant.models.kernels.linear import linear_activate
 from flowquant.models.kernels.norm import add_norm
 from flowquant.models.kernels.relu import relu_
+from flowquant.models.kernels.scales import TurningScales
 from flowquant.models.transformer import Encoder, EncoderLayer
 
 Activation = Callable[[Tensor], Tensor]
@@ -287,20 +288,38 @@ def unfuse(network: nn.Module) -> None:
             vars(module).pop("forward", None)
 
 
-def fuse_fp8(network: nn.Module, inputs: dict[EncoderLayer, list[Inputs]]) -> tuple[int, Tensor]:
+@dataclass(frozen=True)
+class InFp8:
+    """What computes in FP8: how many encoder layers, what saturated, and how inputs are rounded.
+
+    ``saturated`` counts values, int32 [1].
+    """
+
+    layers: int
+    saturated: Tensor
+    scales: TurningScales | None
+
+    def turn(self, t: Tensor) -> None:
+        """Round inputs as at the time t, float32 [1]."""
+        if self.scales is not None:
+            self.scales.turn(t)
+
+
+def fuse_fp8(
+    network: nn.Module, inputs: dict[EncoderLayer, list[Inputs]], rate: float = 0.0
+) -> InFp8:
     """Make a fused network's encoder layers compute in FP8, those that fit and have finite inputs.
 
     Args:
         network: In bfloat16, fused.
         inputs: What was `observed`.
-
-    Returns:
-        How many layers do, and the count of saturated values, int32 [1].
+        rate: How often inputs' grids of rounding turn from t = 0 to t = 1; by 0, they stay.
     """
     device = next(network.parameters()).device
     saturated = torch.zeros(1, dtype=torch.int32, device=device)
     able = {layer: seen for layer, seen in inputs.items() if _computes(layer, seen)}
     in_e4m3 = _in_order(able)
+    turning: list[Product] = []
     for encoder in network.modules():
         if not isinstance(encoder, Encoder):
             continue
@@ -318,9 +337,20 @@ def fuse_fp8(network: nn.Module, inputs: dict[EncoderLayer, list[Inputs]]) -> tu
             )
             if layer.activation is F.relu:
                 widen = widen.scaled_for(narrow.cast)
+            turning += project, mix, widen
             layers.append(Fp8Layer(layer, project, mix, widen, narrow))
         encoder.forward = partial(encode, encoder, layers)  # type: ignore[method-assign]
-    return len(able), saturated
+    return InFp8(len(able), saturated, _turning(turning, rate) if rate and turning else None)
+
+
+def _turning(products: Sequence[Product], rate: float) -> TurningScales:
+    """Scales of products' inputs that turn with time; the products read them from now on."""
+    given = [(product.cast.inverse, product.scales[0], product.scale) for product in products]
+    turning = TurningScales(rate, given)
+    for product, (inverse, of_inputs, of_all) in zip(products, turning.now, strict=True):
+        product.cast = replace(product.cast, inverse=inverse)
+        product.scales, product.scale = (of_inputs, product.scales[1]), of_all
+    return turning
 
 
 def _computes(layer: EncoderLayer, inputs: Sequence[Inputs]) -> bool:

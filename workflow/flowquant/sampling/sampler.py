@@ -1,5 +1,9 @@
 """From noise to images: a network's flow integrated, on a GPU by replaying one captured step."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +14,9 @@ from flowquant.models.solver import STEPS, Velocity, solve, start_times
 from flowquant.quantization.packed_network import take_turns
 from flowquant.runtime.cuda_graph import capture_if_possible
 from flowquant.runtime.device import has_fp8, sampling_dtype
+
+if TYPE_CHECKING:
+    from flowquant.models.fp8 import InFp8
 
 
 class Sampler:
@@ -36,7 +43,7 @@ class Sampler:
             fuse(self.network)
             take_turns(self.network)
         self._uncalibrated = config.precision == "fp8" and has_fp8(device)
-        self._saturated: Tensor | None = None
+        self._fp8: InFp8 | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         # Whether kernels are launched one by one, not replayed.
         self._launched = device.type == "cpu" or config.solver == "dopri5"
@@ -50,7 +57,7 @@ class Sampler:
         if self._uncalibrated:
             from flowquant.sampling.fp8 import use_fp8
 
-            self._saturated = use_fp8(self.network, self._velocity, noise, condition)
+            self._fp8 = use_fp8(self.network, self._velocity, noise, condition, self.config.steps)
             self._uncalibrated = False
         if not self._launched and (self._graph is None or self._x.shape != noise.shape):
             self._capture(noise, condition)
@@ -61,10 +68,10 @@ class Sampler:
     @torch.inference_mode()
     def warn(self) -> None:
         """Say what FP8 had no room for in the last batch, which a GPU completes first."""
-        if self._saturated is not None:
+        if self._fp8 is not None:
             from flowquant.sampling.fp8 import warn_of_saturation
 
-            warn_of_saturation(self._saturated)
+            warn_of_saturation(self._fp8.saturated)
 
     def _launch(self, noise: Tensor, condition: Tensor) -> Tensor:
         """The ends, kernel by kernel."""
@@ -90,9 +97,13 @@ class Sampler:
 
     def _velocity(self, condition: Tensor) -> Velocity:
         """v(x, t) under guidance, for this condition."""
-        return lambda x, t: guided_velocity(
-            self.network, self.flow, x, t, condition, self.config.guidance
-        )
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            if self._fp8 is not None:
+                self._fp8.turn(t)
+            return guided_velocity(self.network, self.flow, x, t, condition, self.config.guidance)
+
+        return velocity
 
     def _capture(self, noise: Tensor, condition: Tensor) -> None:
         """Capture one solver step on tensors of these shapes.
