@@ -134,9 +134,15 @@ def needs_fp8() -> None:
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("solver", [*SOLVERS, "dopri5"])
 def test_fp8(
-    device: torch.device, activation: Any, solver: str, capsys: pytest.CaptureFixture[str]
+    device: torch.device,
+    activation: Any,
+    solver: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     needs_fp8()
+    # A first layer in bfloat16 ends in a norm, beyond which nothing saturates.
+    monkeypatch.setattr("flowquant.models.fp8.KEPT", 0)
     if solver == "dopri5":
         pytest.importorskip("torchdiffeq")
     network = replace(TINY_NETWORK, width=64, feedforward=192, activation=activation)

@@ -46,11 +46,11 @@ def test_inputs_shrink_by_less_than_half_and_scales_undo_it() -> None:
 
 def test_roundings_of_many_times_make_up_for_one_another() -> None:
     one, x, wanted = product()
-    alone = distance(one(cast(x, one.cast), torch.float32), wanted)
+    alone = distance(one(cast(x, one.cast)), wanted)
     turning, found = _turning([one], RATE), []
     for step in range(10):
         turning.turn(torch.tensor([step / 10]))
-        found.append(one(cast(x, one.cast), torch.float32))
+        found.append(one(cast(x, one.cast)))
     assert distance(torch.stack(found).mean(0), wanted) < alone / 2
 
 

@@ -37,6 +37,11 @@ LEAST_WEIGHT = 1e-3
 LEAST_TOKENS = 129
 # Of more inputs a covariance takes too much memory and time for what it is worth.
 MOST_INPUTS = 8192
+# An encoder's first layer stays as it is: rounding its inputs costs as much quality as that of all
+# others' (docs/results.md, What FP8 rounds away).
+KEPT = 1
+# What a product writes for a pass after it, at a time: as much as a GPU's cache keeps meanwhile.
+CACHED = 24 * 2**20
 
 
 class Dense(Protocol):
@@ -118,7 +123,7 @@ class Product:
         def one(value: float) -> Tensor:
             return torch.full((1,), value, device=values.device)
 
-        self.bias = bias
+        self.bias, self.shape = bias, tuple(values.shape)
         if mean is not None:
             change = ((values - in_e4m3.float() * by) * mean).sum(1)
             self.bias = (bias.float() + change).to(bias.dtype)
@@ -137,17 +142,35 @@ class Product:
         weight = self._weight
         return weight if isinstance(weight, Tensor) else weight.dense(E4M3)
 
-    def __call__(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """e4m3 [..., in] → [..., out] of the bias's type, or of ``dtype``."""
-        product = torch._scaled_mm(
+    def __call__(self, x: Tensor) -> Tensor:
+        """e4m3 [..., in] → [..., out] of the bias's type."""
+        out = x.new_empty(*x.shape[:-1], self.shape[0], dtype=self.bias.dtype)
+        return self._into(out, x, self.weight)
+
+    def relu(self, x: Tensor, saturated: Tensor) -> Tensor:
+        """ReLU of it, e4m3 [..., in] → e4m3 [..., out].
+
+        The last rows come first, a part at a time: what one kernel wrote last, the next reads
+        first, from the cache.
+        """
+        out = x.new_empty(*x.shape[:-1], self.shape[0])
+        weight, each = self.weight, max(CACHED // (out.numel() // len(out)), 1)
+        for rows, given in reversed(list(zip(out.split(each), x.split(each), strict=True))):
+            relu_(self._into(rows, given, weight), saturated)
+        return out
+
+    def _into(self, out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """Write the product to a contiguous ``out``."""
+        torch._scaled_mm(
             x.flatten(0, -2),
-            self.weight.t(),
+            weight.t(),
             *self.scales,
             bias=self.bias,
-            out_dtype=dtype or self.bias.dtype,
+            out_dtype=out.dtype,
             use_fast_accum=x.is_cuda,
+            out=out.flatten(0, -2),
         )
-        return product.view(*x.shape[:-1], -1)
+        return out
 
     def scaled_for(self, how: Cast) -> Product:
         """The same whose result is multiplied for a cast already, exactly: by a power of two.
@@ -195,7 +218,7 @@ class Fp8Layer:
         x = add_norm(x, y, *settings, cast_out=inner, how=self.widen.cast)
         wide, how = self.widen, self.narrow.cast
         if layer.activation is F.relu:
-            hidden = relu_(wide(inner, E4M3), how.saturated)
+            hidden = wide.relu(inner, how.saturated)
         else:
             hidden = linear_activate(inner, wide.weight, wide.bias, wide.scale, True, how)
         y = self.narrow(hidden)
@@ -292,10 +315,12 @@ def unfuse(network: nn.Module) -> None:
 class InFp8:
     """What computes in FP8: how many encoder layers, what saturated, and how inputs are rounded.
 
-    ``saturated`` counts values, int32 [1].
+    So many layers more are ``kept`` in bfloat16 for quality's sake; ``saturated`` counts values,
+    int32 [1].
     """
 
     layers: int
+    kept: int
     saturated: Tensor
     scales: TurningScales | None
 
@@ -317,12 +342,16 @@ def fuse_fp8(
     """
     device = next(network.parameters()).device
     saturated = torch.zeros(1, dtype=torch.int32, device=device)
-    able = {layer: seen for layer, seen in inputs.items() if _computes(layer, seen)}
+    encoders = [module for module in network.modules() if isinstance(module, Encoder)]
+    kept = {layer for encoder in encoders for layer in _kept(encoder)}
+    able = {
+        layer: seen
+        for layer, seen in inputs.items()
+        if layer not in kept and _computes(layer, seen)
+    }
     in_e4m3 = _in_order(able)
     turning: list[Product] = []
-    for encoder in network.modules():
-        if not isinstance(encoder, Encoder):
-            continue
+    for encoder in encoders:
         layers: list[Fp8Layer | None] = []
         for layer in encoder.layers:
             assert isinstance(layer, EncoderLayer)
@@ -340,7 +369,13 @@ def fuse_fp8(
             turning += project, mix, widen
             layers.append(Fp8Layer(layer, project, mix, widen, narrow))
         encoder.forward = partial(encode, encoder, layers)  # type: ignore[method-assign]
-    return InFp8(len(able), saturated, _turning(turning, rate) if rate and turning else None)
+    scales = _turning(turning, rate) if rate and turning else None
+    return InFp8(len(able), len(kept), saturated, scales)
+
+
+def _kept(encoder: Encoder) -> list[nn.Module]:
+    """The layers that stay in bfloat16; none, if that would be all."""
+    return list(encoder.layers[:KEPT]) if len(encoder.layers) > KEPT else []
 
 
 def _turning(products: Sequence[Product], rate: float) -> TurningScales:

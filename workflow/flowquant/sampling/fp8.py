@@ -55,7 +55,7 @@ def use_fp8(
         why = str(error).partition("\n")[0]
         print(f"FP8 does not work here, computing in bfloat16: {why}", file=sys.stderr)
         return None
-    if not found.layers or found.layers < len(inputs):
+    if not found.layers or found.layers + found.kept < len(inputs):
         why = ": sizes of matrices must be multiples of 16" if inputs else ""
         print(
             f"FP8: {found.layers} of {len(inputs)} encoder layers compute in it, all else in "

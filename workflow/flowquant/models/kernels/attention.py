@@ -46,7 +46,8 @@ def _attention(
     CAST: tl.constexpr,
 ):
     """One program: one head of one image. qkv [B, N, 3, H, d] → out [B, N, H, d]."""
-    program = tl.program_id(0)
+    # What was written last is still in the cache, and what is read next comes first.
+    program = tl.num_programs(0) - 1 - tl.program_id(0)
     batch, head = (program // HEADS).to(tl.int64), program % HEADS
     width = HEADS * SIZE
     row, column = tl.arange(0, TOKENS), tl.arange(0, PADDED)

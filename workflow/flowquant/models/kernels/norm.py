@@ -35,7 +35,9 @@ def _add_norm(
     KEEP: tl.constexpr,
     CAST: tl.constexpr,
 ):
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    # What was written last is still in the cache, and what is read next comes first.
+    program = tl.num_programs(0) - 1 - tl.program_id(0)
+    row = program * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, PADDED)
     inside = (row[:, None] < rows) & (column[None, :] < WIDTH)
     place = row[:, None].to(tl.int64) * WIDTH + column[None, :]
