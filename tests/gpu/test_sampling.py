@@ -82,7 +82,7 @@ def test_a_captured_step_is_the_launched_one(
     model = replace(TINY_MODEL, network=TINY_NETWORKS[family])
     captured = sampler(model, device, solver=solver)
     found = captured(noise(), LABELS)
-    assert captured._graph is not None
+    assert captured._graphs
     launched = sampler(model, device, True, solver=solver)(noise(), LABELS)
     assert distance(found, launched) < 1e-3
     # Another batch by the same graph.
@@ -134,15 +134,9 @@ def needs_fp8() -> None:
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("solver", [*SOLVERS, "dopri5"])
 def test_fp8(
-    device: torch.device,
-    activation: Any,
-    solver: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    device: torch.device, activation: Any, solver: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     needs_fp8()
-    # A first layer in bfloat16 ends in a norm, beyond which nothing saturates.
-    monkeypatch.setattr("flowquant.models.fp8.KEPT", 0)
     if solver == "dopri5":
         pytest.importorskip("torchdiffeq")
     network = replace(TINY_NETWORK, width=64, feedforward=192, activation=activation)
@@ -153,13 +147,30 @@ def test_fp8(
     found = in_fp8(noise(), LABELS)
     assert 1e-4 < distance(found, wanted) < 8e-2
     assert in_fp8._fp8 is not None
-    assert (in_fp8._graph is None) == (solver == "dopri5")
+    assert (not in_fp8._graphs) == (solver == "dopri5")
     in_fp8.warn()
     assert capsys.readouterr().err == ""
     # Far beyond what was calibrated: counted, said, and finite.
     assert in_fp8(noise() * 1e4, LABELS).isfinite().all()
     in_fp8.warn()
     assert "saturated" in capsys.readouterr().err
+
+
+def test_late_steps_are_in_bfloat16(device: torch.device) -> None:
+    """Captured as where each kernel is launched, and not without what went before."""
+    needs_fp8()
+    model = replace(TINY_MODEL, network=replace(TINY_NETWORK, layers=4))
+    settings: dict[str, Any] = {"steps": 40, "precision": "fp8"}
+    captured = sampler(model, device, **settings)
+    found = captured(noise(), LABELS)
+    assert captured._fp8 is not None
+    assert (captured._fp8.layers, captured._fp8.kept) == (2, 2)
+    first, *_, before, last = captured._graphs
+    assert first is not before is last
+    assert captured._graphs.count(last) == 2
+    launched = sampler(model, device, True, **settings)(noise(), LABELS)
+    plain = sampler(model, device, steps=40)(noise(), LABELS)
+    assert distance(found, launched) < 1e-3 < distance(found, plain) < 8e-2
 
 
 def test_fp8_of_sizes_that_it_refuses(
@@ -204,7 +215,7 @@ def test_another_size_of_batch_takes_no_more_memory(device: torch.device, precis
     taken = []
     for images in (32, 8, 16, 24, 40):
         found(noise(images), LABELS[:images])
-        assert found._graph is not None
+        assert found._graphs
         taken.append(torch.cuda.memory_allocated())
     # The first two find out what there is to keep; a workspace has 8 MiB or more.
     assert max(taken[2:]) < taken[1] + 1e6

@@ -18,7 +18,7 @@ from flowquant.models.path import velocity
 from flowquant.models.solver import Velocity, solve
 from flowquant.runtime.device import compute_dtype, has_fp8
 from flowquant.sampling import fp8
-from flowquant.sampling.fp8 import use_fp8, warn_of_saturation
+from flowquant.sampling.fp8 import late, late_in_bfloat16, use_fp8, warn_of_saturation
 from flowquant.sampling.generate import generate
 from flowquant.sampling.sampler import Sampler
 from tiny import TINY_MODEL, TINY_NETWORK, TINY_NETWORKS
@@ -49,11 +49,9 @@ def test_images_are_near_those_without(
     e4m3: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(fp8, "STEPS", 2)
-    # A first layer in bfloat16 ends in a norm, beyond which nothing saturates.
-    monkeypatch.setattr(in_fp8, "KEPT", 0)
     net = network()
     plain = solve(under(net)(LABELS), NOISE, "euler", 2)[0]
-    computing = use_fp8(net, under(net), NOISE, LABELS, 2)
+    computing = use_fp8(net, under(net), NOISE, LABELS)
     assert computing is not None
     saturated = computing.saturated
     found = solve(under(net)(LABELS), NOISE, "euler", 2)[0]
@@ -73,6 +71,24 @@ def test_images_are_near_those_without(
     assert saturated.item() == 0
 
 
+def test_late_times_are_in_bfloat16() -> None:
+    """One step of twenty, by its number as by its time."""
+    assert [late(steps) for steps in (1, 19, 20, 39, 100, 500)] == [0, 0, 1, 1, 5, 25]
+    net: Any = network()
+    encoder, times = net.transformer, []
+    encoder.forward = in_eight = object()
+    computing = InFp8(2, 0, torch.zeros(1), [encoder])
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        if vars(encoder).get("forward") is not in_eight:
+            times.append(round(20 * t.item()))
+        return x
+
+    solve(late_in_bfloat16(velocity, computing), NOISE, "euler", 20)
+    assert times == [19]
+    assert vars(encoder)["forward"] is in_eight
+
+
 def test_each_batch_is_watched(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,7 +96,7 @@ def test_each_batch_is_watched(
 
     def saturating(self: Sampler, noise: Tensor, condition: Tensor) -> Tensor:
         with torch.inference_mode():
-            self._fp8 = InFp8(1, 0, torch.tensor([len(noise)], dtype=torch.int32), None)
+            self._fp8 = InFp8(1, 0, torch.tensor([len(noise)], dtype=torch.int32), [])
         return whole(self, noise, condition)
 
     monkeypatch.setattr(Sampler, "__call__", saturating)
@@ -99,7 +115,7 @@ def test_where_a_kernel_fails_bfloat16_takes_over(
     net = network()
     plain = under(net)(LABELS)(NOISE, torch.zeros(1))
     monkeypatch.setattr(in_fp8, "cast", fail)
-    assert use_fp8(net, under(net), NOISE, LABELS, 1) is None
+    assert use_fp8(net, under(net), NOISE, LABELS) is None
     said = "FP8 does not work here, computing in bfloat16: PTX of no such GPU\n"
     assert capsys.readouterr().err == said
     found = under(net)(LABELS)(NOISE, torch.zeros(1))
@@ -115,7 +131,7 @@ def test_memory_that_does_not_suffice_is_another_matter(monkeypatch: pytest.Monk
     monkeypatch.setattr(in_fp8, "cast", fail)
     net = network()
     with pytest.raises(torch.OutOfMemoryError):
-        use_fp8(net, under(net), NOISE, LABELS, 1)
+        use_fp8(net, under(net), NOISE, LABELS)
 
 
 @interpreted
@@ -124,10 +140,10 @@ def test_a_word_where_nothing_computes_in_it(
 ) -> None:
     monkeypatch.setattr(fp8, "STEPS", 1)
     odd = network(feedforward=40)
-    use_fp8(odd, under(odd), NOISE, LABELS, 1)
+    use_fp8(odd, under(odd), NOISE, LABELS)
     assert "0 of 2 encoder layers" in capsys.readouterr().err
     unet = build_network(replace(TINY_MODEL, network=TINY_NETWORKS["dit"])).eval()
-    use_fp8(unet, under(unet), NOISE, LABELS, 1)
+    use_fp8(unet, under(unet), NOISE, LABELS)
     assert "0 of 0 encoder layers" in capsys.readouterr().err
 
 

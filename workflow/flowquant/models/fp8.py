@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,8 +18,6 @@ from flowquant.models.kernels.attention import MOST_TOKENS, attention
 from flowquant.models.kernels.cast import Cast, cast
 from flowquant.models.kernels.linear import linear_activate
 from flowquant.models.kernels.norm import add_norm
-from flowquant.models.kernels.relu import relu_
-from flowquant.models.kernels.scales import TurningScales
 from flowquant.models.transformer import Encoder, EncoderLayer
 
 Activation = Callable[[Tensor], Tensor]
@@ -37,11 +34,9 @@ LEAST_WEIGHT = 1e-3
 LEAST_TOKENS = 129
 # Of more inputs a covariance takes too much memory and time for what it is worth.
 MOST_INPUTS = 8192
-# An encoder's first layer stays as it is: rounding its inputs costs as much quality as that of all
-# others' (docs/results.md, What FP8 rounds away).
-KEPT = 1
-# What a product writes for a pass after it, at a time: as much as a GPU's cache keeps meanwhile.
-CACHED = 24 * 2**20
+# An encoder's first layers stay as they are: more than half of what FP8 costs in quality is their
+# inputs' rounding (docs/results.md, "What FP8 rounds away").
+KEPT = 2
 
 
 class Dense(Protocol):
@@ -123,7 +118,7 @@ class Product:
         def one(value: float) -> Tensor:
             return torch.full((1,), value, device=values.device)
 
-        self.bias, self.shape = bias, tuple(values.shape)
+        self.bias = bias
         if mean is not None:
             change = ((values - in_e4m3.float() * by) * mean).sum(1)
             self.bias = (bias.float() + change).to(bias.dtype)
@@ -144,45 +139,15 @@ class Product:
 
     def __call__(self, x: Tensor) -> Tensor:
         """e4m3 [..., in] → [..., out] of the bias's type."""
-        out = x.new_empty(*x.shape[:-1], self.shape[0], dtype=self.bias.dtype)
-        return self._into(out, x, self.weight)
-
-    def relu(self, x: Tensor, saturated: Tensor) -> Tensor:
-        """ReLU of it, e4m3 [..., in] → e4m3 [..., out].
-
-        The last rows come first, a part at a time: what one kernel wrote last, the next reads
-        first, from the cache.
-        """
-        out = x.new_empty(*x.shape[:-1], self.shape[0])
-        weight, each = self.weight, max(CACHED // (out.numel() // len(out)), 1)
-        for rows, given in reversed(list(zip(out.split(each), x.split(each), strict=True))):
-            relu_(self._into(rows, given, weight), saturated)
-        return out
-
-    def _into(self, out: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Write the product to a contiguous ``out``."""
-        torch._scaled_mm(
+        product = torch._scaled_mm(
             x.flatten(0, -2),
-            weight.t(),
+            self.weight.t(),
             *self.scales,
             bias=self.bias,
-            out_dtype=out.dtype,
+            out_dtype=self.bias.dtype,
             use_fast_accum=x.is_cuda,
-            out=out.flatten(0, -2),
         )
-        return out
-
-    def scaled_for(self, how: Cast) -> Product:
-        """The same whose result is multiplied for a cast already, exactly: by a power of two.
-
-        PyTorch's own argument for this, ``scale_result``, is ignored by some releases, 2.10 the
-        first of them.
-        """
-        scaled = copy(self)
-        scaled.scale = self.scale * how.inverse
-        scaled.scales = self.scales[0] * how.inverse, self.scales[1]
-        scaled.bias = (self.bias * how.inverse).to(self.bias.dtype)
-        return scaled
+        return product.view(*x.shape[:-1], -1)
 
 
 def scale_of(weight: Tensor) -> float:
@@ -192,11 +157,7 @@ def scale_of(weight: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Fp8Layer:
-    """An encoder layer and its four products, in the order of their use.
-
-    ``widen`` is scaled for ``narrow`` before a ReLU, which is a pass of its own over what PyTorch's
-    product wrote: together they outrun a kernel of ours that ends in ReLU.
-    """
+    """An encoder layer and its four products, in the order of their use."""
 
     layer: EncoderLayer
     project: Product
@@ -216,12 +177,10 @@ class Fp8Layer:
         norm, inner = layer.norm1, torch.empty_like(x, dtype=E4M3)
         settings = norm.weight, norm.bias, norm.eps
         x = add_norm(x, y, *settings, cast_out=inner, how=self.widen.cast)
-        wide, how = self.widen, self.narrow.cast
-        if layer.activation is F.relu:
-            hidden = wide.relu(inner, how.saturated)
-        else:
-            hidden = linear_activate(inner, wide.weight, wide.bias, wide.scale, True, how)
-        y = self.narrow(hidden)
+        wide, gelu = self.widen, layer.activation is not F.relu
+        y = self.narrow(
+            linear_activate(inner, wide.weight, wide.bias, wide.scale, gelu, self.narrow.cast)
+        )
         norm = layer.norm2
         settings = norm.weight, norm.bias, norm.eps
         if following is None:
@@ -313,35 +272,39 @@ def unfuse(network: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class InFp8:
-    """What computes in FP8: how many encoder layers, what saturated, and how inputs are rounded.
+    """What computes in FP8.
 
-    So many layers more are ``kept`` in bfloat16 for quality's sake; ``saturated`` counts values,
-    int32 [1].
+    Attributes:
+        layers: How many encoder layers do.
+        kept: How many do not, for quality's sake.
+        saturated: Counts saturated values, int32 [1].
+        encoders: Those that have such layers.
     """
 
     layers: int
     kept: int
     saturated: Tensor
-    scales: TurningScales | None
+    encoders: Sequence[Encoder]
 
-    def turn(self, t: Tensor) -> None:
-        """Round inputs as at the time t, float32 [1]."""
-        if self.scales is not None:
-            self.scales.turn(t)
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Let all compute in bfloat16 in the block."""
+        inside = [vars(encoder).pop("forward") for encoder in self.encoders]
+        try:
+            yield
+        finally:
+            for encoder, forward in zip(self.encoders, inside, strict=True):
+                encoder.forward = forward  # type: ignore[method-assign]
 
 
-def fuse_fp8(
-    network: nn.Module, inputs: dict[EncoderLayer, list[Inputs]], rate: float = 0.0
-) -> InFp8:
+def fuse_fp8(network: nn.Module, inputs: dict[EncoderLayer, list[Inputs]]) -> InFp8:
     """Make a fused network's encoder layers compute in FP8, those that fit and have finite inputs.
 
     Args:
         network: In bfloat16, fused.
         inputs: What was `observed`.
-        rate: How often inputs' grids of rounding turn from t = 0 to t = 1; by 0, they stay.
     """
-    device = next(network.parameters()).device
-    saturated = torch.zeros(1, dtype=torch.int32, device=device)
+    saturated = torch.zeros(1, dtype=torch.int32, device=next(network.parameters()).device)
     encoders = [module for module in network.modules() if isinstance(module, Encoder)]
     kept = {layer for encoder in encoders for layer in _kept(encoder)}
     able = {
@@ -350,7 +313,6 @@ def fuse_fp8(
         if layer not in kept and _computes(layer, seen)
     }
     in_e4m3 = _in_order(able)
-    turning: list[Product] = []
     for encoder in encoders:
         layers: list[Fp8Layer | None] = []
         for layer in encoder.layers:
@@ -358,34 +320,20 @@ def fuse_fp8(
             if layer not in able:
                 layers.append(None)
                 continue
-            project, mix, widen, narrow = (
+            products = (
                 Product(weight, bias, seen.largest.item(), saturated, seen.mean, own)
                 for (weight, bias), seen, own in zip(
                     _parts(layer), able[layer], in_e4m3[layer], strict=True
                 )
             )
-            if layer.activation is F.relu:
-                widen = widen.scaled_for(narrow.cast)
-            turning += project, mix, widen
-            layers.append(Fp8Layer(layer, project, mix, widen, narrow))
+            layers.append(Fp8Layer(layer, *products))
         encoder.forward = partial(encode, encoder, layers)  # type: ignore[method-assign]
-    scales = _turning(turning, rate) if rate and turning else None
-    return InFp8(len(able), len(kept), saturated, scales)
+    return InFp8(len(able), len(kept), saturated, encoders)
 
 
 def _kept(encoder: Encoder) -> list[nn.Module]:
     """The layers that stay in bfloat16; none, if that would be all."""
     return list(encoder.layers[:KEPT]) if len(encoder.layers) > KEPT else []
-
-
-def _turning(products: Sequence[Product], rate: float) -> TurningScales:
-    """Scales of products' inputs that turn with time; the products read them from now on."""
-    given = [(product.cast.inverse, product.scales[0], product.scale) for product in products]
-    turning = TurningScales(rate, given)
-    for product, (inverse, of_inputs, of_all) in zip(products, turning.now, strict=True):
-        product.cast = replace(product.cast, inverse=inverse)
-        product.scales, product.scale = (of_inputs, product.scales[1]), of_all
-    return turning
 
 
 def _computes(layer: EncoderLayer, inputs: Sequence[Inputs]) -> bool:

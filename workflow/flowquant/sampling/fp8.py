@@ -15,16 +15,12 @@ from flowquant.quantization.packed_network import take_turns
 
 # A coarse integration of a few images passes all times: activations change slowly with time.
 STEPS, IMAGES = 16, 64
-# How often grids of rounding turn in a step: neighbouring steps' lie far apart, many steps' evenly.
-TURNS = (5**0.5 - 1) / 2
+# Of so many steps the last is in bfloat16: the flow makes up for early errors, not for late ones.
+OF_STEPS = 20
 
 
 def use_fp8(
-    network: nn.Module,
-    velocity: Callable[[Tensor], Velocity],
-    noise: Tensor,
-    condition: Tensor,
-    steps: int,
+    network: nn.Module, velocity: Callable[[Tensor], Velocity], noise: Tensor, condition: Tensor
 ) -> InFp8 | None:
     """Let a fused network's encoder layers compute in FP8; says where some or all do not.
 
@@ -33,7 +29,6 @@ def use_fp8(
         velocity: By the network, under a condition.
         noise: Of a batch, [B, C, H, W].
         condition: Its classes [B] or attributes [B, A].
-        steps: How many are taken from t = 0 to t = 1.
 
     Returns:
         What computes in FP8, if it works here.
@@ -42,10 +37,9 @@ def use_fp8(
         solve(velocity(condition[:IMAGES]), noise[:IMAGES], "euler", STEPS)
     fuse(network)
     try:
-        found = fuse_fp8(network, inputs, steps * TURNS)
+        found = fuse_fp8(network, inputs)
         # Weights that stay packed are expanded in other types, and perhaps another order.
         take_turns(network)
-        found.turn(noise.new_zeros(1))
         velocity(condition)(noise, noise.new_zeros(1))
     except torch.OutOfMemoryError:
         raise
@@ -63,6 +57,24 @@ def use_fp8(
             file=sys.stderr,
         )
     return found
+
+
+def late(steps: int) -> int:
+    """How many steps, the last of those from t = 0 to t = 1, are to be in bfloat16."""
+    return steps // OF_STEPS
+
+
+def late_in_bfloat16(velocity: Velocity, in_fp8: InFp8) -> Velocity:
+    """The same, but late times, for which a GPU is waited for, are in bfloat16."""
+
+    def at(x: Tensor, t: Tensor) -> Tensor:
+        # Within what float32 makes of a step's time.
+        if t.max().item() < 1 - 1 / OF_STEPS - 1e-6:
+            return velocity(x, t)
+        with in_fp8.off():
+            return velocity(x, t)
+
+    return at
 
 
 def warn_of_saturation(saturated: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,7 +27,7 @@ class Sampler:
     solver step is captured as a CUDA graph: a replay costs one launch and no synchronisation.
     ``evaluations`` is how often the last batch's velocity was evaluated; under guidance an
     evaluation is one pass of the network with twice the batch. With ``fp8`` the first batch tells
-    how large activations become.
+    how large activations become, and the last steps are in bfloat16.
     """
 
     def __init__(
@@ -44,7 +45,8 @@ class Sampler:
             take_turns(self.network)
         self._uncalibrated = config.precision == "fp8" and has_fp8(device)
         self._fp8: InFp8 | None = None
-        self._graph: torch.cuda.CUDAGraph | None = None
+        # Of each step, in order.
+        self._graphs: Sequence[torch.cuda.CUDAGraph] = ()
         # Whether kernels are launched one by one, not replayed.
         self._launched = device.type == "cpu" or config.solver == "dopri5"
         self._x = self._condition = self._index = self._times = torch.empty(0)
@@ -57,11 +59,11 @@ class Sampler:
         if self._uncalibrated:
             from flowquant.sampling.fp8 import use_fp8
 
-            self._fp8 = use_fp8(self.network, self._velocity, noise, condition, self.config.steps)
+            self._fp8 = use_fp8(self.network, self._velocity, noise, condition)
             self._uncalibrated = False
-        if not self._launched and (self._graph is None or self._x.shape != noise.shape):
+        if not self._launched and (not self._graphs or self._x.shape != noise.shape):
             self._capture(noise, condition)
-            self._launched = self._graph is None
+            self._launched = not self._graphs
         return (self._launch if self._launched else self._replay)(noise, condition)
 
     # The count is made in inference, and counts anew from here.
@@ -75,8 +77,13 @@ class Sampler:
 
     def _launch(self, noise: Tensor, condition: Tensor) -> Tensor:
         """The ends, kernel by kernel."""
+        velocity = self._velocity(condition)
+        if self._fp8 is not None:
+            from flowquant.sampling.fp8 import late_in_bfloat16
+
+            velocity = late_in_bfloat16(velocity, self._fp8)
         images, self.evaluations = solve(
-            self._velocity(condition),
+            velocity,
             noise,
             self.config.solver,
             self.config.steps,
@@ -89,30 +96,25 @@ class Sampler:
         self._x.copy_(noise)
         self._condition.copy_(condition)
         self._index.zero_()
-        assert self._graph is not None
-        for _ in range(self.config.steps):
-            self._graph.replay()
+        for graph in self._graphs:
+            graph.replay()
         self.evaluations = self.config.steps * STEPS[self.config.solver][1]
         return self._x.clone()
 
     def _velocity(self, condition: Tensor) -> Velocity:
         """v(x, t) under guidance, for this condition."""
-
-        def velocity(x: Tensor, t: Tensor) -> Tensor:
-            if self._fp8 is not None:
-                self._fp8.turn(t)
-            return guided_velocity(self.network, self.flow, x, t, condition, self.config.guidance)
-
-        return velocity
+        return lambda x, t: guided_velocity(
+            self.network, self.flow, x, t, condition, self.config.guidance
+        )
 
     def _capture(self, noise: Tensor, condition: Tensor) -> None:
-        """Capture one solver step on tensors of these shapes.
+        """Capture a solver step, and a late one where it differs, on tensors of these shapes.
 
         A replay moves the state ``_x`` [B, C, H, W] under ``_condition`` [B] or [B, A] from the
         time ``_times[_index]`` to the next and increments ``_index``, int64 [1], past the last
         step back to 0. ``_times`` is float32 [steps].
         """
-        self._graph = None
+        self._graphs = ()
         self._x, self._condition = noise.clone(), condition.clone()
         self._index = torch.zeros(1, dtype=torch.int64, device=self.device)
         self._times = start_times(self.config.steps, self.device)
@@ -123,4 +125,12 @@ class Sampler:
             self._x.copy_(step(velocity, self._x, t, 1 / self.config.steps))
             self._index.add_(1).remainder_(self.config.steps)
 
-        self._graph = capture_if_possible(advance)
+        steps = self.config.steps
+        graphs = [capture_if_possible(advance)] * steps
+        if self._fp8 is not None:
+            from flowquant.sampling.fp8 import late
+
+            with self._fp8.off():
+                graphs[steps - late(steps) :] = [capture_if_possible(advance)] * late(steps)
+        captured = [graph for graph in graphs if graph is not None]
+        self._graphs = captured if len(captured) == steps else ()

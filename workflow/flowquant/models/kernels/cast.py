@@ -25,12 +25,17 @@ class Cast:
 
 @triton.jit
 def to_e4m3(value, inverse, saturated, inside):
-    """A tile as e4m3: times what ``inverse`` points to, saturated and counted; NaN stays.
+    """A tile as e4m3: times what ``inverse`` points to, saturated and counted; NaN stays."""
+    return scaled_to_e4m3(value * tl.load(inverse), saturated, inside)
+
+
+@triton.jit
+def scaled_to_e4m3(scaled, saturated, inside):
+    """A tile as e4m3, saturated and counted; NaN stays.
 
     Values are counted only in a tile that has one beyond the range: to know that takes one
     instruction a value, to count them three.
     """
-    scaled = value * tl.load(inverse)
     if tl.max(tl.abs(scaled)) > 448:
         beyond = tl.sum(((tl.abs(scaled) > 448) & inside).to(tl.int32))
         tl.atomic_add(saturated, beyond, sem="relaxed")

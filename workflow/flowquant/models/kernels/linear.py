@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from flowquant.models.kernels.activation import normal
-from flowquant.models.kernels.cast import Cast, to_e4m3
+from flowquant.models.kernels.cast import Cast, scaled_to_e4m3
+
+
+@triton.jit
+def _write(value, out, bias, row, column, rows, columns, to, saturated, GELU: tl.constexpr):
+    """The activation of a tile and its bias, as e4m3, from a row and a column on."""
+    across = column + tl.arange(0, value.shape[1])
+    value += tl.load(bias + across, mask=across < columns, other=0.0).to(tl.float32)[None, :]
+    if GELU:
+        below, _ = normal(value)
+        value = value * below
+    else:
+        value = tl.where(value < 0, 0.0, value)
+    inside = (row + tl.arange(0, value.shape[0]) < rows)[:, None]
+    out.store([row, column], scaled_to_e4m3(value * to, saturated, inside))
 
 
 @triton.jit
@@ -24,43 +41,33 @@ def _linear(
     columns,
     inner,
     GELU: tl.constexpr,
-    EVEN: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     INNER: tl.constexpr,
 ):
     # Neighbours share rows of x; all of the weight stays in the cache.
     across = tl.cdiv(columns, COLUMNS)
-    row = tl.program_id(0) // across * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(0) % across * COLUMNS + tl.arange(0, COLUMNS)
-    k = tl.arange(0, INNER)
-    left = x + (row % rows)[:, None].to(tl.int64) * inner + k[None, :]
-    right = weight + (column % columns)[:, None] * inner + k[None, :]
-    total = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for start in range(0, inner, INNER):
-        if EVEN:
-            given, by = tl.load(left), tl.load(right)
-        else:
-            exists = start + k[None, :] < inner
-            given = tl.load(left, mask=exists, other=0.0)
-            by = tl.load(right, mask=exists, other=0.0)
-        total = tl.dot(given, tl.trans(by), total)
-        left += INNER
-        right += INNER
-    value = total * tl.load(scale)
-    value += tl.load(bias + column, mask=column < columns, other=0.0).to(tl.float32)[None, :]
-    if GELU:
-        below, _ = normal(value)
-        value = value * below
-    else:
-        value = tl.where(value < 0, 0.0, value)
-    inside = (row[:, None] < rows) & (column[None, :] < columns)
-    place = row[:, None].to(tl.int64) * columns + column[None, :]
-    tl.store(out + place, to_e4m3(value, inverse, saturated, inside), mask=inside)
+    by, to = tl.load(scale), tl.load(inverse)
+    half: tl.constexpr = COLUMNS // 2
+    # Flat, so that the next tile's inputs are on their way while this one's results are written.
+    for tile in tl.range(
+        tl.program_id(0), tl.cdiv(rows, ROWS) * across, tl.num_programs(0), flatten=True
+    ):
+        row, column = tile // across * ROWS, tile % across * COLUMNS
+        total = tl.zeros((ROWS, COLUMNS), tl.float32)
+        for start in range(0, inner, INNER):
+            by_row, by_column = x.load([row, start]), weight.load([column, start])
+            total = tl.dot(by_row, by_column.T, total)
+        # By halves, which take fewer registers.
+        left, right = tl.split(tl.permute(tl.reshape(total * by, (ROWS, 2, half)), (0, 2, 1)))
+        _write(left, out, bias, row, column, rows, columns, to, saturated, GELU)
+        _write(right, out, bias, row, column + half, rows, columns, to, saturated, GELU)
 
 
 # Rows, columns and inner values of a tile, warps, and tiles under way.
-TILE = 128, 128, 128, 8, 3
+TILE = 128, 128, 128, 4, 3
+# Programs of a multiprocessor: while one writes, another multiplies.
+PROGRAMS = 2
 
 
 def linear_activate(
@@ -69,7 +76,7 @@ def linear_activate(
     """GELU or ReLU of scale·x·Wᵀ + b, as e4m3.
 
     Args:
-        x: e4m3, contiguous [..., in].
+        x: e4m3, contiguous [..., in]; sizes are multiples of 16.
         weight: e4m3, contiguous [out, in].
         bias: [out].
         scale: Of the product, float32 [1].
@@ -80,18 +87,29 @@ def linear_activate(
         [..., out].
     """
     columns, inner = weight.shape
-    rows = x.numel() // inner
-    out = torch.empty(*x.shape[:-1], columns, dtype=x.dtype, device=x.device)
-    high, wide, deep, warps, stages = TILE
-    grid = (triton.cdiv(rows, high) * triton.cdiv(columns, wide),)
-    _linear[grid](
-        *(x, weight, bias, scale, out, how.inverse, how.saturated, rows, columns, inner),
+    given = x.flatten(0, -2)
+    rows, (high, wide, deep, warps, stages) = len(given), TILE
+    out = torch.empty(rows, columns, dtype=x.dtype, device=x.device)
+    tiles = triton.cdiv(rows, high) * triton.cdiv(columns, wide)
+    _linear[(min(tiles, _programs(x.device)),)](
+        TensorDescriptor.from_tensor(given, [high, deep]),
+        TensorDescriptor.from_tensor(weight, [wide, deep]),
+        *(bias, scale),
+        TensorDescriptor.from_tensor(out, [high, wide // 2]),
+        *(how.inverse, how.saturated, rows, columns, inner),
         GELU=gelu,
-        EVEN=inner % deep == 0,
         ROWS=high,
         COLUMNS=wide,
         INNER=deep,
         num_warps=warps,
         num_stages=stages,
     )
-    return out
+    return out.view(*x.shape[:-1], columns)
+
+
+@cache
+def _programs(device: torch.device) -> int:
+    """How many run side by side."""
+    if device.type == "cpu":
+        return 1
+    return PROGRAMS * torch.cuda.get_device_properties(device).multi_processor_count
