@@ -73,8 +73,15 @@ def test_a_linear_layer_and_its_activation(rows: int, inner: int, outer: int, ge
     bias, scale = torch.randn(outer), torch.tensor([0.25])
     wanted = F.linear(x.float(), weight.float()) * scale + bias
     wanted = F.gelu(wanted) if gelu else wanted.relu()
-    found = linear_activate(x, weight, bias, scale, gelu, how(4.0))
-    torch.testing.assert_close(found.float() / 4, wanted, rtol=STEP, atol=1e-3)
+    for factor in (4.0, 256.0):
+        cast_by = how(factor)
+        found = linear_activate(x, weight, bias, scale, gelu, cast_by).float()
+        torch.testing.assert_close(
+            found / factor, wanted.clamp(max=448 / factor), rtol=STEP, atol=1e-3
+        )
+        beyond = (wanted * factor > 448).sum().item()
+        assert cast_by.saturated.item() == beyond
+        assert (beyond > 0) == (factor > 4)
 
 
 def test_a_bias_makes_up_for_what_rounding_changes_on_average() -> None:
