@@ -177,3 +177,8 @@ def test_a_gpu_without_fp8_falls_back_with_a_word(
         assert compute_dtype(device, "fp8") == torch.bfloat16
         assert has_fp8(device) == (capability > (8, 0))
     assert capsys.readouterr().err == "An A100 has no FP8: computing in bfloat16\n"
+    monkeypatch.setattr(
+        "flowquant.runtime.device.find_spec", lambda name: None if "descriptor" in name else name
+    )
+    assert not has_fp8(device)
+    assert capsys.readouterr().err.startswith("FP8 needs Triton 3.4")

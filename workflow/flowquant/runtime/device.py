@@ -124,11 +124,13 @@ def has_fp8(device: torch.device) -> bool:
     """Whether products of e4m3 can be computed; a GPU that cannot says so, and takes bfloat16."""
     if device.type == "cpu":
         return False
-    if torch.cuda.get_device_capability(device) >= (8, 9) and has_triton():
+    if torch.cuda.get_device_capability(device) < (8, 9):
+        why = f"{torch.cuda.get_device_name(device)} has no FP8"
+    elif not has_triton() or find_spec("triton.tools.tensor_descriptor") is None:
+        why = "FP8 needs Triton 3.4, which comes with PyTorch 2.8"
+    else:
         return True
-    print(
-        f"{torch.cuda.get_device_name(device)} has no FP8: computing in bfloat16", file=sys.stderr
-    )
+    print(f"{why}: computing in bfloat16", file=sys.stderr)
     return False
 
 
