@@ -6,6 +6,7 @@ from flowquant.config.sampling import SolverConfig
 from flowquant.models.model import load_network
 from flowquant.models.path import initial_noise
 from flowquant.quantization.variant import load_variant
+from flowquant.models import fp8 as kept_
 from flowquant.sampling import fp8
 from flowquant.sampling.sampler import Sampler
 from flowquant.runtime import workspaces
@@ -24,9 +25,9 @@ def run(precision, repeats):
     times.sort(); return x.clamp(-1, 1), times[len(times) // 2], times[-1] - times[0]
 if what == "exact":
     x, seconds, _ = run("float32", 0); torch.save(x.cpu(), to + ".new"); os.rename(to + ".new", to); print("float32", seconds); sys.exit()
-out, images, turns = {}, {}, fp8.TURNS
-for name, precision, t in (("fp8", "fp8", turns), ("bfloat16", "bfloat16", 0), ("fp8, scales that stay", "fp8", 0.0)):
-    fp8.TURNS = t; images[name], seconds, spread = run(precision, 5); out[name] = {"seconds": seconds, "spread": spread}
+out, images = {}, {}
+for name, precision, kept, of in (("fp8", "fp8", 2, 20), ("bfloat16", "bfloat16", 2, 20), ("fp8, all layers and steps", "fp8", 0, 10**9)):
+    kept_.KEPT, fp8.OF_STEPS = kept, of; images[name], seconds, spread = run(precision, 5); out[name] = {"seconds": seconds, "spread": spread}
     print(name, out[name], flush=True); json.dump(out, open(to, "w"), indent=1)
 exact = Path(to).with_name("exact.pt")
 for _ in range(150):

@@ -97,8 +97,11 @@ def emulated(spec):
             if d.get("x", True):
                 sc = power_of_two(s.largest * 2); top = None
                 if d.get("top"): top = (W.square().sum(0) * s.square).topk(d["top"]).indices
-                def pre(mod, inp, sc0=sc, mu=mu, top=top, dith=d.get('dither')):
+                def pre(mod, inp, sc0=sc, mu=mu, top=top, dith=d.get('dither'), sto=d.get("stochastic")):
                     x = inp[0]; f = x.float(); sc = sc0 * ((PHASE[0] if dith is True else 2 ** ((math.log2(PHASE[0]) + dith) % 1)) if dith else 1)
+                    if sto:
+                        z = (f / sc).clamp(-LARGEST, LARGEST); step = torch.exp2(z.abs().clamp(min=2**-6).log2().floor() - 3); z = ((z / step + torch.rand_like(z)).floor() * step).to(E4M3).to(x.dtype) * sc
+                        return (z.to(x.dtype),)
                     p = q(f, sc) if mu is None else q(f - mu, sc) + mu
                     if top is not None: p[..., top] += q(f[..., top] - p[..., top], sc)
                     return (p.to(x.dtype) if mu is None and top is None else p.to(x.dtype),)
@@ -187,7 +190,9 @@ variants = {
  "widen's top 16 twice": lambda i, j: dict(w="order", top=16 if j == 2 else 0), "widen's top 64 twice": lambda i, j: dict(w="order", top=64 if j == 2 else 0), "first two layers' inputs kept": lambda i, j: dict(w="order", x=i > 1),
 }
 variants |= {"dither, each its own": lambda i, j: dict(w="order", dither=(j != 3) and (.001 + (.381966 * (4 * i + j)) % 1)), "dither, first layer kept": lambda i, j: i > 0 and dict(w="order", dither=j != 3), "dither, two layers kept": lambda i, j: i > 1 and dict(w="order", dither=j != 3), "dither, widen kept": lambda i, j: j != 2 and dict(w="order", dither=j != 3)}
-G = {"h": ["all", "dither, each its own", "dither not narrow", "dither", "dither, first layer kept", "dither, widen kept", "inputs dither", "weights", "dither, two layers kept", "float32"], "d": ["all", "dither not narrow", "dither, each its own", "dither", "dither, first layer kept"], "s": ["sequential", "sequential narrow", "sequential, dither", "sequential .1"], "0": ["all", "inputs", "weights", "all but first layer", "last 5", "all, means of rounded inputs", "500", "all, fitted", "all but first layer's attention", "all but first layer's feed-forward", "last 1", "weights nearest", "all but two"],
+variants |= {"dither, each its own, narrow too": lambda i, j: dict(w="order", dither=.001 + (.381966 * (4 * i + j)) % 1), "stochastic": lambda i, j: dict(w="order", stochastic=True), "dither, each its own, widen of first kept": lambda i, j: (i, j) != (0, 2) and dict(w="order", dither=(j != 3) and (.001 + (.381966 * (4 * i + j)) % 1)),
+ "dither, each its own, first layer kept": lambda i, j: i > 0 and dict(w="order", dither=(j != 3) and (.001 + (.381966 * (4 * i + j)) % 1))}
+G = {"H": ["all", "dither, each its own", "dither, each its own, first layer kept", "all but first layer", "float32", "dither, each its own, widen of first kept"], "n": ["dither, each its own", "dither, each its own, narrow too", "stochastic", "dither, each its own, first layer kept", "dither, each its own, widen of first kept"], "h": ["all", "dither, each its own", "dither not narrow", "dither", "dither, first layer kept", "dither, widen kept", "inputs dither", "weights", "dither, two layers kept", "float32"], "d": ["all", "dither not narrow", "dither, each its own", "dither", "dither, first layer kept"], "s": ["sequential", "sequential narrow", "sequential, dither", "sequential .1"], "0": ["all", "inputs", "weights", "all but first layer", "last 5", "all, means of rounded inputs", "500", "all, fitted", "all but first layer's attention", "all but first layer's feed-forward", "last 1", "weights nearest", "all but two"],
      "1": ["real fp8", "all but widen", "all, less means", "float32", "all but project", "all but narrow", "widen's top 64 twice", "first two layers' inputs kept", "all but first project", "all but first widen", "all but widen of 1, 2, 10", "widen's top 16 twice", "first 5", "noise", "all but mix"]}
 judge("bfloat16", draw(plain))
 for name in G[group]:

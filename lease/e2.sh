@@ -1,7 +1,7 @@
 # Calls 2 and on: MNIST, the second extractor and other projects' quantizers; waits until SECONDS after the start: e2.sh SECONDS
 cd $ROOT; export W=${W:-/tmp} L=${W:-/tmp}/L; [ -e $W/t0 ] || { echo another machine; exit 3; }; . $L/env.sh; t1=$(date +%s); t0=$(cat $W/t0)
 if [ -e .lease2/eff.tar ] && [ ! -e $W/eff.done ]; then
-  [ -d .lease2/data ] && cp -r .lease2/data/* $W/data/; [ $W = /tmp ] && { mkdir -p /tmp/more; tar xf .lease2/eff.tar -C /tmp/more; tar xJf .lease2/peers.tar.xz -C /tmp/more; }; touch $W/eff.done
+  [ -d .lease2/data ] && cp -r .lease2/data/* $W/data/; [ $W = /tmp ] && { mkdir -p /tmp/more; tar xf .lease2/eff.tar -C /tmp/more; [ -e .lease2/peers.tar.xz ] && tar xJf .lease2/peers.tar.xz -C /tmp/more; }; [ -e .lease2/model.xz ] && xz -dc .lease2/model.xz > $W/model.new && mv $W/model.new $W/model.safetensors; touch $W/eff.done
 fi
 all() { for g in $(seq 0 $((NG - 1))); do [ -e $W/l$g.done ] || return 1; done; }
 while ! all && [ $(($(date +%s) - t0)) -lt $1 ] && [ $(($(date +%s) - t1)) -lt 570 ]; do sleep 1; done
