@@ -18,7 +18,7 @@ from flowquant.models.path import velocity
 from flowquant.models.solver import Velocity, solve
 from flowquant.runtime.device import compute_dtype, has_fp8
 from flowquant.sampling import fp8
-from flowquant.sampling.fp8 import late, late_in_bfloat16, use_fp8, warn_of_saturation
+from flowquant.sampling.fp8 import late_in_bfloat16, late_steps, use_fp8, warn_of_saturation
 from flowquant.sampling.generate import generate
 from flowquant.sampling.sampler import Sampler
 from tiny import TINY_MODEL, TINY_NETWORK, TINY_NETWORKS
@@ -73,7 +73,7 @@ def test_images_are_near_those_without(
 
 def test_late_times_are_in_bfloat16() -> None:
     """One step of twenty, by its number as by its time."""
-    assert [late(steps) for steps in (1, 19, 20, 39, 100, 500)] == [0, 0, 1, 1, 5, 25]
+    assert [late_steps(steps) for steps in (1, 19, 20, 39, 100, 500)] == [0, 0, 1, 1, 5, 25]
     net: Any = network()
     encoder, times = net.transformer, []
     encoder.forward = in_eight = object()

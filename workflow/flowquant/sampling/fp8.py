@@ -59,7 +59,7 @@ def use_fp8(
     return found
 
 
-def late(steps: int) -> int:
+def late_steps(steps: int) -> int:
     """How many steps, the last of those from t = 0 to t = 1, are to be in bfloat16."""
     return steps // OF_STEPS
 

@@ -125,12 +125,14 @@ class Sampler:
             self._x.copy_(step(velocity, self._x, t, 1 / self.config.steps))
             self._index.add_(1).remainder_(self.config.steps)
 
-        steps = self.config.steps
-        graphs = [capture_if_possible(advance)] * steps
+        steps, late = self.config.steps, 0
         if self._fp8 is not None:
-            from flowquant.sampling.fp8 import late
+            from flowquant.sampling.fp8 import late_steps
 
+            late = late_steps(steps)
+        graphs = [capture_if_possible(advance)] * steps
+        if self._fp8 is not None and late:
             with self._fp8.off():
-                graphs[steps - late(steps) :] = [capture_if_possible(advance)] * late(steps)
+                graphs[-late:] = [capture_if_possible(advance)] * late
         captured = [graph for graph in graphs if graph is not None]
         self._graphs = captured if len(captured) == steps else ()
