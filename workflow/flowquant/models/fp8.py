@@ -278,7 +278,7 @@ class InFp8:
         layers: How many encoder layers do.
         kept: How many do not, for quality's sake.
         saturated: Counts saturated values, int32 [1].
-        encoders: Those that have such layers.
+        encoders: All of the network, whose forward passes choose between the two.
     """
 
     layers: int

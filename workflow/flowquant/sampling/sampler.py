@@ -125,14 +125,13 @@ class Sampler:
             self._x.copy_(step(velocity, self._x, t, 1 / self.config.steps))
             self._index.add_(1).remainder_(self.config.steps)
 
-        steps, late = self.config.steps, 0
+        steps = self.config.steps
+        graphs = [capture_if_possible(advance)] * steps
         if self._fp8 is not None:
             from flowquant.sampling.fp8 import late_steps
 
-            late = late_steps(steps)
-        graphs = [capture_if_possible(advance)] * steps
-        if self._fp8 is not None and late:
-            with self._fp8.off():
-                graphs[-late:] = [capture_if_possible(advance)] * late
+            if late := late_steps(steps):
+                with self._fp8.off():
+                    graphs[-late:] = [capture_if_possible(advance)] * late
         captured = [graph for graph in graphs if graph is not None]
         self._graphs = captured if len(captured) == steps else ()
