@@ -65,8 +65,9 @@ def test_the_next_are_expanded_ahead_from_the_second_evaluation_on(
     made: list[float] = []
     weights = [Constant(value, 3 + value, made) for value in range(6)]
     places = turns(weights)
-    # What has been expanded when each is asked for: the first by itself, then two at a time.
-    ahead = [2, 4, 4, 5, 5, 5]
+    # What has been expanded last when each is asked for: the first beside the second, then two at a
+    # time.
+    ahead = [0, 3, 5, 5, 5, 5]
     for evaluation in range(3):
         made.clear()
         streams.waited.clear()
@@ -76,7 +77,7 @@ def test_the_next_are_expanded_ahead_from_the_second_evaluation_on(
             # What is under way has not touched what lies here.
             assert (dense == weight.value).all()
             assert made[-1] == (ahead[index] if evaluation else index)
-        assert made == [0, 1, 2, 3, 4, 5]
+        assert made == ([1, 0, 2, 3, 4, 5] if evaluation else [0, 1, 2, 3, 4, 5])
         # Each group aside is waited for, and nothing is left under way.
         assert len(streams.waited) == 3 * (evaluation > 0)
         assert places._ahead is None
@@ -94,7 +95,7 @@ def test_a_weight_larger_than_what_is_expanded_together_has_a_place_to_itself(
         made.clear()
         for weight in weights:
             assert (places.expanded(weight, torch.bfloat16) == weight.value).all()
-    assert made == [0, 1, 2, 3]
+    assert made == [1, 0, 2, 3]
     assert [len(group) for group in places._groups] == [1, 1, 2]
 
 
@@ -105,7 +106,7 @@ def test_weights_that_lie_together_begin_where_fp8_needs_them_to(streams: Stream
         for weight in weights:
             found = places.expanded(weight, torch.float8_e4m3fn)
             assert (found.data_ptr() - places._places.data_ptr()) % expansion.ALIGNED == 0
-    assert [len(group) for group in places._groups] == [1, 3]
+    assert [len(group) for group in places._groups] == [1, 1, 2]
 
 
 def test_another_order_and_type_than_expected_are_right_all_the_same(streams: Stream) -> None:
@@ -131,7 +132,7 @@ def test_an_evaluation_in_other_types_leaves_nothing_under_way(streams: Stream) 
                 assert (places.expanded(weight, own).float() == weight.value).all()
             assert places._ahead is None
             if evaluation:
-                assert made == [0, 1, 2, 3, 4]
+                assert made == [1, 0, 2, 3, 4]
 
 
 def test_an_evaluation_that_broke_off(streams: Stream) -> None:
@@ -143,8 +144,8 @@ def test_an_evaluation_that_broke_off(streams: Stream) -> None:
         made.clear()
         for index in order:
             assert (places.expanded(weights[index], torch.bfloat16) == index).all()
-    assert made == [0, 1, 2]
-    assert [len(group) for group in places._groups] == [1, 2]
+    assert made == [1, 0, 2]
+    assert [len(group) for group in places._groups] == [1, 1, 1]
 
 
 def test_without_a_stream_nothing_is_expanded_ahead() -> None:
@@ -158,14 +159,18 @@ def test_without_a_stream_nothing_is_expanded_ahead() -> None:
 
 
 def test_a_layer_of_the_papers_network_is_expanded_together() -> None:
-    """10 layers of 384 channels and 2048 hidden ones: queries, keys and values, and three more."""
-    shapes = [(1152, 384), (384, 384), (2048, 384), (384, 2048)] * 10
-    weights = [Constant(value, 0, []) for value in range(40)]
+    """10 layers of 384 channels and 2048 hidden ones; before them, time's in float32 and patches'."""
+    time, layer = [(384, 1), (384, 384)], [(1152, 384), (384, 384), (2048, 384), (384, 2048)]
+    shapes = [*time, (384, 16), *layer * 10, (16, 384)]
+    weights = [Constant(value, 0, []) for value in range(len(shapes))]
     for weight, shape in zip(weights, shapes, strict=True):
         weight.shape = shape
     places = Turns(weights, CPU)
     for _ in range(2):
-        for weight in weights:
-            places.expanded(weight, torch.bfloat16)
-    assert len(places._groups) == 11
+        for index, weight in enumerate(weights):
+            dtype = torch.float32 if index < len(time) else torch.bfloat16
+            assert places.has_room(weight, dtype)
+            places.expanded(weight, dtype)
+    assert [len(group) for group in places._groups] == [1, 2, *[4] * 9, 5]
     assert places._places.numel() == 2 * 3 * 2 * 384 * 2048
+    assert not places.has_room(Constant(0, 3 * 384 * 2048, []), torch.bfloat16)

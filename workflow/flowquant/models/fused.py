@@ -53,12 +53,9 @@ def encode(layer: EncoderLayer, x: Tensor) -> Tensor:
 def _add_product(x: Tensor, given: Tensor, linear: Any) -> Tensor:
     """Add given·Wᵀ to x within the product, which has time for memory; return what is left to add.
 
-    That is the bias, for where the sum is read; of a packed weight, all of the layer's output.
+    That is the bias, for where the sum is read.
     """
-    if not isinstance(linear.weight, Tensor):
-        output: Tensor = linear(given)
-        return output
-    x.flatten(0, -2).addmm_(given.flatten(0, -2), linear.weight.t())
+    x.flatten(0, -2).addmm_(given.flatten(0, -2), _dense(linear.weight, x.dtype).t())
     bias: Tensor = linear.bias
     return bias
 

@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-# Of a value: bfloat16's.
-MOST_BYTES = 2
+# Of a value: bfloat16's, by which places are sized.
+BYTES = 2
 # Where products in FP8 need a matrix to begin, and others are fastest.
 ALIGNED = 256
 # Each time that streams wait for one another takes a microsecond or two of a captured evaluation.
@@ -17,6 +17,8 @@ ALIGNED = 256
 # a transformer's layer, but not more bytes than two places leave room for in a GPU's cache.
 LARGEST = 3
 TOGETHER = 1 << 24
+# Little time passes before the second group is asked for: this part of a place.
+SOON = 4
 
 
 # A weight, by its indices, in a type.
@@ -40,7 +42,8 @@ class Turns:
     While layers multiply by the weights in one place, the next ones are expanded into the other on
     a stream of its own. What follows what is learnt from the evaluation before, which the next
     should repeat in the same types. The first weight is expanded by itself, when it is asked for,
-    and nothing is begun after the last, so that a captured evaluation is whole.
+    beside a few that follow, and nothing is begun after the last, so that a captured evaluation is
+    whole.
 
     Args:
         weights: All that may be asked for.
@@ -48,7 +51,7 @@ class Turns:
     """
 
     def __init__(self, weights: Iterable[Expandable], device: torch.device) -> None:
-        sizes = [_size(weight, MOST_BYTES) for weight in weights]
+        sizes = [_size(weight, BYTES) for weight in weights]
         largest = max(sizes)
         self._room = max(largest, min(LARGEST * largest, TOGETHER, sum(sizes)))
         self._places = torch.empty(2, self._room, dtype=torch.uint8, device=device)
@@ -62,8 +65,12 @@ class Turns:
         self._here: int | None = None
         self._ahead: int | None = None
 
+    def has_room(self, weight: Expandable, dtype: torch.dtype) -> bool:
+        """Whether the weight, which may be in a larger type than most, fits into a place."""
+        return _size(weight, dtype.itemsize) <= self._room
+
     def expanded(self, weight: Expandable, dtype: torch.dtype) -> Tensor:
-        """The weight in a type of at most 2 bytes, until another is asked for."""
+        """The weight, for which there is room, until another is asked for."""
         key = id(weight.packed), dtype
         if self._asked and key[0] == next(iter(self._asked))[0]:
             # Another evaluation begins.
@@ -75,28 +82,31 @@ class Turns:
         if group is None:
             self._missed = True
             return self._alone(weight, dtype)
-        # An evaluation expands its first weight even where it still lies there: it may be captured.
-        if group != self._here or group == 0:
+        if group == 0:
+            # Even where it still lies there: the evaluation may be captured.
+            self._wait()
+            self._begin(1)
+            self._expand(0)
+        elif group != self._here:
             if self._wait() != group:
                 self._expand(group)
-            self._here = group
             self._begin(group + 1)
+        self._here = group
         return self._groups[group][key][1]
 
     def _form_groups(self) -> None:
-        """Of what was asked for: the first weight, then as many at a time as a place holds."""
+        """Of what was asked for: the first weight, a few, then as many as a place holds."""
         self._wait()
-        self._here, self._groups, self._group_of, left = None, [], {}, 0
+        self._here, self._groups, self._group_of, start, most = None, [], {}, 0, 0
         for key, (weight, dtype) in self._asked.items():
             size = _size(weight, dtype.itemsize)
-            if len(self._groups) < 2 or size > left:
+            if start + size > most:
                 self._groups.append({})
-                left = self._room
+                start, most = 0, (0, self._room // SOON, self._room)[min(len(self._groups) - 1, 2)]
             group = len(self._groups) - 1
-            room = self._view(weight, dtype, group % 2, self._room - left)
-            self._groups[group][key] = weight, room
+            self._groups[group][key] = weight, self._view(weight, dtype, group % 2, start)
             self._group_of[key] = group
-            left -= size
+            start += size
 
     def _alone(self, weight: Expandable, dtype: torch.dtype) -> Tensor:
         """A weight that is in no group."""
