@@ -17,8 +17,9 @@ def _aside(device: int) -> torch.cuda.Stream:
 
     For every stream that products ran on, versions of torch keep a workspace of cuBLAS, up to
     32 MiB, for ever: were there a stream for each capture, every retry would find less memory.
+    Its work goes first, before what it forks to be ready later.
     """
-    return torch.cuda.Stream(device)
+    return torch.cuda.Stream(device, priority=-1)
 
 
 class UncapturableError(RuntimeError):
