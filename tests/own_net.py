@@ -41,3 +41,15 @@ class Tall(Net):
 
     def forward(self, t: Tensor, x: Tensor, *, labels: Tensor) -> Tensor:
         return torch.cat([super().forward(t, x, labels=labels)] * 2, dim=2)
+
+
+class Particular(Net):
+    """Does what "meta" cannot: reads a value, and holds a tensor that is no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain = torch.ones(1)
+
+    def forward(self, t: Tensor, x: Tensor, *, labels: Tensor) -> Tensor:
+        assert t.max().item() <= 1
+        return super().forward(t, x * self.plain, labels=labels)

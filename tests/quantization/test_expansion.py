@@ -158,8 +158,8 @@ def test_without_a_stream_nothing_is_expanded_ahead() -> None:
     assert made == [0, 1, 2] * 2
 
 
-def test_a_layer_of_the_papers_network_is_expanded_together() -> None:
-    """10 layers of 384 channels and 2048 hidden ones; before them, time's in float32 and patches'."""
+def test_the_papers_network_is_expanded_by_threes_and_twos() -> None:
+    """10 layers of 384 channels and 2048 hidden ones; before, time's in float32, and patches'."""
     time, layer = [(384, 1), (384, 384)], [(1152, 384), (384, 384), (2048, 384), (384, 2048)]
     shapes = [*time, (384, 16), *layer * 10, (16, 384)]
     weights = [Constant(value, 0, []) for value in range(len(shapes))]
@@ -171,6 +171,6 @@ def test_a_layer_of_the_papers_network_is_expanded_together() -> None:
             dtype = torch.float32 if index < len(time) else torch.bfloat16
             assert places.has_room(weight, dtype)
             places.expanded(weight, dtype)
-    assert [len(group) for group in places._groups] == [1, 2, *[4] * 9, 5]
-    assert places._places.numel() == 2 * 3 * 2 * 384 * 2048
-    assert not places.has_room(Constant(0, 3 * 384 * 2048, []), torch.bfloat16)
+    assert [len(group) for group in places._groups] == [1, 2, *[3, 3, 2] * 5, 1]
+    assert places._places.numel() == 2 * 2 * 2 * 384 * 2048
+    assert not places.has_room(Constant(0, 2 * 384 * 2048, []), torch.bfloat16)

@@ -5,28 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor
 
 from flowquant.config.custom import CustomConfig
 from flowquant.config.sampling import SolverConfig
 from flowquant.runtime import own_code
 from flowquant.runtime.errors import UserError
 from flowquant.stages.benchmark import benchmark
-from own_net import Net
 from tiny import TINY_MODEL, TRAINING
-
-
-class Particular(Net):
-    """Does what "meta" cannot: reads a value, and holds a tensor that is no buffer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.plain = torch.ones(1)
-
-    def forward(self, t: Tensor, x: Tensor, *, labels: Tensor) -> Tensor:
-        assert t.max().item() <= 1
-        return super().forward(t, x * self.plain, labels=labels)
 
 
 def measured(folder: Path, class_: str, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -51,7 +36,7 @@ def measured(folder: Path, class_: str, monkeypatch: pytest.MonkeyPatch) -> Path
 def test_a_class_that_computes_what_meta_cannot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = json.loads(measured(tmp_path, f"{__name__}:Particular", monkeypatch).read_text())
+    report = json.loads(measured(tmp_path, "own_net:Particular", monkeypatch).read_text())
     assert report["network"]["flops_an_image"] > 2 * 64 * 32 * 32 * 9
     assert report["rows"][0]["project"]["tflops"] > 0
 

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from flowquant.benchmark.ceiling import E4M3, shapes_ceiling
 from flowquant.benchmark.flops import large_products
 from flowquant.config.model import ModelConfig
 from flowquant.data.dataset import Split
+from flowquant.models.model import build_network
 from flowquant.runtime import random
 
 # Share of the budget for each measurement of a ceiling.
@@ -54,6 +56,12 @@ class Bench:
         if dtype == E4M3:
             found = tuple(p for p in found if p.inner % 16 == 0 and p.columns % 16 == 0)
         return {"images": images} | shapes_ceiling(found, dtype, self.device, budget)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Random weights of the model's network, the same each time, on the CPU."""
+        torch.manual_seed(random.key(self.seed, "benchmark weights"))
+        state = build_network(self.model).state_dict()
+        return {name: tensor.detach() for name, tensor in state.items()}
 
     def random_split(self, count: int) -> Split:
         """Images uint8 [count, C, H, W] and labels as the model's, random, on the CPU."""

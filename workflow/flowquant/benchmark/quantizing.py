@@ -21,8 +21,9 @@ from flowquant.quantization.apply import quantize_weights
 QUANTIZING = 0.025
 
 
-def compare_quantizing(bench: Bench, weights: Mapping[str, Tensor]) -> list[Comparison]:
+def compare_quantizing(bench: Bench) -> list[Comparison]:
     """The whole model, each tensor by itself: equal mass by NumPy, and this project's levels."""
+    weights = bench.weights()
     moved = {name: tensor.to(bench.device) for name, tensor in weights.items()}
     cpu = torch.device("cpu")
     baseline = {

@@ -14,8 +14,9 @@ BYTES = 2
 ALIGNED = 256
 # Each time that streams wait for one another takes a microsecond or two of a captured evaluation.
 # So weights are expanded together: as many as a place this many times the largest holds, which is
-# a transformer's layer, but not more bytes than two places leave room for in a GPU's cache.
-LARGEST = 3
+# about half a transformer's layer, but not more bytes than two places leave room for in a GPU's
+# cache.
+LARGEST = 2
 TOGETHER = 1 << 24
 # Little time passes before the second group is asked for: this part of a place.
 SOON = 4

@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 # Values of a program, and its warps.
-VALUES, WARPS = 1024, 4
+VALUES, WARPS = 4096, 8
 
 
 @triton.jit

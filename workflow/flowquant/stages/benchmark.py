@@ -13,23 +13,19 @@ from flowquant.benchmark.bench import CEILING, Bench, machine
 from flowquant.benchmark.ceiling import matrix_ceiling
 from flowquant.benchmark.comparison import as_page, as_row
 from flowquant.benchmark.flops import forward_flops
-from flowquant.benchmark.packed import BATCHES, as_rows, evaluations
+from flowquant.benchmark.packed import as_rows
 from flowquant.benchmark.quantizing import compare_quantizing
-from flowquant.benchmark.speed import compare_features, compare_sampling, compare_training
+from flowquant.benchmark.sampling import compare_sampling
+from flowquant.benchmark.speed import compare_features, compare_training
 from flowquant.config.custom import CustomConfig
 from flowquant.config.extractors import ExtractorName
 from flowquant.config.model import ModelConfig
 from flowquant.config.sampling import SolverConfig
 from flowquant.config.training import TrainingConfig
 from flowquant.models import custom
-from flowquant.models.model import build_network
-from flowquant.runtime import random
 from flowquant.runtime.device import choose_device, compute_dtype, concrete
 from flowquant.runtime.files import write_json, write_text
 from flowquant.runtime.names import DeviceName
-
-# Share of the budget for single evaluations.
-EVALUATIONS = 0.1
 
 
 def benchmark(
@@ -76,24 +72,18 @@ def benchmark(
     solver = replace(solver, precision=precision)
     if isinstance(model.network, CustomConfig):
         custom.try_out(model)
-    torch.manual_seed(random.key(seed, "benchmark weights"))
-    values = {name: tensor.detach() for name, tensor in build_network(model).state_dict().items()}
     dtype = compute_dtype(target, "bfloat16")
-    with tqdm(total=6, desc="benchmark") as parts:
+    with tqdm(total=5, desc="benchmark") as parts:
         matrix = matrix_ceiling(dtype, target, CEILING * seconds)
         bench = Bench(model, target, seed, seconds, matrix)
         parts.update()
         trained = compare_training(bench, training)
         parts.update()
-        sampled = compare_sampling(bench, values, solver, images, batch)
+        sampled, evaluated = compare_sampling(bench, solver, images, batch)
         parts.update()
-        compared = [trained, *sampled, *compare_quantizing(bench, values)]
+        compared = [trained, *sampled, *compare_quantizing(bench)]
         parts.update()
         compared.append(compare_features(bench, images, architecture, extractor, weights))
-        parts.update()
-        affordable = bench.affordable(forward_flops(model, 1, 1), EVALUATIONS)
-        batches = [count for count in BATCHES if count <= affordable] or [1]
-        evaluated = evaluations(values, model, target, batches, EVALUATIONS * seconds)
         parts.update()
     report = {
         "dataset": dataset,
@@ -102,7 +92,7 @@ def benchmark(
         "seconds": seconds,
         "seed": seed,
         "network": {
-            "parameters": sum(tensor.numel() for tensor in values.values()),
+            "parameters": sum(tensor.numel() for tensor in bench.weights().values()),
             "flops_an_image": forward_flops(model, 1, 1),
         },
         "precision": {

@@ -8,6 +8,7 @@ from flowquant.benchmark.packed import BATCHES, as_rows, evaluations
 from flowquant.benchmark.quantizing import seconds_by_width
 from flowquant.models.model import read_model
 from flowquant.quantization.levels import QUANTIZERS
+from flowquant.runtime import workspaces
 from flowquant.runtime.device import choose_device
 from flowquant.runtime.files import write_json
 from flowquant.runtime.names import DeviceName
@@ -29,6 +30,7 @@ def benchmark_quantizers(
         rows: Measure levels for each row too.
         parts: What to measure.
     """
+    workspaces.do_without()  # As `sample` does.
     target = choose_device(device)
     weights, config = read_model(model)
     results: dict[str, Any] = {
