@@ -125,8 +125,8 @@ def as_page(report: Mapping[str, Any]) -> str:
             "",
             packed.as_markdown(report["evaluations"]),
             "",
-            "- this project samples in a process of its own, on a GPU without cuBLAS's workspaces, as "
-            "the stage `sample` does",
+            "- this project samples in a process of its own, on a GPU without cuBLAS's workspaces, "
+            "as the stage `sample` does",
             f"- TFLOP/s and shares are this project's, of matrix products "
             f"({report['network']['flops_an_image'] / 1e9:.3g} GFLOP an image forward, backward "
             "twice that); those of the published way are in the JSON",
