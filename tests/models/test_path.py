@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,14 @@ def test_keys_differ_by_seed_purpose_and_index() -> None:
     keys = {random.key(s, p, i) for s in range(4) for p in ("a", "b") for i in range(50)}
     assert len(keys) == 400
     assert all(0 <= key < 2**63 for key in keys)
+
+
+def test_each_row_is_a_generator_s_of_its_own() -> None:
+    """Of an odd number of values, which leaves half a draw over."""
+    found = random.normal(3, "sample", [5, 0, 2**40], (3, 3))
+    for row, index in zip(found, [5, 0, 2**40], strict=True):
+        own = np.random.Generator(np.random.Philox(key=[random.key(3, "sample"), index]))
+        assert np.array_equal(row.numpy(), own.standard_normal((3, 3), dtype=np.float32))
 
 
 def test_no_noise_for_no_index() -> None:
