@@ -26,7 +26,7 @@ from tiny import TINY_MODEL, TINY_NETWORK, TINY_NETWORKS
 pytest.importorskip("triton")
 FAMILIES = [name for name in TINY_NETWORKS if name != "custom"]
 OUT, IN = 144, 96
-KINDS = [(1, 0, 1), (OUT, 0, 1), (3 * OUT, 0, 1), (1, OUT, 1), (1, 0, 4), (1, OUT, 8), (OUT, 0, 2)]
+KINDS = [(1, 0, 1), (OUT, 0, 1), (3 * OUT, 0, 1), (1, OUT, 1), (1, 0, 4), (1, OUT, 3), (OUT, 0, 8)]
 # Wide enough for products in FP8 and for many tokens: 16 an image.
 MODEL = replace(
     TINY_MODEL, network=replace(TINY_NETWORK, width=64, feedforward=256, activation="relu")
@@ -45,7 +45,7 @@ def weight(device: torch.device, bits: int, groups: int, parts: int, vector: int
 
 @pytest.mark.parametrize(
     ("bits", "kind"),
-    [*((bits, KINDS[1]) for bits in (1, 2, 3, 4, 5, 8, 11)), *((3, kind) for kind in KINDS)],
+    [*((bits, KINDS[1]) for bits in (1, 2, 3, 4, 5, 8, 9, 11, 16)), *((3, kind) for kind in KINDS)],
 )
 def test_the_kernel(device: torch.device, bits: int, kind: tuple[int, int, int]) -> None:
     packed = weight(device, bits, *kind)

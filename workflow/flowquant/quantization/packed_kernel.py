@@ -15,19 +15,20 @@ VALUES, WARPS = 4096, 8
 
 
 @triton.jit
-def _index(packed, which, inside, BITS: tl.constexpr):
-    """Packed indices number ``which``, int32; least significant bit first, across bytes."""
+def _words(packed, which, size, BITS: tl.constexpr, EACH: tl.constexpr):
+    """Words number ``which``, of 4 or 8 packed indices each; least significant bit first."""
     # Eight indices fill BITS bytes: no product leaves 32 bits.
-    bit = (which % 8) * BITS
-    byte = which // 8 * BITS + bit // 8
-    word = tl.load(packed + byte, mask=inside, other=0).to(tl.int32)
-    if 8 % BITS != 0:
-        crossing = inside & (bit % 8 + BITS > 8)
-        word |= tl.load(packed + byte + 1, mask=crossing, other=0).to(tl.int32) << 8
-    if BITS > 8:
-        crossing = inside & (bit % 8 + BITS > 16)
-        word |= tl.load(packed + byte + 2, mask=crossing, other=0).to(tl.int32) << 16
-    return (word >> (bit % 8)) & ((1 << BITS) - 1)
+    parts: tl.constexpr = 8 // EACH
+    bit = which % parts * (EACH * BITS)
+    byte = which // parts * BITS + bit // 8
+    # Where words begin inside a byte, they do so after 4 of its bits.
+    many: tl.constexpr = (EACH * BITS + EACH * BITS % 8 + 7) // 8
+    kind = tl.uint32 if many <= 4 else tl.uint64
+    word = tl.zeros_like(which).to(kind)
+    for step in tl.static_range(many):
+        read = tl.load(packed + byte + step, mask=byte + step < size, other=0)
+        word |= read.to(kind) << (8 * step)
+    return word >> (bit % 8).to(kind)
 
 
 @triton.jit
@@ -37,23 +38,32 @@ def _expand(
     scales,
     factor,
     out,
+    size,
     count,
     group,
     part,
     LEVELS: tl.constexpr,
     BITS: tl.constexpr,
+    EACH: tl.constexpr,
     VECTOR: tl.constexpr,
+    PADDED: tl.constexpr,
     SCALED: tl.constexpr,
     GROUPED: tl.constexpr,
     FACTOR: tl.constexpr,
-    VALUES: tl.constexpr,
+    ROWS: tl.constexpr,
 ):
-    value = tl.program_id(0) * VALUES + tl.arange(0, VALUES)
-    inside = value < count
-    level = _index(packed, value // VECTOR, inside, BITS)
+    which = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    word = _words(packed, which, size, BITS, EACH)
+    # Values of a word; of each, which index it belongs to.
+    column = tl.arange(0, PADDED)
+    value = which[:, None] * (EACH * VECTOR) + column[None, :]
+    inside = (value < count) & (column < EACH * VECTOR)[None, :]
+    shift = column // VECTOR * BITS
+    level = (word[:, None] >> shift[None, :].to(word.dtype)) & ((1 << BITS) - 1)
+    level = level.to(tl.int32)
     if GROUPED:
         level += value // group * LEVELS
-    chosen = tl.load(levels + level * VECTOR + value % VECTOR, mask=inside, other=0.0)
+    chosen = tl.load(levels + level * VECTOR + (column % VECTOR)[None, :], mask=inside, other=0.0)
     chosen = chosen.to(tl.float32)
     if SCALED:
         chosen *= tl.load(scales + value // part, mask=inside, other=0.0).to(tl.float32)
@@ -82,14 +92,20 @@ def expand_into(
     """
     count, groups = out.numel(), len(levels)
     parts = 1 if scales is None else len(scales)
-    _expand[(triton.cdiv(count, VALUES),)](
-        *(packed, levels, scales, factor, out, count, count // groups, count // parts),
+    each, vector = 8 if bits <= 8 else 4, levels.shape[2] if levels.dim() == 3 else 1
+    padded = triton.next_power_of_2(each * vector)
+    rows = VALUES // padded
+    _expand[(triton.cdiv(count, rows * each * vector),)](
+        *(packed, levels, scales, factor, out),
+        *(packed.numel(), count, count // groups, count // parts),
         LEVELS=levels.shape[1],
         BITS=bits,
-        VECTOR=levels.shape[2] if levels.dim() == 3 else 1,
+        EACH=each,
+        VECTOR=vector,
+        PADDED=padded,
         SCALED=scales is not None,
         GROUPED=groups > 1,
         FACTOR=factor is not None,
-        VALUES=VALUES,
+        ROWS=rows,
         num_warps=WARPS,
     )
