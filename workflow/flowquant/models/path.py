@@ -9,7 +9,7 @@ from flowquant.runtime import random
 
 def initial_noise(config: FlowConfig, seed: int, indices: range, shape: tuple[int, ...]) -> Tensor:
     """The start of samples ``indices``: float32 [len(indices), *shape], keyed by (seed, index)."""
-    return random.normal(seed, "sample", indices, shape) * config.sigma
+    return random.normal(seed, "sample", indices, shape).mul_(config.sigma)
 
 
 def interpolate(noise: Tensor, images: Tensor, t: Tensor) -> Tensor:
