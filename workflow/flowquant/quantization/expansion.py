@@ -18,7 +18,7 @@ ALIGNED = 256
 # cache.
 LARGEST = 2
 TOGETHER = 1 << 24
-# Little time passes before the second group is asked for: this part of a place.
+# The second group, asked for soon after the first weight, takes at most this part of a place.
 SOON = 4
 
 
@@ -103,7 +103,7 @@ class Turns:
             size = _size(weight, dtype.itemsize)
             if start + size > most:
                 self._groups.append({})
-                start, most = 0, (0, self._room // SOON, self._room)[min(len(self._groups) - 1, 2)]
+                start, most = 0, {1: 0, 2: self._room // SOON}.get(len(self._groups), self._room)
             group = len(self._groups) - 1
             self._groups[group][key] = weight, self._view(weight, dtype, group % 2, start)
             self._group_of[key] = group

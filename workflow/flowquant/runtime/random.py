@@ -33,7 +33,7 @@ def normal(seed: int, purpose: str, indices: Iterable[int], shape: tuple[int, ..
     bits = np.random.Philox(key=[key(seed, purpose), 0])
     start, values = bits.state, np.random.Generator(bits)
     for row, index in zip(draws, indices, strict=True):
-        # As a new generator would be, in a quarter of the time.
+        # As a new generator would be, in less than half the time.
         start["state"]["key"][1] = index
         bits.state = start
         values.standard_normal(out=row, dtype=np.float32)
