@@ -1,0 +1,7 @@
+cd $ROOT; export W=/tmp PYTHONUNBUFFERED=1 OMP_NUM_THREADS=4; unset PYTHONDONTWRITEBYTECODE; t0=$(date +%s)
+say() { echo "[$(($(date +%s) - t0))] $*"; }
+L=$ROOT/.lease; nvidia-smi -L
+[ -d /tmp/site ] || { mkdir -p /tmp/site; tar xJf $L/core.tar.xz -C /tmp/site; }
+export PYTHONPATH=/tmp/site:$L/one:$ROOT/workflow CUBLAS_WORKSPACE_CONFIG=:0:0 CUBLASLT_WORKSPACE_SIZE=0; cd $L/one
+say kernel; timeout 60 python3 exp.py $OUT/t.json 30 kernel 2>&1 | tee $OUT/kernel.txt
+say ways; timeout 140 python3 exp.py $OUT/ways.json ${WAYS:-110} ways > $OUT/ways.txt 2>&1; tail -n 3 $OUT/ways.txt; say done
