@@ -16,7 +16,7 @@ from flowquant.data.pixels import to_uint8
 from flowquant.models.model import load_network
 from flowquant.models.path import initial_noise
 from flowquant.runtime import workspaces
-from flowquant.runtime.device import has_fp8
+from flowquant.runtime.device import has_fp8, make_current
 from flowquant.runtime.processes import helpers
 from flowquant.sampling.sampler import Sampler
 
@@ -49,6 +49,7 @@ def _by_itself(
 ) -> tuple[list[Comparison], list[Evaluation]]:
     """What this project takes, in a process that does nothing else."""
     workspaces.do_without()
+    make_current(bench.device)
     found = [_together(bench, solver, total, most, baseline)]
     if solver.precision != "fp8" and has_fp8(bench.device):
         found.append(_together(bench, replace(solver, precision="fp8"), total, most, baseline))

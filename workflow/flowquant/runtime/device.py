@@ -56,10 +56,15 @@ def choose_devices(name: DeviceName, count: int, key: str) -> list[torch.device]
         )
     gpus = [str(torch.cuda.get_device_properties(index).uuid) for index in range(visible)]
     devices = [torch.device("cuda", index) for index in claim(gpus, count)]
-    # What names no device, streams and kernels, means this one.
-    torch.cuda.set_device(devices[0])
+    make_current(devices[0])
     timeline.note([str(device) for device in devices], torch.cuda.get_device_name(devices[0]))
     return devices
+
+
+def make_current(device: torch.device) -> None:
+    """Let what names no device, streams and kernels, mean this one, if it is a GPU."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def memory_bytes(device: torch.device) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from flowquant.config.model import ModelConfig
 from flowquant.config.sampling import SolverConfig
 from flowquant.quantization.variant import load_variant
+from flowquant.runtime.device import make_current
 from flowquant.runtime.processes import helpers
 from flowquant.sampling.generate import generate
 
@@ -53,8 +54,7 @@ def _generate_shard(
     first: int,
 ) -> tuple[Any, float]:
     """`generate` in a helper process: labels and images are NumPy arrays there."""
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    make_current(device)
     network, config = load_variant(model, packed)
     wanted = torch.from_numpy(labels)
     images, evaluations = generate(network, config, wanted, solver, seed, batch, device, first)
