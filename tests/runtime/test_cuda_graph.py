@@ -29,8 +29,8 @@ INVALIDATED = "CUDA error: operation failed due to a previous error during captu
 
 
 class Stream:
-    def __init__(self, device: int = 0) -> None:
-        pass
+    def __init__(self, device: int = 0, priority: int = 0) -> None:
+        self.priority = priority
 
     def wait_stream(self, other: "Stream") -> None:
         pass
@@ -138,7 +138,10 @@ def test_what_can_be_captured_leaves_no_trace(gpu: Gpu, capsys: pytest.CaptureFi
 
 
 def test_all_captures_take_one_stream(gpu: Gpu) -> None:
-    """Of each cuBLAS may keep 32 MiB for ever; not that of now, where others may be under way."""
+    """Of each cuBLAS may keep 32 MiB for ever; not that of now, where others may be under way.
+
+    Its kernels go before those of streams beside it, whose priority is a larger number.
+    """
     used: list[Stream] = []
 
     def work() -> None:
@@ -155,6 +158,7 @@ def test_all_captures_take_one_stream(gpu: Gpu) -> None:
     assert len(used) == 2 * (cuda_graph.WARMUP_RUNS + 1) + 1
     assert len({id(stream) for stream in used}) == 1
     assert used[0] is not gpu.default
+    assert used[0].priority < gpu.default.priority
 
 
 def test_what_cannot_be_captured_leaves_no_trace_and_is_said_once(
