@@ -46,6 +46,28 @@ while True:
         pass
 """
 
+# Another thread takes the signal: the call that waits goes on, as if it had come just before.
+UNSEEN = f"""
+import threading
+
+def take() -> None:
+    print("taken", flush=True)
+    time.sleep(600)
+
+def stage() -> None:
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    try:
+        {AT_WORK}
+        threading.Timer(0.2, signal.pthread_kill, (thread.ident, signal.NUMBER)).start()
+        time.sleep(600)
+    finally:
+        print("cleaned", flush=True)
+
+interrupt.SECONDS = 30
+run(stage, "sample", [])
+"""
+
 # A signal that another thread takes, which has not blocked it.
 POSTPONED = f"""
 import os
@@ -84,6 +106,15 @@ def test_an_interruption_is_a_line(code: str) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "interrupted: sample\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_a_call_that_waits_has_not_seen_is_sent_once_more(number: signal.Signals) -> None:
+    with start(UNSEEN.replace("NUMBER", number.name)) as process:
+        out, err = process.communicate(timeout=120)
+    assert out.splitlines()[-1] == "cleaned"
+    assert process.returncode == 128 + number
+    assert err.count("\n") == 1, err
 
 
 def test_who_is_wanted_no_more_ends() -> None:

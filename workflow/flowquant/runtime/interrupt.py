@@ -20,6 +20,8 @@ from typing import ClassVar, NoReturn
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "asked to stop"}
 # Who has not left by itself by then is ended.
 SECONDS = 7
+# A call that waits does not see what came just before it. What is not heeded is sent once more.
+AGAIN = 0.1
 # Set by `flowquant.config.shell`: the process that wants this work.
 FOR = "FLOWQUANT_FOR"
 
@@ -136,9 +138,14 @@ def _not_lost(lost: "sys.UnraisableHookArgs") -> None:
 
 def _watch(told: int, wanted_by: int) -> None:
     """End this process when it does not end itself, or is wanted no more."""
+    main = threading.main_thread().ident or 0
     while True:
         if select.select([told], [], [], 1)[0]:
-            if signal.SIGINT in os.read(told, 64):
+            came = [number for number in os.read(told, 64) if number in WORDS]
+            time.sleep(AGAIN)
+            if came and not (_Process.asked or _Process.waiting):
+                signal.pthread_kill(main, came[-1])
+            if signal.SIGINT in came:
                 time.sleep(SECONDS)
                 leave()
         elif wanted_by > 1 and not _lives(wanted_by):
