@@ -36,7 +36,7 @@ def test_what_a_helper_sets_before_it_computes(monkeypatch: pytest.MonkeyPatch) 
         sampling._by_itself(bench, SolverConfig(steps=1), 4, 4, baseline=None)  # type: ignore[arg-type]
 
 
-def test_weights_are_the_same_in_every_process() -> None:
+def test_weights_are_the_same_each_time() -> None:
     bench = Bench(TINY_MODEL, torch.device("cpu"), 0, 1.0, {"tflops": 1.0})
     first, second = bench.weights(), bench.weights()
     assert all(second[name].equal(tensor) for name, tensor in first.items())

@@ -158,19 +158,17 @@ def test_without_a_stream_nothing_is_expanded_ahead() -> None:
     assert made == [0, 1, 2] * 2
 
 
-def test_the_papers_network_is_expanded_by_threes_and_twos() -> None:
-    """10 layers of 384 channels and 2048 hidden ones; before, time's in float32, and patches'."""
-    time, layer = [(384, 1), (384, 384)], [(1152, 384), (384, 384), (2048, 384), (384, 2048)]
-    shapes = [*time, (384, 16), *layer * 10, (16, 384)]
+def test_the_papers_network_is_expanded_by_twos_and_threes() -> None:
+    """10 layers of 384 channels and 2048 hidden ones, after what makes tokens of patches."""
+    layer = [(1152, 384), (384, 384), (2048, 384), (384, 2048)]
+    shapes = [(384, 16), *layer * 10, (16, 384)]
     weights = [Constant(value, 0, []) for value in range(len(shapes))]
     for weight, shape in zip(weights, shapes, strict=True):
         weight.shape = shape
     places = Turns(weights, CPU)
     for _ in range(2):
-        for index, weight in enumerate(weights):
-            dtype = torch.float32 if index < len(time) else torch.bfloat16
-            assert places.has_room(weight, dtype)
-            places.expanded(weight, dtype)
-    assert [len(group) for group in places._groups] == [1, 2, *[3, 3, 2] * 5, 1]
+        for weight in weights:
+            places.expanded(weight, torch.bfloat16)
+    counts = [len(group) for group in places._groups]
+    assert counts == [1, 1, 2, 3, 2, *[3, 3, 2] * 4, 1]
     assert places._places.numel() == 2 * 2 * 2 * 384 * 2048
-    assert not places.has_room(Constant(0, 2 * 384 * 2048, []), torch.bfloat16)

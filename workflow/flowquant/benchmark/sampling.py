@@ -39,8 +39,7 @@ def compare_sampling(
         torch.cuda.empty_cache()
     # As `sample` does, this project samples in a process of its own.
     with helpers(_by_itself, [(bench, solver, total, most, baseline)]) as results:
-        (found,) = results()
-    compared, evaluated = found
+        ((compared, evaluated),) = results()
     return compared, evaluated
 
 

@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-# Of a value: bfloat16's, by which places are sized.
-BYTES = 2
+# Of a value: bfloat16's.
+MOST_BYTES = 2
 # Where products in FP8 need a matrix to begin, and others are fastest.
 ALIGNED = 256
 # Each time that streams wait for one another takes a microsecond or two of a captured evaluation.
@@ -52,7 +52,7 @@ class Turns:
     """
 
     def __init__(self, weights: Iterable[Expandable], device: torch.device) -> None:
-        sizes = [_size(weight, BYTES) for weight in weights]
+        sizes = [_size(weight, MOST_BYTES) for weight in weights]
         largest = max(sizes)
         self._room = max(largest, min(LARGEST * largest, TOGETHER, sum(sizes)))
         self._places = torch.empty(2, self._room, dtype=torch.uint8, device=device)
@@ -66,12 +66,8 @@ class Turns:
         self._here: int | None = None
         self._ahead: int | None = None
 
-    def has_room(self, weight: Expandable, dtype: torch.dtype) -> bool:
-        """Whether the weight, which may be in a larger type than most, fits into a place."""
-        return _size(weight, dtype.itemsize) <= self._room
-
     def expanded(self, weight: Expandable, dtype: torch.dtype) -> Tensor:
-        """The weight, for which there is room, until another is asked for."""
+        """The weight in a type of at most 2 bytes, until another is asked for."""
         key = id(weight.packed), dtype
         if self._asked and key[0] == next(iter(self._asked))[0]:
             # Another evaluation begins.

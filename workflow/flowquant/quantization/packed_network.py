@@ -17,7 +17,7 @@ from flowquant.models.family import CONVOLUTIONS
 from flowquant.models.model import empty_network
 from flowquant.models.transformer import SelfAttention
 from flowquant.quantization.codebook import dimension
-from flowquant.quantization.expansion import Turns
+from flowquant.quantization.expansion import MOST_BYTES, Turns
 from flowquant.quantization.packed_file import PackedTensor, values
 from flowquant.quantization.packing import in_bytes, take_rows, unpack
 from flowquant.runtime.device import has_triton
@@ -80,7 +80,7 @@ class PackedWeight(nn.Module):
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         """The weight for now: the next that is asked for may take its place."""
-        if self.turns is not None and self.turns.has_room(self, dtype):
+        if self.turns is not None and dtype.itemsize <= MOST_BYTES:
             return self.turns.expanded(self, dtype)
         return self.expand(dtype)
 
