@@ -54,8 +54,10 @@ def work(words: list[str]) -> None:
             interrupt.prepare("wait")
             run(wait, "wait", [])
         case "stubborn":
-            signal.signal(signal.SIGTERM, lambda *_: Path("told").touch())
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             say()
+            signal.sigwait({signal.SIGTERM})
+            Path("told").touch()
             time.sleep(1000)
         case "exit":
             sys.exit(int(words[1]))

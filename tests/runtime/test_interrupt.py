@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from children import Process
 from flowquant.runtime.digest import PACKAGE
 from flowquant.runtime.interrupt import FOR
 
@@ -68,6 +70,24 @@ interrupt.SECONDS = 30
 run(stage, "sample", [])
 """
 
+# Training has a handler of its own, which keeps the state.
+KEPT = """
+import os, pathlib
+from flowquant.training.resume import Keeper
+
+def stage() -> None:
+    try:
+        with Keeper(pathlib.Path("PATH"), "run", dict, seconds=1000) as keep:
+            os.kill(os.getpid(), signal.NUMBER)
+            keep()
+    finally:
+        time.sleep(5 * interrupt.AGAIN)
+        print("cleaned", flush=True)
+
+interrupt.SECONDS = 30
+run(stage, "train", [])
+"""
+
 # A signal that another thread takes, which has not blocked it.
 POSTPONED = f"""
 import os
@@ -86,8 +106,8 @@ run(stage, "sample", [])
 """
 
 
-def start(code: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def start(code: str, **environment: str) -> Process:
+    return Process(
         [sys.executable, "-c", HEAD + code],
         env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)} | environment,
         stdout=subprocess.PIPE,
@@ -117,8 +137,20 @@ def test_what_a_call_that_waits_has_not_seen_is_sent_once_more(number: signal.Si
     assert err.count("\n") == 1, err
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_keeps_a_state_is_not_sent_once_more(number: signal.Signals, tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    code = KEPT.replace("PATH", str(path)).replace("NUMBER", number.name)
+    with start(code) as process:
+        out, err = process.communicate(timeout=120)
+    assert out == "cleaned\n"
+    assert process.returncode == 128 + number
+    assert err.endswith(f"kept the state in {path}\n")
+    assert err.count("\n") == 1
+
+
 def test_who_is_wanted_no_more_ends() -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+    with Process([sys.executable, "-c", ""]) as gone:
         pass
     with start(STUBBORN, **{FOR: str(gone.pid)}) as process:
         _, said = process.communicate(timeout=60)
@@ -128,7 +160,7 @@ def test_who_is_wanted_no_more_ends() -> None:
 def test_a_process_in_the_background_of_a_script_goes_on() -> None:
     ignoring = "signal.signal(signal.SIGINT, signal.SIG_IGN)\ninterrupt.prepare('sample')\n"
     code = f"{ignoring}{AT_WORK}\nsys.stdin.readline()"
-    with subprocess.Popen(
+    with Process(
         [sys.executable, "-c", HEAD.replace('interrupt.prepare("sample")', "") + code],
         env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
         stdin=subprocess.PIPE,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from children import Process
 from flowquant.runtime import lock
 from flowquant.runtime.digest import PACKAGE
 
@@ -27,7 +28,6 @@ claim(str(name.resolve()) for name in names)
 print("locked", flush=True)
 signal.pause()
 """
-Process = subprocess.Popen[str]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
     monkeypatch.chdir(tmp_path)
     environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
     command = [sys.executable, "-c", OWNER]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with Process(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "locked\n"
         yield process

@@ -7,24 +7,37 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
 
+from children import Process
 from flowquant.runtime.client import ADDRESS
 from flowquant.runtime.digest import PACKAGE
 from flowquant.runtime.interrupt import FOR
 from project import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's sockets")
-Process = subprocess.Popen[str]
+# A client whose other thread takes a signal: the call that waits goes on, as if it had come just
+# before.
+UNSEEN = """
+import signal, sys, threading
+from flowquant.runtime.client import main
+
+def take() -> None:
+    sys.stdin.readline()
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+threading.Thread(target=take, daemon=True).start()
+main()
+"""
 
 
 @dataclass
@@ -39,14 +52,17 @@ class Warm:
     def begin(self, *words: str, **changes: str) -> Process:
         """Start a job, as a rule's command does."""
         package = Path(self.environment["PYTHONPATH"].partition(os.pathsep)[0])
-        client = package / "flowquant/runtime/client.py"
-        return subprocess.Popen(
-            [sys.executable, str(client), "warm_jobs", *words],
+        return self.by([str(package / "flowquant/runtime/client.py")], *words, **changes)
+
+    def by(self, client: Sequence[str], *words: str, **changes: str) -> Process:
+        """Start a job by a program of the test."""
+        return Process(
+            [sys.executable, *client, "warm_jobs", *words],
             cwd=self.folder,
             env=self.environment | {FOR: str(os.getpid())} | changes,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
             text=True,
         )
 
@@ -68,12 +84,12 @@ def start(folder: Path, package: Path = PACKAGE.parent, wish: str = "") -> Itera
         "OMP_NUM_THREADS": "1",
         ADDRESS: wish,
     }
-    with subprocess.Popen(
+    with Process(
         [sys.executable, "-m", "warm_jobs", "start"],
         cwd=folder,
         env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdin=PIPE,
+        stdout=PIPE,
         text=True,
         start_new_session=True,
     ) as process:
@@ -155,6 +171,14 @@ def test_a_job_is_told_what_its_client_is_told(warm: Warm, number: int, status: 
     assert process.returncode == status
     assert err.endswith(": wait\n")
     assert (warm.folder / "cleaned").exists()
+
+
+def test_a_job_is_told_what_its_client_has_not_seen(warm: Warm) -> None:
+    with warm.by(["-c", UNSEEN], "wait") as process:
+        assert at_work(process)["served"]
+        _, err = process.communicate("now\n", timeout=120)
+    assert process.returncode == 143
+    assert err.endswith(": wait\n")
 
 
 def test_a_job_dies_with_its_client(warm: Warm) -> None:

@@ -8,6 +8,7 @@ is all that a job starts anew, it imports next to nothing.
 
 import marshal
 import os
+import select
 import signal
 import socket
 import sys
@@ -48,6 +49,8 @@ def served(address: str, words: list[str]) -> int | None:
     """
     told: list[int] = []
     former = {number: signal.getsignal(number) for number in TOLD}
+    come, comes = os.pipe()
+    os.set_blocking(comes, False)
     job = 0
     try:
         with socket.socket(socket.AF_UNIX) as link:
@@ -61,11 +64,14 @@ def served(address: str, words: list[str]) -> int | None:
             job = _number(link)
             if job == 0:
                 return None
+            signal.set_wakeup_fd(comes, warn_on_full_buffer=False)
             for number in TOLD:
                 signal.signal(number, lambda number, _: _tell(job, number, told))
             # Nothing has begun before this word has come.
             link.sendall(b".")
-            link.settimeout(None)
+            # A call that waits does not see a signal that came just before it, but what it left.
+            while link.fileno() not in select.select([link.fileno(), come], [], [])[0]:
+                os.read(come, 64)
             return _number(link)
     except OSError:
         if job:
@@ -75,6 +81,9 @@ def served(address: str, words: list[str]) -> int | None:
     finally:
         for number in TOLD:
             signal.signal(number, former[number])
+        signal.set_wakeup_fd(-1)
+        os.close(come)
+        os.close(comes)
 
 
 def user_of(link: socket.socket) -> int:
@@ -109,8 +118,6 @@ def _wait_for_end(job: int) -> None:
         handle = os.pidfd_open(job)
     except ProcessLookupError:
         return
-    import select
-
     select.select([handle], [], [])
     os.close(handle)
 

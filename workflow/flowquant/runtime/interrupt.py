@@ -32,6 +32,7 @@ class _Process:
     command = "flowquant"
     number = 0
     asked = 0
+    heeded = False
     at_work = False
     # Blocks that are not interrupted, and what came meanwhile.
     postponing = 0
@@ -70,6 +71,11 @@ def done() -> None:
     if _Process.number == os.getpid():
         for number in WORDS:
             signal.signal(number, signal.SIG_IGN)
+
+
+def heed() -> None:
+    """Say that a handler of one's own has seen what came, and that this process ends."""
+    _Process.heeded = True
 
 
 def asked() -> bool:
@@ -143,7 +149,7 @@ def _watch(told: int, wanted_by: int) -> None:
         if select.select([told], [], [], 1)[0]:
             came = [number for number in os.read(told, 64) if number in WORDS]
             time.sleep(AGAIN)
-            if came and not (_Process.asked or _Process.waiting):
+            if came and not (_Process.asked or _Process.waiting or _Process.heeded):
                 signal.pthread_kill(main, came[-1])
             if signal.SIGINT in came:
                 time.sleep(SECONDS)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from flowquant.runtime import interrupt
 from flowquant.runtime.errors import UserError
 from flowquant.runtime.files import atomic
 
@@ -86,6 +87,7 @@ class Keeper:
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         self._asked_to_stop = number
+        interrupt.heed()
 
     def __call__(self) -> None:
         """Save if it is time to."""
