@@ -24,7 +24,7 @@ quickstart: $(VENV)/.run
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --ignore tests/workflow
-	$(BIN)/python -m pytest tests/workflow
+	$(BIN)/python -m pytest --numprocesses 2 tests/workflow
 
 # Other projects' quantizers by their own code, which is installed beside what else is there.
 test-peers: $(VENV)/.peers

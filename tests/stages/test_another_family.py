@@ -74,17 +74,19 @@ def test_a_working_copy_in_bfloat16_learns_alike(
     """
     monkeypatch.setattr(flow_matching.Training, "_adamw", by_pytorch)
     model = replace(TINY_MODEL, network=TINY_NETWORKS[name])
-    split = Split(torch.randint(256, (16, 1, 8, 8), dtype=torch.uint8), torch.arange(16) % 3)
-    every, losses, judged = Part(split, torch.arange(16)), {}, {}
+    split = Split(torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8), torch.arange(4) % 3)
+    every, losses, judged = Part(split, torch.arange(4)), {}, {}
     for dtype in (torch.float32, torch.bfloat16):
         monkeypatch.setattr(flow_matching, "compute_dtype", lambda *_, found=dtype: found)
         training = flow_matching.Training(model, TRAINING, 0, torch.device("cpu"))
         before = training.validate(every)
-        losses[dtype] = [training.step(split, every.rows, 10).item() for _ in range(20)]
+        losses[dtype] = [training.step(split, every.rows, 10).item() for _ in range(5)]
         judged[dtype] = before, training.validate(every)
     exact, reduced = (torch.tensor(found) for found in losses.values())
-    assert all(after < before for before, after in judged.values())
     torch.testing.assert_close(reduced, exact, rtol=0.02, atol=0)
+    (before, after), (_, reduced_after) = judged.values()
+    assert after < before
+    assert reduced_after == pytest.approx(after, abs=(before - after) / 10)
 
 
 @pytest.mark.parametrize("name", ["unknown", *family.FAMILIES])

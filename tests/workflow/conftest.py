@@ -5,10 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from everything import EVERYTHING, NETWORKS, RUN, others
 from originals import PRESETS, write_originals
 from project import Workflow, copy_project
+
+
+class ByRun(LoadScopeScheduling):  # type: ignore[misc]  # xdist says no types
+    """Gives tests that share a run, a module's or a session's, to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = Path(self.config.rootpath, nodeid.partition("::")[0])
+        named = module.read_text(encoding="utf-8")
+        runs = (name for name in ("everything", "finished") if f"{name}: Workflow" in named)
+        return next(runs, module.stem)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByRun:
+    """What ``--numprocesses`` distributes tests by."""
+    return ByRun(config, log)
 
 
 @pytest.fixture(scope="session")
