@@ -13,7 +13,10 @@ from project import Workflow, copy_project
 
 
 class ByRun(LoadScopeScheduling):  # type: ignore[misc]  # xdist says no types
-    """Gives tests that share a run, a module's or a session's, to one process."""
+    """Gives tests that share a run, a module's or a session's, to one process.
+
+    xdist's own groups (``--dist loadgroup``) are lost with pytest 9.2, where a test's id is fixed.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         module = Path(self.config.rootpath, nodeid.partition("::")[0])
